@@ -1,0 +1,265 @@
+"""Artifacts on disk: what one is, how it is written so that a reader never sees half of it, and how it is found again.
+
+Holds the `Artifact` protocol, the atomic directory write (manifest last, then one rename), digests of canonical
+content, and `ArtifactStore`, which owns `<root>/<asset>/<partition>/`. It knows no asset, no model and no Dagster.
+Our choice; the paper is silent.
+"""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self, TypeVar, runtime_checkable
+
+import numpy as np
+import polars as pl
+
+MANIFEST = "manifest.json"
+SCHEMA_VERSION = 1
+TABLE = "table.parquet"
+
+
+T = TypeVar("T", bound="Artifact")
+
+
+class ArtifactError(RuntimeError):
+    """An artifact is missing, incomplete, corrupt or bound to other artifacts than the reader's."""
+
+
+@runtime_checkable
+class Artifact(Protocol):
+    """A typed value that lives in one directory. `digest` covers canonical content: no times, paths or versions."""
+
+    def save(self, directory: Path) -> None:
+        """Write the content (not the manifest) into an existing empty directory."""
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """Read back what `save` wrote."""
+
+    def digest(self) -> str:
+        """Hex digest of the content: equal content, equal digest, on any day and path."""
+
+    def summary(self) -> dict[str, Any]:
+        """Counts and figures worth showing beside the artifact (JSON values only)."""
+
+
+# ----------------------------------------------------------------------------------------- digests
+def digest_bytes(*parts: bytes) -> str:
+    """Hex blake2b-128 of the parts, each prefixed with its length so that no two splits collide."""
+    h = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        h.update(len(part).to_bytes(8, "little"))
+        h.update(part)
+    return h.hexdigest()
+
+
+def digest_json(value: Any) -> str:
+    """Digest of a JSON value, independent of key order."""
+    return digest_bytes(json.dumps(value, sort_keys=True, default=str, separators=(",", ":")).encode())
+
+
+def digest_arrays(arrays: Mapping[str, np.ndarray]) -> str:
+    """Digest of named arrays: name, dtype, shape and bytes, in name order."""
+    parts: list[bytes] = []
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        parts += [name.encode(), str(array.dtype).encode(), str(array.shape).encode(), array.tobytes()]
+    return digest_bytes(*parts)
+
+
+def digest_frame(frame: pl.DataFrame) -> str:
+    """Digest of a frame: schema and values, in the frame's own row and column order.
+
+    Hashes uncompressed Parquet without its footer (which names a polars version); IPC bytes depend on memory layout.
+    """
+    buffer = io.BytesIO()
+    frame.rechunk().write_parquet(buffer, compression="uncompressed", statistics=False)
+    data = buffer.getvalue()
+    footer = int.from_bytes(data[-8:-4], "little")
+    return digest_bytes(str(frame.schema).encode(), data[: -8 - footer])
+
+
+# ---------------------------------------------------------------------------------- atomic writing
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically: a reader sees the old file or the whole new one."""
+    tmp = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    with tmp.open("w") as handle:
+        json.dump(value, handle, indent=1, sort_keys=True, default=str)
+        handle.flush()
+        os.fsync(handle.fileno())
+    tmp.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file; a broken one is an `ArtifactError` that names it."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path} does not exist.") from error
+    except json.JSONDecodeError as error:
+        raise ArtifactError(f"{path} is not valid JSON ({error}); delete its folder and materialize again.") from error
+
+
+def write_artifact(
+    artifact: Artifact,
+    directory: Path,
+    *,
+    lineage: Mapping[str, str] | None = None,
+    compatibility: Mapping[str, str] | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Write `artifact` to `directory` so that it is there whole or not at all; returns the manifest.
+
+    The content goes to a sibling temporary directory, the manifest is written last, then one rename publishes it.
+    A former version is moved aside before the rename and removed after it.
+    """
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    tmp = directory.with_name(f".{directory.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
+    tmp.mkdir()
+    try:
+        artifact.save(tmp)
+        manifest: dict[str, Any] = {
+            "artifact": type(artifact).__name__,
+            "schema_version": SCHEMA_VERSION,
+            "digest": artifact.digest(),
+            "lineage": dict(sorted((lineage or {}).items())),
+            "compatibility": dict(sorted((compatibility or {}).items())),
+            "summary": artifact.summary(),
+            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            **(extra or {}),
+        }
+        write_json(tmp / MANIFEST, manifest)
+        publish(tmp, directory)
+    finally:
+        shutil.rmtree(tmp, ignore_errors=True)
+    return manifest
+
+
+def publish(tmp: Path, directory: Path) -> None:
+    """Put the finished directory `tmp` in the place of `directory` by renames."""
+    if directory.exists():
+        old = directory.with_name(f".{directory.name}.{uuid.uuid4().hex[:8]}.old")
+        directory.rename(old)
+        tmp.rename(directory)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        tmp.rename(directory)
+
+
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """The manifest of a complete artifact.
+
+    Raises:
+        ArtifactError: no manifest (never written, or killed half way), or a newer schema than this code reads.
+    """
+    path = directory / MANIFEST
+    if not path.exists():
+        raise ArtifactError(f"{directory} holds no complete artifact (no {MANIFEST}). Materialize it first.")
+    manifest: dict[str, Any] = read_json(path)
+    if manifest.get("schema_version", 0) > SCHEMA_VERSION:
+        raise ArtifactError(
+            f"{directory} was written with schema {manifest['schema_version']}, this code reads up to "
+            f"{SCHEMA_VERSION}. Use the newer release, or another --root."
+        )
+    return manifest
+
+
+class TableArtifact:
+    """An artifact that is one polars frame (and, where rows were refused, a second one with the reasons).
+
+    Subclasses name their columns in `schema`; construction refuses a frame that lacks one or types it otherwise.
+    """
+
+    schema: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, frame: pl.DataFrame, quarantine: pl.DataFrame | None = None) -> None:
+        wrong = {c: (t, frame.schema.get(c)) for c, t in self.schema.items() if frame.schema.get(c) != t}
+        if wrong:
+            detail = "; ".join(f"{c}: needed {want}, arrived {got}" for c, (want, got) in wrong.items())
+            raise ValueError(f"{type(self).__name__}: {detail}.")
+        self.frame = frame
+        self.quarantine = quarantine
+
+    def save(self, directory: Path) -> None:
+        """Write `table.parquet`, and `quarantine.parquet` where there is one."""
+        self.frame.write_parquet(directory / TABLE)
+        if self.quarantine is not None:
+            self.quarantine.write_parquet(directory / "quarantine.parquet")
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """Read back what `save` wrote."""
+        refused = directory / "quarantine.parquet"
+        return cls(
+            pl.read_parquet(directory / TABLE), pl.read_parquet(refused) if refused.exists() else None
+        )
+
+    def digest(self) -> str:
+        """Digest of the rows in their order, and of the quarantined ones."""
+        refused = "" if self.quarantine is None else digest_frame(self.quarantine)
+        return digest_bytes(digest_frame(self.frame).encode(), refused.encode())
+
+    def summary(self) -> dict[str, Any]:
+        """Row counts; quarantined rows by reason."""
+        out: dict[str, Any] = {"rows": self.frame.height}
+        if self.quarantine is not None:
+            counts = self.quarantine.group_by("reason").len().sort("reason")
+            out["quarantined"] = self.quarantine.height
+            out["quarantined_by_reason"] = dict(counts.iter_rows())
+        return out
+
+
+# ------------------------------------------------------------------------------------------- store
+class ArtifactStore:
+    """Artifacts under one root: `<root>/<asset>/<partition>/` (`<root>/<asset>/` for an unpartitioned one)."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+
+    def path(self, asset: str, partition: str | None = None) -> Path:
+        """Where the artifact lives, whether or not it exists."""
+        return self.root / asset / partition if partition else self.root / asset
+
+    def exists(self, asset: str, partition: str | None = None) -> bool:
+        """True when a complete artifact is there."""
+        return (self.path(asset, partition) / MANIFEST).exists()
+
+    def partitions(self, asset: str) -> list[str]:
+        """Complete partitions of the asset, sorted."""
+        base = self.root / asset
+        if not base.is_dir():
+            return []
+        return sorted(p.name for p in base.iterdir() if not p.name.startswith(".") and (p / MANIFEST).exists())
+
+    def manifest(self, asset: str, partition: str | None = None) -> dict[str, Any]:
+        """The artifact's manifest; `ArtifactError` when there is none."""
+        return read_manifest(self.path(asset, partition))
+
+    def write(self, asset: str, partition: str | None, artifact: Artifact, **binding: Any) -> dict[str, Any]:
+        """Write atomically; `binding` goes to `write_artifact`. Returns the manifest."""
+        return write_artifact(artifact, self.path(asset, partition), **binding)
+
+    def read(self, cls: type[T], asset: str, partition: str | None = None) -> T:
+        """Load a complete artifact as `cls`.
+
+        Raises:
+            ArtifactError: it is not there, or it holds another kind of artifact.
+        """
+        directory = self.path(asset, partition)
+        kind = read_manifest(directory)["artifact"]
+        if kind != cls.__name__:
+            raise ArtifactError(f"{directory} holds a {kind}, a {cls.__name__} was needed.")
+        return cls.load(directory)
+
+    def sweep(self) -> Iterator[Path]:
+        """Remove what killed writers left behind; yields what was removed. Call only while holding the root's lock."""
+        for pattern in ("*/.*.tmp", "*/.*.old", ".*.tmp", ".*.old"):
+            for path in self.root.glob(pattern):
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+                yield path

@@ -1,0 +1,275 @@
+"""Every setting, once: frozen pydantic classes, unknown keys refused, and the profiles that fill them.
+
+A stage reads its own class and nothing else; `SigmaConfig` holds them all. `digest_of` a stage's class goes into the
+code version of its assets, so a changed setting marks exactly its own artifacts as stale. No I/O but `load_config`.
+Dimensions, temperatures and weights that the paper leaves open say "our choice" in PAPER.md.
+"""
+
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sigma_core.artifacts import digest_json
+
+
+class Section(BaseModel):
+    """Base of every section: immutable, and a misspelt key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RuntimeConfig(Section):
+    """Machine settings; they never change what is computed."""
+
+    threads: int = Field(2, ge=1, description="CPU threads of torch, faiss and BLAS; 1 on a busy machine")
+    device: str = Field("cpu", description="torch device: cpu or cuda")
+    seed: int = Field(17, description="seed of every random choice")
+
+
+class DataConfig(Section):
+    """What the catalog of a day holds, what its targets are (tasks.md)."""
+
+    country: str = Field("US", description="country whose holidays count (library `holidays`)")
+    catalog_window_days: int = Field(56, ge=1, description="an item stays in the catalog this long after its sales")
+    min_buyers: int = Field(2, ge=1, description="distinct users an item needs within the window")
+    launch_days: int = Field(28, ge=1, description="an item is new for this long after its first sale")
+    left_censored_days: int = Field(90, ge=0, description="first sales this early in the data are no launches")
+    horizon_days: int = Field(7, ge=1, description="length of a target window")
+    tail_share: float = Field(0.2, gt=0, lt=1, description="share of 56-day volume that makes the long tail")
+    min_category_items: int = Field(50, ge=1, description="a category needs this many items to be asked for")
+
+
+class GroundingConfig(Section):
+    """Stage (a): item ID teacher, relevance pairs, grounded text encoder."""
+
+    id_dim: int = Field(64, ge=2, description="width of v_ID")
+    id_window_days: int = Field(92, ge=7, description="days before the refit that the ID teacher sees")
+    id_iterations: int = Field(15, ge=1, description="ALS iterations")
+    id_regularization: float = Field(0.05, ge=0, description="ALS regularization")
+    id_alpha: float = Field(10.0, gt=0, description="ALS confidence per event")
+    id_min_users: int = Field(2, ge=1, description="distinct users an item needs in the window to get a v_ID")
+    backbone: str = Field("minilm", description="minilm, or a transformers model name or folder")
+    text_dim: int = Field(128, ge=2, description="width of v_text, after the down-projection")
+    pad_buckets: tuple[int, ...] = Field((8, 12, 16, 20, 22, 24, 26, 28, 32), description="fixed pad lengths of encoded texts, in tokens")
+    lora_rank: int = Field(8, ge=1)
+    lora_alpha: int = Field(16, ge=1)
+    lora_targets: tuple[str, ...] = Field(("query", "value"), description="linear layers of the backbone that get LoRA")
+    lora_layers: int = Field(2, ge=1, description="LoRA on this many top layers; the layers below are run once")
+    train_steps: int = Field(60, ge=1)
+    batch_size: int = Field(256, ge=2, description="pairs a step; every other pair is a negative")
+    learning_rate: float = Field(1e-3, gt=0)
+    temperature_text: float = Field(0.05, gt=0, description="tau of P_text")
+    temperature_id: float = Field(0.10, gt=0, description="tau of P_ID")
+    kd_weight: float = Field(0.5, ge=0, description="weight of L_KD beside L_CL")
+    view_weights: dict[str, float] = Field(
+        {"collaborative": 0.5, "search": 0.3, "knowledge": 0.2},
+        description="share of each view in a batch",
+    )
+    pairs_per_view: int = Field(20_000, ge=1, description="most pairs kept of a view")
+    max_texts: int = Field(3000, ge=2, description="distinct texts a training uses; each runs once through all layers")
+    head_steps: int = Field(200, ge=0, description="steps of the down-projection alone, before LoRA; nearly free")
+    holdout_share: float = Field(0.05, ge=0, lt=1, description="relevance pairs kept out of training, to measure it")
+
+
+class TokenizationConfig(Section):
+    """Stage (b): residual codebooks and the prefix that is used."""
+
+    num_levels: int = Field(4, ge=1, le=8, description="codes of a full semantic ID")
+    codebook_size: int = Field(256, ge=2, description="entries per level")
+    prefix_length: int = Field(1, ge=1, le=4, description="codes that become tokens (SID1ID = 1)")
+    beam: int = Field(4, ge=1, description="beam of the residual quantizer's encoder")
+    max_group_ratio: float = Field(4.0, gt=1, description="largest prefix group over the mean one, at most")
+    collaborative_weight: float = Field(0.0, ge=0, description="share of v_ID in the space level 0 is clustered in")
+
+
+class InstructionConfig(Section):
+    """Stage (c), data side: contexts, tasks, shards."""
+
+    shard_stride_days: int = Field(3, ge=1, description="a shard is built every so many days")
+    users_per_shard: int = Field(320, ge=1, description="users a shard holds, chosen by hash of user and day")
+    max_recent: int = Field(24, ge=1, description="most recent purchases in a prompt")
+    max_favorites: int = Field(72, ge=1, description="long-term favourites in a prompt")
+    favorite_half_life_days: float = Field(120.0, gt=0, description="decay of the count that orders favourites")
+    max_requests_per_task: int = Field(3, ge=1, description="query and category requests a user and cut, at most")
+    max_targets: int = Field(40, ge=1, description="targets kept of one example, by hash")
+
+
+class ModelConfig(Section):
+    """Stage (c), model side: backbone, fusion, heads."""
+
+    backbone: Literal["mini", "smollm2-135m", "qwen3-0.6b", "qwen3-4b"] = "mini"
+    hidden_dim: int = Field(128, ge=8, description="width of the mini backbone")
+    num_layers: int = Field(2, ge=1, description="layers of the mini backbone")
+    num_heads: int = Field(4, ge=1)
+    item_dim: int = Field(64, ge=2, description="width of v~, the fused unique item vector")
+    fusion_hidden: int = Field(128, ge=2)
+    modality_dropout: float = Field(0.15, ge=0, lt=1, description="chance that v_ID or v_img is hidden in training")
+    dropout: float = Field(0.1, ge=0, lt=1)
+    temperature: float = Field(0.07, gt=0, description="tau of L_InfoNCE in training")
+
+
+class TrainingConfig(Section):
+    """Optimization of `sigma_base` and of the day's LoRA adapter."""
+
+    base_window_days: int = Field(92, ge=1, le=99, description="days of shards before the month")
+    base_minutes: float = Field(3.0, gt=0, description="budget that `base_steps` was chosen for; shown, not enforced")
+    base_steps: int = Field(300, ge=1)
+    base_learning_rate: float = Field(2e-3, gt=0)
+    lora_window_days: int = Field(21, ge=1, le=99, description="days of shards before the day")
+    lora_steps: int = Field(60, ge=1)
+    lora_learning_rate: float = Field(1e-3, gt=0)
+    lora_rank: int = Field(8, ge=1)
+    lora_alpha: int = Field(16, ge=1)
+    contexts_per_batch: int = Field(16, ge=1, description="users a step; a user's tasks share one history")
+    branches_per_context: int = Field(5, ge=1, description="requests of a user in one step")
+    targets_per_branch: int = Field(6, ge=1, description="target prefixes of a request in one step")
+    weight_ntp: float = Field(1.0, ge=0)
+    weight_id: float = Field(1.0, ge=0)
+    weight_catalog: float = Field(0.2, ge=0)
+    catalog_leaves: int = Field(96, ge=1, description="leaves of a step that the catalogue-wide loss reads")
+    warmup_share: float = Field(0.1, ge=0, lt=1)
+    weight_decay: float = Field(0.01, ge=0)
+    grad_clip: float = Field(1.0, gt=0)
+    task_weights: dict[str, float] = Field(
+        {
+            "just_for_you": 2.0,
+            "query": 1.5,
+            "category": 1.0,
+            "longtail": 1.0,
+            "discover": 1.0,
+            "season": 1.0,
+            "holiday": 1.5,
+        },
+        description="relative share of a task among the requests trained on",
+    )
+
+
+class GenerationConfig(Section):
+    """Stage (d): the three steps."""
+
+    num_prefixes: int = Field(48, ge=1, description="K, prefixes searched")
+    items_per_prefix: int = Field(20, ge=1, description="M, items kept under each prefix")
+    sigma_top: int = Field(8, ge=2, description="K_sigma: APF's sigma is that of so many top beam scores")
+    sigma_floor: float = Field(1e-3, gt=0, description="lower bound of sigma")
+    apf_temperature: float | None = Field(
+        None, description="tau of APF; none: calibrated with the checkpoint so that median sigma/tau is 1/tau_train"
+    )
+    collapse_text_groups: bool = Field(True, description="a list shown to a person holds one item of a text group")
+
+
+class ServingConfig(Section):
+    """User-to-item index."""
+
+    u2i_top_n: int = Field(50, ge=1)
+    u2i_tasks: tuple[str, ...] = ("just_for_you",)
+    batch_users: int = Field(32, ge=1)
+
+
+class EvaluationConfig(Section):
+    """How a day is judged."""
+
+    sample_users: int | None = Field(None, description="users judged, chosen by hash; none = all")
+    lift_users: int | None = Field(None, description="users the instruction lift is measured on; none = all")
+    max_requests_per_task: int | None = Field(None, description="query and category requests a user; none = all")
+    bootstrap_samples: int = Field(1000, ge=100)
+    min_targets: int = Field(200, ge=1, description="a task below this is underpowered")
+    min_users: int = Field(100, ge=1, description="a task below this is underpowered")
+
+
+class SigmaConfig(Section):
+    """All sections. Its digest binds a root to what it was made with."""
+
+    profile: str = "demo"
+    runtime: RuntimeConfig = RuntimeConfig()
+    data: DataConfig = DataConfig()
+    grounding: GroundingConfig = GroundingConfig()
+    tokenization: TokenizationConfig = TokenizationConfig()
+    instruction: InstructionConfig = InstructionConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    generation: GenerationConfig = GenerationConfig()
+    serving: ServingConfig = ServingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    def digest(self) -> str:
+        """Digest of everything that can change a result: all but the `runtime.threads` and `device`."""
+        values = self.model_dump(mode="json")
+        values["runtime"] = {"seed": self.runtime.seed}
+        return digest_json(values)
+
+
+PROFILES: dict[str, dict[str, Any]] = {
+    "demo": {},
+    "toy": {  # seconds, for tests: everything real, everything tiny
+        "grounding": {"train_steps": 3, "batch_size": 16, "id_dim": 8, "text_dim": 32, "pairs_per_view": 200,
+                      "id_iterations": 3},
+        "tokenization": {"codebook_size": 8, "num_levels": 3},
+        "instruction": {"users_per_shard": 24, "max_recent": 6, "max_favorites": 8, "shard_stride_days": 7},
+        "model": {"hidden_dim": 32, "num_layers": 1, "num_heads": 2, "item_dim": 16, "fusion_hidden": 32},
+        "training": {"base_steps": 12, "lora_steps": 6, "contexts_per_batch": 4, "base_window_days": 21,
+                     "lora_window_days": 14},
+        "generation": {"num_prefixes": 6, "sigma_top": 4},
+        "evaluation": {"bootstrap_samples": 100, "sample_users": 30},
+    },
+    "standard": {"training": {"base_steps": 3000, "lora_steps": 300}, "grounding": {"train_steps": 400}},
+}  # fmt: skip
+
+
+class ConfigError(ValueError):
+    """A setting is unknown, of the wrong type, or out of range."""
+
+
+def profile_config(name: str, overrides: dict[str, Any] | None = None) -> SigmaConfig:
+    """The named profile with nested `overrides` applied.
+
+    Raises:
+        ConfigError: unknown profile, unknown key, or a value out of range (the message names the key).
+    """
+    if name not in PROFILES:
+        raise ConfigError(f"unknown profile {name!r}; there are {', '.join(PROFILES)}.")
+    values = _merge({"profile": name}, PROFILES[name])
+    values = _merge(values, overrides or {})
+    try:
+        return SigmaConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(p) for p in first["loc"])
+        raise ConfigError(f"setting {where}: {first['msg']} (arrived: {first.get('input')!r}).") from error
+
+
+def load_config(profile: str, file: Path | None = None, settings: tuple[str, ...] = ()) -> SigmaConfig:
+    """Profile, then a YAML file, then `section.key=value` settings; the later wins."""
+    values: dict[str, Any] = {}
+    if file is not None:
+        if not file.exists():
+            raise ConfigError(f"--config {file} does not exist.")
+        loaded = yaml.safe_load(file.read_text()) or {}
+        if not isinstance(loaded, dict):
+            raise ConfigError(f"--config {file} must hold a mapping of sections, arrived {type(loaded).__name__}.")
+        values = loaded
+    for setting in settings:
+        path, sep, raw = setting.partition("=")
+        if not sep or "." not in path:
+            raise ConfigError(f"--set {setting!r}: needed section.key=value, for example training.base_steps=100.")
+        section, key = path.split(".", 1)
+        values = _merge(values, {section: {key: yaml.safe_load(raw)}})
+    return profile_config(profile, values)
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    out = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(out.get(key), dict)
+        out[key] = _merge(out[key], value) if both else value
+    return out
+
+
+def parse_date(text: str) -> date:
+    """An ISO date; anything else is a `ConfigError` with an example."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigError(f"{text!r} is not a date; write it like 2017-10-23.") from error
