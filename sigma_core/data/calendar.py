@@ -1,0 +1,88 @@
+"""Holidays, the week before each, seasons, and the table of what people use each holiday for.
+
+Dates come from the library `holidays` (public and unofficial days); themes from holiday_themes.yaml. Holiday labels
+are never made from the themes (tasks.md): they only serve grounding pairs and a baseline.
+"""
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+import yaml
+
+_THEMES: Final = Path(__file__).with_name("holiday_themes.yaml")
+_SOUTHERN: Final = frozenset({"AR", "AU", "BO", "BR", "CL", "NZ", "PE", "PY", "UY", "ZA"})
+_SEASONS: Final = ("winter", "spring", "summer", "autumn")
+
+
+@dataclass(frozen=True, order=True)
+class Holiday:
+    """One holiday on one date, by its English name."""
+
+    date: date
+    name: str
+
+
+@dataclass(frozen=True)
+class HolidayWindow:
+    """The days just before a holiday, in which people buy for it; the holiday itself is not one of them."""
+
+    holiday: Holiday
+    first_day: date
+    last_day: date
+
+
+def holidays_between(start: date, end: date, country: str = "US") -> list[Holiday]:
+    """Public and unofficial holidays from `start` to `end`, both included, sorted; substitute days are left out.
+
+    Raises:
+        ValueError: the library knows no such country.
+    """
+    days = (h for year in range(start.year, end.year + 1) for h in _of_year(year, country))
+    return [h for h in days if start <= h.date <= end]
+
+
+def holiday_windows(start: date, end: date, country: str = "US", days: int = 7) -> list[HolidayWindow]:
+    """Windows of the `days` days before each holiday that share a day with `start` .. `end`."""
+    return [
+        HolidayWindow(h, h.date - timedelta(days=days), h.date - timedelta(days=1))
+        for h in holidays_between(start + timedelta(days=1), end + timedelta(days=days), country)
+    ]
+
+
+def season_name(day: date, country: str = "US") -> str:
+    """winter, spring, summer or autumn, by whole months; the other way round south of the equator."""
+    shift = 2 if country in _SOUTHERN else 0
+    return _SEASONS[(day.month % 12 // 3 + shift) % 4]
+
+
+@lru_cache(maxsize=1)
+def _theme_table() -> dict[str, list[str]]:
+    table: dict[str, list[str]] = yaml.safe_load(_THEMES.read_text())
+    return table
+
+
+def load_themes() -> dict[str, list[str]]:
+    """Holiday name -> words for what people buy for it."""
+    return {name: list(words) for name, words in _theme_table().items()}
+
+
+@lru_cache(maxsize=64)
+def _of_year(year: int, country: str) -> tuple[Holiday, ...]:
+    import holidays
+
+    try:
+        known = holidays.country_holidays(country, years=year)
+    except NotImplementedError as error:
+        raise ValueError(
+            f"data.country {country!r} is unknown to the library holidays; use a code like US."
+        ) from error
+    wanted = [category for category in ("public", "unofficial") if category in known.supported_categories]
+    language = "en_US" if "en_US" in known.supported_languages else None
+    calendar = holidays.country_holidays(
+        country, years=year, categories=wanted, observed=False, language=language
+    )
+    found = [Holiday(day, name) for day, names in calendar.items() for name in names.split("; ")]
+    return tuple(sorted(found))

@@ -1,0 +1,108 @@
+"""What a data source must offer, the frames it hands over, and the error it raises for malformed input.
+
+A source reads files and gives them the project's column names; it drops no row (cleaning is `events.clean_events`)
+and knows nothing of catalogs, days or tasks. Our choice; the paper is silent on data formats.
+"""
+
+from datetime import date
+from pathlib import Path
+from typing import Any, Final, Protocol, runtime_checkable
+
+import numpy as np
+import polars as pl
+
+from sigma_core import columns as c
+
+RAW_EVENT_SCHEMA: Final[dict[str, Any]] = {
+    c.USER_ID: pl.String,
+    c.ITEM_ID: pl.String,
+    c.EVENT_TIME: pl.Datetime("us"),
+    c.EVENT_TYPE: pl.String,
+    c.SESSION_ID: pl.String,
+    c.QUANTITY: pl.Float64,
+    c.PRICE: pl.Float64,
+    c.QUERY_TEXT: pl.String,
+    c.SOURCE_ROW: pl.Int64,
+}
+
+PRODUCT_COLUMNS: Final = (c.TITLE, c.ITEM_TYPE, c.CATEGORY, c.DEPARTMENT, c.BRAND, c.MAKER, c.SIZE)
+PRODUCT_SCHEMA: Final[dict[str, Any]] = {c.ITEM_ID: pl.String, **dict.fromkeys(PRODUCT_COLUMNS, pl.String)}
+
+Vectors = tuple[list[str], np.ndarray]
+
+
+class SourceError(ValueError):
+    """A source is unknown, its files are missing, or one holds what it must not."""
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where events, products and users come from."""
+
+    name: str
+
+    def events(self) -> pl.DataFrame:
+        """Every row of the source, in its order, as `RAW_EVENT_SCHEMA`; unparsable times and missing ids are null."""
+
+    def products(self) -> pl.DataFrame:
+        """The product master as `PRODUCT_SCHEMA`, one row an item, in words a person can read."""
+
+    def users(self) -> pl.DataFrame:
+        """USER_ID and any number of profile columns (String, nullable), each value a phrase that stands alone."""
+
+    def date_range(self) -> tuple[date, date]:
+        """First and last day with events; a day after the last one is not in the source."""
+
+    def fingerprint(self) -> str:
+        """Changes when the content does; cheap to compute."""
+
+    def id_vectors(self) -> Vectors | None:
+        """The user's own collaborative vectors (item ids sorted, float32 [N, d]), or none."""
+
+    def image_vectors(self) -> Vectors | None:
+        """Image vectors (item ids sorted, float32 [N, d]), or none."""
+
+
+def raw_events(frame: pl.DataFrame) -> pl.DataFrame:
+    """`frame` with exactly the columns of `RAW_EVENT_SCHEMA`: absent ones are null, rows are numbered from 0."""
+    if c.SOURCE_ROW not in frame.columns:
+        frame = frame.with_row_index(c.SOURCE_ROW)
+    return frame.select(
+        pl.col(name).cast(dtype) if name in frame.columns else pl.lit(None, dtype).alias(name)
+        for name, dtype in RAW_EVENT_SCHEMA.items()
+    )
+
+
+def product_master(frame: pl.DataFrame) -> pl.DataFrame:
+    """`frame` with exactly the columns of `PRODUCT_SCHEMA`: absent ones are null, blank text is null."""
+    return frame.select(
+        pl.col(name).cast(pl.String).str.strip_chars().replace("", None).alias(name)
+        if name in frame.columns
+        else pl.lit(None, pl.String).alias(name)
+        for name in PRODUCT_SCHEMA
+    )
+
+
+def event_dates(events: pl.DataFrame, where: str) -> tuple[date, date]:
+    """First and last day of the events that have a time.
+
+    Raises:
+        SourceError: no event has one.
+    """
+    first, last = events.select(pl.col(c.EVENT_TIME).min(), pl.col(c.EVENT_TIME).max().alias("last")).row(0)
+    if first is None:
+        raise SourceError(f"{where}: no row has a readable {c.EVENT_TIME}; at least one event is needed.")
+    return first.date(), last.date()
+
+
+def need_folder(path: Path | None, source: str, what: str) -> Path:
+    """`path` when it is a folder.
+
+    Raises:
+        SourceError: no path was given, or it is no folder.
+    """
+    if path is None:
+        raise SourceError(f"source {source} needs --path DIR, a folder with {what}.")
+    if not path.is_dir():
+        raise SourceError(f"source {source}: {path} is not a folder; a folder with {what} is needed.")
+    return path

@@ -1,0 +1,1 @@
+"""Tests of SIGMA; the folders mirror the packages."""
