@@ -1,0 +1,42 @@
+"""Step 3, adaptive probabilistic fusion (APF): beam scores and cosines become one probability per item.
+
+Takes beam scores, cosines and temperatures; it never sees a task's name and has no learned parameter. Source: paper,
+three-step item generation:  P(v | T) = P(c | T) * P(id | T, c),  P(id | T, c) proportional to exp(cos(h, v~) * sigma / tau)
+with sigma the standard deviation of the top beam scores. Normalised over the whole eligible prefix group, so scores do not
+depend on M; sigma is bounded below and always taken over K_sigma scores (our choices, design decision 7).
+
+Shape legend: R requests, K prefixes, X rows of cosines, G items of a group.
+"""
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def beam_sigma(probability_RK: "Tensor", top: int, floor: float) -> "Tensor":
+    """Standard deviation (R,) of the `top` largest probabilities of each row, at least `floor`.
+
+    Missing ones (fewer than `top` prefixes) count as probability 0, so sigma does not depend on how many prefixes are
+    searched. It is the population standard deviation.
+    """
+    best = probability_RK.topk(min(top, probability_RK.shape[1]), dim=1).values
+    if best.shape[1] < top:
+        best = best.new_zeros(len(best), top).index_copy(1, best.new_tensor(range(best.shape[1])).long(), best)
+    return best.std(dim=1, unbiased=False).clamp_min(floor)
+
+
+def in_prefix_log_probs(cosine_XG: "Tensor", valid_XG: "Tensor", sharpness_X: "Tensor") -> "Tensor":
+    """log P(id | T, c) (X, G): log-softmax of cosine * sharpness over the valid items; invalid ones are -inf.
+
+    `sharpness_X` is sigma/tau of APF, or a constant for "without APF". A row without a valid item is all -inf.
+    """
+    logits = (cosine_XG * sharpness_X[:, None]).masked_fill(~valid_XG, -math.inf)
+    total = logits.logsumexp(dim=1, keepdim=True)
+    return (logits - total).masked_fill(~valid_XG, -math.inf)
+
+
+def fuse(prefix_log_prob_X: "Tensor", item_log_prob_XG: "Tensor") -> "Tensor":
+    """log P(v | T) = log P(c | T) + log P(id | T, c), (X, G)."""
+    return prefix_log_prob_X[:, None] + item_log_prob_XG

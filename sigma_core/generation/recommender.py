@@ -1,0 +1,183 @@
+"""The three steps, in order: prefix beam, search inside the prefixes, adaptive probabilistic fusion.
+
+Answers requests with ranked items; loading artifacts is `serving/`, metrics are `evaluation/`. Every returned item exists,
+is unique and obeys the request's filter. Source: paper, three-step item generation with APF.
+
+Shape legend: R requests, K prefixes, N items, G largest group, X = R*K pairs.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sigma_core.config import GenerationConfig
+from sigma_core.generation.fusion import beam_sigma, fuse, in_prefix_log_probs
+from sigma_core.generation.prefix_beam import AllowedPrefixes, Beams, prefix_beam, request_past
+from sigma_core.generation.subset_search import PrefixRanges, search_groups
+from sigma_core.instruction.collate import Collator, Request, UserContext
+from sigma_core.model.sigma import Slots, TensorBatch
+
+if TYPE_CHECKING:
+    from sigma_core.model.sigma import SigmaModel
+
+
+class Recommendation(NamedTuple):
+    """One ranked item. `score` is P(item | request); `row` its row in the item table."""
+
+    row: int
+    score: float
+    prefix: tuple[int, ...]
+    prefix_probability: float
+
+
+@dataclass(frozen=True)
+class ItemTable:
+    """Fused vectors of a catalog, rows sorted by prefix."""
+
+    vectors_NE: Tensor
+    prefixes_NP: Tensor
+    text_group_N: Tensor | None = None  # items of one number count as one in a shown list
+
+    @property
+    def ranges(self) -> PrefixRanges:
+        """Where each prefix lies."""
+        return PrefixRanges.of_sorted(self.prefixes_NP)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A request with its filter: rows that must not be returned."""
+
+    request: Request
+    exclude: np.ndarray | None = None
+
+
+class Recommender:
+    """Model, item table and settings; `rank` answers, deterministically."""
+
+    def __init__(
+        self,
+        model: "SigmaModel",
+        items: ItemTable,
+        collator: Collator,
+        lexical: Tensor,
+        config: GenerationConfig,
+        apf_temperature: float,
+    ) -> None:
+        self.model, self.items, self.collator, self.lexical = model.eval(), items, collator, lexical
+        self.config, self.apf_temperature = config, apf_temperature
+        self.ranges = items.ranges
+        self.group_of_N = torch.repeat_interleave(torch.arange(len(self.ranges.length_Q)), self.ranges.length_Q)
+
+    @torch.inference_mode()
+    def rank(
+        self,
+        users: Sequence[UserContext],
+        asks: Sequence[Sequence[Ask]],
+        focus: Mapping[str, np.ndarray],
+        top_n: int,
+        collapse: bool = False,
+    ) -> list[list[Recommendation]]:
+        """Ranked items of every request, in the order of users and their asks; at most `top_n` each.
+
+        `focus` holds the grounded vector of every focus text. `collapse` keeps one item of a text group.
+        """
+        eligible = self._eligible([ask for mine in asks for ask in mine])
+        beams = self.beam(users, [[ask.request for ask in mine] for mine in asks], focus, eligible)
+        return self._search_and_fuse(beams, eligible, top_n, collapse)
+
+    def beam(
+        self,
+        users: Sequence[UserContext],
+        requests: Sequence[Sequence[Request]],
+        focus: Mapping[str, np.ndarray],
+        eligible_RN: Tensor,
+    ) -> Beams:
+        """Step 1 for a batch of users."""
+        from transformers import DynamicCache
+
+        model, device = self.model, self.items.vectors_NE.device
+        tree = self.collator(users, requests)
+        width = model.shape.text_dim
+        vectors = np.asarray([focus[t] for t in tree.focus_texts], dtype=np.float32).reshape(-1, width)
+        batch = TensorBatch(tree, torch.as_tensor(vectors, device=device), device)
+        cache = DynamicCache(config=model.backbone.config)
+        states = model.read(batch, self.items.vectors_NE, self.lexical, cache)
+        memory = model.memory(batch, states, self.items.vectors_NE, self.items.prefixes_NP)
+        user = batch.request_user_R
+        one = Slots(torch.arange(len(user), device=device), len(user))
+        past = request_past(batch, cache, model.backbone.config)
+        counts = torch.zeros(len(user), len(self.ranges.length_Q), device=device)
+        allowed = AllowedPrefixes(
+            self.ranges.rows_QP, counts.index_add(1, self.group_of_N, eligible_RN.float()) > 0
+        )
+        return prefix_beam(
+            model,
+            states[user, batch.request_start_R],
+            memory.of(user),
+            model.focus(batch, batch.request_focus_R, one),
+            past,
+            allowed,
+            min(self.config.num_prefixes, len(self.ranges.length_Q)),
+        )
+
+    def sharpness(self, beams: Beams) -> Tensor:
+        """sigma / tau of APF for each request (R,)."""
+        sigma = beam_sigma(beams.log_prob_RK.exp(), self.config.sigma_top, self.config.sigma_floor)
+        return sigma / self.apf_temperature
+
+    def _eligible(self, asks: Sequence[Ask]) -> Tensor:
+        out = torch.ones(len(asks), len(self.items.vectors_NE), dtype=torch.bool, device=self.items.vectors_NE.device)
+        for row, ask in enumerate(asks):
+            if ask.exclude is not None and len(ask.exclude):
+                out[row, torch.as_tensor(ask.exclude.astype(np.int64))] = False
+        return out
+
+    def _search_and_fuse(
+        self, beams: Beams, eligible_RN: Tensor, top_n: int, collapse: bool
+    ) -> list[list[Recommendation]]:
+        num, width, _ = beams.query_RKE.shape
+        group = self.ranges.find(beams.prefix_RKP.flatten(0, 1))
+        group = group.masked_fill(beams.log_prob_RK.flatten().isinf(), -1)
+        hits = search_groups(beams.query_RKE.flatten(0, 1), group, self.items.vectors_NE, self.ranges)
+        request = torch.arange(num, device=group.device).repeat_interleave(width)
+        valid = hits.valid_XG & eligible_RN[request[:, None], hits.row_XG]
+        inside = in_prefix_log_probs(hits.cosine_XG, valid, self.sharpness(beams).repeat_interleave(width))
+        kept = min(self.config.items_per_prefix, inside.shape[1])
+        inside, slot = inside.topk(kept, dim=1)  # top M under each prefix
+        rows = hits.row_XG.gather(1, slot).view(num, -1)
+        total = fuse(beams.log_prob_RK.flatten(), inside).view(num, -1)
+        wanted = top_n if not collapse else min(4 * top_n + 20, total.shape[1])
+        # ties: the smaller row first, so that equal scores give equal lists
+        order = torch.argsort(rows, dim=1, stable=True)
+        total, rows, order = total.gather(1, order), rows.gather(1, order), order
+        best, place = torch.sort(total, dim=1, descending=True, stable=True)
+        best, place = best[:, :wanted], place[:, :wanted]
+        row = rows.gather(1, place)
+        beam = order.gather(1, place) // kept
+        return [
+            self._list(row[r], best[r], beam[r], beams, r, top_n, collapse) for r in range(num)
+        ]
+
+    def _list(
+        self, row: Tensor, score: Tensor, beam: Tensor, beams: Beams, request: int, top_n: int, collapse: bool
+    ) -> list[Recommendation]:
+        out: list[Recommendation] = []
+        seen: set[int] = set()
+        probability = beams.log_prob_RK[request].exp().tolist()
+        prefixes = beams.prefix_RKP[request].tolist()
+        groups = self.items.text_group_N
+        for item, value, k in zip(row.tolist(), score.tolist(), beam.tolist(), strict=True):
+            if value == float("-inf") or len(out) == top_n:
+                break
+            if collapse and groups is not None:
+                group = int(groups[item])
+                if group in seen:
+                    continue
+                seen.add(group)
+            out.append(Recommendation(item, float(np.exp(value)), tuple(prefixes[k]), probability[k]))
+        return out

@@ -1,0 +1,264 @@
+"""Batches: contexts and requests become token trees in which a user's requests share one history.
+
+One row of a batch is one user:  trunk = profile words, recent purchases, favourites;  then a branch a request =
+instruction words, focus vector, <|start|>;  then a leaf a target or beam = prefix tokens, <q>.  A token sees the trunk, its
+own branch and its own leaf, so one forward pass serves all of a user's requests (our choice: it is what makes two CPU
+cores enough). Holds the layout and the mask only; embeddings belong to `model/sigma.py`, templates to `tasks.py`.
+
+Source: paper, multi-task SFT: profile, history as (<a> v~) pairs, instruction, <|end|><|start|> <a_target> <q>.
+
+Shape legend: B users, L positions, J history items, R requests, M leaves, P prefix length, S statistics.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import polars as pl
+
+from sigma_core import columns as c
+
+# special tokens, rows of one small table
+USER, RECENT, FAVORITES, TASK, START, QUERY = range(6)
+NUM_SPECIALS = 6
+# roles of an item vector in a prompt
+ROLE_RECENT, ROLE_FAVORITE, ROLE_FOCUS = range(3)
+NUM_ROLES = 3
+NUM_STATS = 4  # logs of: 1 + count, 1 + age in days, small + slowly decayed count, small + fast decayed count
+SMALL_COUNT = 0.05
+
+
+class WordsLike(Protocol):
+    """Whatever turns a text into token ids."""
+
+    def ids(self, text: str) -> np.ndarray:
+        """Token ids, int64."""
+
+
+@dataclass(frozen=True)
+class UserContext:
+    """A user's profile and history, items as rows of the item table."""
+
+    user_id: str
+    profile_text: str
+    recent_rows: np.ndarray  # int64, newest first
+    recent_stats: np.ndarray  # float32 (J, 4): count, age in days, slowly decayed count, fast decayed count
+    favorite_rows: np.ndarray  # int64, strongest first
+    favorite_stats: np.ndarray  # float32 (J, 4)
+
+    def history(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows (J,), roles (J,) and statistics (J, S) of recents, then favourites."""
+        rows = np.concatenate((self.recent_rows, self.favorite_rows)).astype(np.int64)
+        roles = np.repeat((ROLE_RECENT, ROLE_FAVORITE), (len(self.recent_rows), len(self.favorite_rows)))
+        raw = np.concatenate((self.recent_stats, self.favorite_stats))
+        stats = np.log(raw + np.array([1.0, 1.0, SMALL_COUNT, SMALL_COUNT], dtype=np.float32))
+        return rows, roles, stats.astype(np.float32)
+
+    def with_rows(self, new_row: np.ndarray) -> "UserContext":
+        """The same user over a table whose row r stands at `new_row[r]`."""
+        return replace(self, recent_rows=new_row[self.recent_rows], favorite_rows=new_row[self.favorite_rows])
+
+
+@dataclass(frozen=True)
+class Request:
+    """One thing asked of the model: words, what they are about, and (in training) what answers it."""
+
+    instruction: str
+    focus: str = ""
+    leaves: tuple[tuple[int, ...], ...] = ()  # prefixes to feed after <|start|>
+
+
+def encode_contexts(frame: pl.DataFrame, item_rows: Mapping[str, int]) -> list[UserContext]:
+    """Contexts with item ids replaced by rows of the item table; items it does not hold are left out."""
+    def kept(items: Sequence[str], *stats: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+        known = [(item_rows[item], *values) for item, *values in zip(items, *stats, strict=True) if item in item_rows]
+        table = np.asarray(known, dtype=np.float64).reshape(-1, 1 + NUM_STATS)
+        return table[:, 0].astype(np.int64), table[:, 1:].astype(np.float32)
+
+    recent = (c.RECENT_ITEMS, c.RECENT_COUNTS, c.RECENT_AGES, c.RECENT_DECAYED, c.RECENT_DECAYED_FAST)
+    favorite = (c.FAVORITE_ITEMS, c.FAVORITE_COUNTS, c.FAVORITE_AGES, c.FAVORITE_DECAYED, c.FAVORITE_DECAYED_FAST)
+    width = len(recent)
+    return [
+        UserContext(user, profile, *kept(*lists[:width]), *kept(*lists[width:]))
+        for user, profile, *lists in frame.select(c.USER_ID, c.PROFILE_TEXT, *recent, *favorite).iter_rows()
+    ]
+
+
+@dataclass
+class TreeBatch:
+    """Arrays of one batch; -1 marks "nothing of that kind here". Positions of padding have `valid` False."""
+
+    word_BL: np.ndarray
+    special_BL: np.ndarray
+    prefix_BL: np.ndarray  # level * codebook_size + code
+    item_BL: np.ndarray  # row of the item table
+    focus_BL: np.ndarray  # row of `focus_texts`
+    role_BL: np.ndarray
+    stats_BLS: np.ndarray
+    position_BL: np.ndarray
+    branch_BL: np.ndarray  # 0 = trunk
+    leaf_BL: np.ndarray  # 0 = not in a leaf
+    valid_BL: np.ndarray
+    memory_position_BJ: np.ndarray  # where the history items stand; -1 pads
+    memory_row_BJ: np.ndarray
+    memory_stats_BJS: np.ndarray
+    request_user_R: np.ndarray
+    request_start_R: np.ndarray  # position of <|start|>
+    request_focus_R: np.ndarray
+    leaf_request_M: np.ndarray
+    leaf_positions_MP1: np.ndarray  # positions of the prefix tokens, then of <q>
+    leaf_prefix_MP: np.ndarray
+    focus_texts: list[str] = field(default_factory=list)
+
+    @property
+    def padding_share(self) -> float:
+        """Share of positions that hold no token."""
+        return float(1.0 - self.valid_BL.mean())
+
+
+class _History(NamedTuple):
+    """Where a user's history items stand in the row, and which of them the heads may copy."""
+
+    place: np.ndarray
+    rows: np.ndarray
+    stats: np.ndarray
+    copyable: np.ndarray
+
+
+class _Row:
+    """Grows the token columns of one user."""
+
+    def __init__(self) -> None:
+        self.columns: dict[str, list[np.ndarray]] = {}
+        self.length = 0
+
+    def add(self, size: int, **given: np.ndarray | int) -> int:
+        """Append `size` tokens; columns not given are -1 (branch and leaf 0). Returns the first one's position."""
+        start = self.length
+        for name in ("word", "special", "prefix", "item", "focus", "role", "position", "branch", "leaf"):
+            default = 0 if name in ("branch", "leaf") else -1
+            value = given.get(name, default)
+            self.columns.setdefault(name, []).append(np.broadcast_to(np.asarray(value, dtype=np.int64), (size,)))
+        self.length += size
+        return start
+
+    def column(self, name: str) -> np.ndarray:
+        return np.concatenate(self.columns[name])
+
+
+class Collator:
+    """Builds tree batches. `words` turns text into ids; `prefixes_NP` are the item table's prefixes."""
+
+    def __init__(self, words: WordsLike, prefixes_NP: np.ndarray, codebook_size: int) -> None:
+        self.words = words
+        self.prefixes = prefixes_NP
+        self.codebook_size = codebook_size
+
+    def __call__(self, users: Sequence[UserContext], requests: Sequence[Sequence[Request]]) -> TreeBatch:
+        """One row a user, its requests as branches. Requests are numbered user by user, leaves request by request."""
+        focus_index: dict[str, int] = {}
+        rows = [_Row() for _ in users]
+        memory: list[_History] = []
+        request_meta: list[tuple[int, int, int]] = []
+        leaf_meta: list[tuple[int, list[int], tuple[int, ...]]] = []
+        for user, (context, asked) in enumerate(zip(users, requests, strict=True)):
+            row = rows[user]
+            memory.append(self._trunk(row, context))
+            trunk = row.length
+            for branch, request in enumerate(asked, start=1):
+                focus = focus_index.setdefault(request.focus, len(focus_index)) if request.focus else -1
+                start, end = self._branch(row, request, branch, trunk, focus)
+                request_meta.append((user, start, focus))
+                for leaf, prefix in enumerate(request.leaves, start=1):
+                    at = self._leaf(row, prefix, branch, leaf, end)
+                    leaf_meta.append((len(request_meta) - 1, at, prefix))
+        return self._pad(rows, memory, request_meta, leaf_meta, list(focus_index))
+
+    def _trunk(self, row: _Row, context: UserContext) -> "_History":
+        def position(n: int) -> np.ndarray:
+            return np.arange(row.length, row.length + n)
+
+        row.add(1, special=USER, position=position(1))
+        ids = self.words.ids(context.profile_text)
+        row.add(len(ids), word=ids, position=position(len(ids)))
+        items, roles, stats = context.history()
+        places = []
+        for role, special in ((ROLE_RECENT, RECENT), (ROLE_FAVORITE, FAVORITES)):
+            row.add(1, special=special, position=position(1))
+            mine = items[roles == role]
+            width = self.prefixes.shape[1] + 1
+            tokens = np.full((len(mine), width), -1, dtype=np.int64)
+            levels = np.arange(width - 1) * self.codebook_size
+            prefix, item = tokens.copy(), tokens.copy()
+            prefix[:, :-1] = self.prefixes[mine] + levels
+            item[:, -1] = mine
+            start = row.add(
+                tokens.size, prefix=prefix.ravel(), item=item.ravel(), role=np.where(item.ravel() >= 0, role, -1),
+                position=position(tokens.size),
+            )  # fmt: skip
+            places.append(start + np.arange(len(mine)) * width + width - 1)
+        place = np.concatenate(places)
+        twice = np.isin(items, context.favorite_rows) & (roles == ROLE_RECENT)  # stands among the favourites too
+        return _History(place, items, stats, ~twice)
+
+    def _branch(self, row: _Row, request: Request, branch: int, offset: int, focus: int) -> tuple[int, int]:
+        ids = self.words.ids(request.instruction)
+        at = offset
+        row.add(1, special=TASK, position=at, branch=branch)
+        row.add(len(ids), word=ids, position=np.arange(at + 1, at + 1 + len(ids)), branch=branch)
+        at += 1 + len(ids)
+        if focus >= 0:
+            row.add(1, focus=focus, role=ROLE_FOCUS, position=at, branch=branch)
+            at += 1
+        start = row.add(1, special=START, position=at, branch=branch)
+        return start, at + 1
+
+    def _leaf(self, row: _Row, prefix: tuple[int, ...], branch: int, leaf: int, at: int) -> list[int]:
+        tokens = np.asarray(prefix) + np.arange(len(prefix)) * self.codebook_size
+        first = row.add(len(prefix), prefix=tokens, position=np.arange(at, at + len(prefix)), branch=branch, leaf=leaf)
+        query = row.add(1, special=QUERY, position=at + len(prefix), branch=branch, leaf=leaf)
+        return [*range(first, first + len(prefix)), query]
+
+    def _pad(
+        self,
+        rows: list[_Row],
+        memory: list[_History],
+        requests: list[tuple[int, int, int]],
+        leaves: list[tuple[int, list[int], tuple[int, ...]]],
+        focus_texts: list[str],
+    ) -> TreeBatch:
+        size, length = len(rows), max(row.length for row in rows)
+        columns = {}
+        for name in ("word", "special", "prefix", "item", "focus", "role", "position", "branch", "leaf"):
+            out = np.full((size, length), 0 if name in ("branch", "leaf", "position") else -1, dtype=np.int64)
+            for index, row in enumerate(rows):
+                out[index, : row.length] = row.column(name)
+            columns[f"{name}_BL"] = out
+        width = max((len(m.place) for m in memory), default=0)
+        place = np.full((size, width), -1, dtype=np.int64)
+        item = np.full((size, width), -1, dtype=np.int64)
+        stats = np.zeros((size, width, NUM_STATS), dtype=np.float32)
+        full = np.zeros((size, length, NUM_STATS), dtype=np.float32)
+        for index, history in enumerate(memory):
+            n = len(history.place)
+            place[index, :n] = np.where(history.copyable, history.place, -1)
+            item[index, :n], stats[index, :n] = history.rows, history.stats
+            full[index, history.place] = history.stats
+        meta = np.asarray(requests, dtype=np.int64).reshape(-1, 3)
+        depth = self.prefixes.shape[1]
+        return TreeBatch(
+            **columns,
+            stats_BLS=full,
+            valid_BL=np.arange(length)[None] < np.asarray([row.length for row in rows])[:, None],
+            memory_position_BJ=place,
+            memory_row_BJ=item,
+            memory_stats_BJS=stats,
+            request_user_R=meta[:, 0],
+            request_start_R=meta[:, 1],
+            request_focus_R=meta[:, 2],
+            leaf_request_M=np.asarray([m[0] for m in leaves], dtype=np.int64),
+            leaf_positions_MP1=np.asarray([m[1] for m in leaves], dtype=np.int64).reshape(-1, depth + 1),
+            leaf_prefix_MP=np.asarray([m[2] for m in leaves], dtype=np.int64).reshape(-1, depth),
+            focus_texts=focus_texts,
+        )

@@ -1,0 +1,75 @@
+"""ProjectAndFuse: frozen item streams in, one unique item vector v~ out.
+
+Holds the trained fusion and nothing else: no free parameter per item, so an item launched a minute ago gets its vector
+from its text alone. Source: paper, hybrid tokenization, v~ = ProjectAndFuse(v_ID, v_text, v_img); gates, presence flags
+and modality dropout are our choice (paper silent).
+
+Shape legend: N items, T text width, I id width, V image width, H hidden, E item width.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class ItemStreams(NamedTuple):
+    """Frozen inputs of the fusion. A stream that is absent has flag False and any finite values."""
+
+    text_NT: Tensor
+    id_NI: Tensor
+    has_id_N: Tensor  # bool
+    image_NV: Tensor  # V may be 0: no image stream at all
+    has_image_N: Tensor  # bool
+
+    def rows(self, index: Tensor) -> "ItemStreams":
+        """The same streams for the given rows."""
+        return ItemStreams(*(stream[index] for stream in self))
+
+
+class FusionTrace(NamedTuple):
+    """What the fusion did, for a figure of a real item."""
+
+    gates_N3: Tensor  # share of text, id, image; rows sum to one, absent streams are 0
+    fused_NE: Tensor  # unit rows
+
+
+class ProjectAndFuse(nn.Module):
+    """Maps item streams to unit vectors v~ (N, E).
+
+    Each present stream is projected, a gate over the present streams weighs them, presence flags enter as vectors, and
+    an MLP beside a linear path gives v~. Text is always present.
+    """
+
+    def __init__(self, text_dim: int, id_dim: int, image_dim: int, hidden: int, item_dim: int, drop: float) -> None:
+        super().__init__()
+        self.drop = drop
+        self.project_text = nn.Linear(text_dim, hidden)
+        self.project_id = nn.Linear(id_dim, hidden)
+        self.project_image = nn.Linear(max(image_dim, 1), hidden)
+        self.presence = nn.Parameter(torch.zeros(2, 2, hidden))  # (id | image, absent | present, H)
+        self.gate = nn.Linear(hidden, 1)
+        self.mlp = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, item_dim))
+        self.skip = nn.Linear(hidden, item_dim)
+
+    def trace(self, streams: ItemStreams) -> FusionTrace:
+        """Gates and fused vectors. In training mode v_ID and v_img are each hidden with probability `drop`."""
+        has_id, has_image = streams.has_id_N, streams.has_image_N
+        if self.training and self.drop > 0:
+            keep = torch.rand(2, has_id.shape[0], device=has_id.device) >= self.drop
+            has_id, has_image = has_id & keep[0], has_image & keep[1]
+        image = streams.image_NV if streams.image_NV.shape[1] else streams.text_NT[:, :1] * 0
+        parts = torch.stack(
+            (self.project_text(streams.text_NT), self.project_id(streams.id_NI), self.project_image(image)), dim=1
+        )  # (N, 3, H)
+        present = torch.stack((torch.ones_like(has_id), has_id, has_image), dim=1)  # (N, 3)
+        logits = self.gate(torch.tanh(parts)).squeeze(-1).masked_fill(~present, float("-inf"))
+        gates = logits.softmax(dim=1)
+        flags = self.presence[0][has_id.long()] + self.presence[1][has_image.long()]
+        mixed = (gates.unsqueeze(-1) * parts).sum(dim=1) + flags
+        fused = self.skip(mixed) + self.mlp(mixed)
+        return FusionTrace(gates, nn.functional.normalize(fused, dim=-1))
+
+    def forward(self, streams: ItemStreams) -> Tensor:
+        """Unit vectors v~ (N, E)."""
+        return self.trace(streams).fused_NE

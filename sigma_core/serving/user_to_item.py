@@ -1,0 +1,114 @@
+"""The user-to-item index: every user's list for the day, and the contexts live requests are answered from.
+
+Holds the artifact and its batch computation. Source: paper, nearline serving (results go to a U2I index that recall reads).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import polars as pl
+
+from sigma_core import columns as c
+from sigma_core.artifacts import TABLE, digest_bytes, digest_frame, digest_json, read_json, write_json
+
+if TYPE_CHECKING:
+    from sigma_core.config import SigmaConfig
+    from sigma_core.data.catalog import ItemCatalog
+    from sigma_core.grounding.encoder import GroundedEncoder
+    from sigma_core.serving.item_index import ItemIndex
+    from sigma_core.tracking import Progress
+    from sigma_core.training.checkpoint import LoraCheckpoint, SigmaBase
+
+U2I_SCHEMA: Final[dict[str, Any]] = {
+    c.USER_ID: pl.String,
+    c.TASK: pl.String,
+    c.RANK: pl.Int32,
+    c.ITEM_ID: pl.String,
+    c.SCORE: pl.Float64,
+    c.PREFIX: pl.List(pl.Int32),
+    c.PREFIX_PROBABILITY: pl.Float64,
+}
+_GENERAL_TASKS: Final = ("just_for_you", "longtail", "discover")
+
+
+@dataclass(frozen=True)
+class UserToItemIndex:
+    """Lists (one row a recommendation, by user, task and rank), contexts of all users, and the day's words."""
+
+    frame: pl.DataFrame
+    contexts: pl.DataFrame
+    words: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, directory: Path) -> None:
+        """Write `table.parquet`, `contexts.parquet` and `words.json`."""
+        self.frame.write_parquet(directory / TABLE)
+        self.contexts.write_parquet(directory / "contexts.parquet")
+        write_json(directory / "words.json", self.words)
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """Read back what `save` wrote."""
+        return cls(
+            pl.read_parquet(directory / TABLE),
+            pl.read_parquet(directory / "contexts.parquet"),
+            read_json(directory / "words.json"),
+        )
+
+    def digest(self) -> str:
+        """Digest of lists, contexts and words."""
+        parts = (digest_frame(self.frame), digest_frame(self.contexts), digest_json(self.words))
+        return digest_bytes(*(part.encode() for part in parts))
+
+    def summary(self) -> dict[str, Any]:
+        """Users, rows, distinct items shown."""
+        return {
+            "users": self.contexts.height,
+            "rows": self.frame.height,
+            "distinct_items": self.frame[c.ITEM_ID].n_unique(),
+            "tasks": sorted(self.frame[c.TASK].unique().to_list()),
+        }
+
+
+def build_user_to_item_index(
+    base: "SigmaBase",
+    checkpoint: "LoraCheckpoint",
+    index: "ItemIndex",
+    catalog: "ItemCatalog",
+    contexts: pl.DataFrame,
+    encoder: "GroundedEncoder",
+    config: "SigmaConfig",
+    progress: "Progress",
+    words: Mapping[str, Any] | None = None,
+) -> UserToItemIndex:
+    """Lists of every context for `serving.u2i_tasks` (tasks that need no word from the user).
+
+    Raises:
+        ValueError: a configured task needs a query, a category or a calendar word.
+    """
+    from sigma_core.generation.recommender import Ask
+    from sigma_core.instruction.collate import Request
+    from sigma_core.instruction.tasks import render
+    from sigma_core.serving.engine import Engine
+
+    tasks = config.serving.u2i_tasks
+    if wrong := [task for task in tasks if task not in _GENERAL_TASKS]:
+        raise ValueError(f"serving.u2i_tasks names {wrong}; lists made ahead can be for {', '.join(_GENERAL_TASKS)} only.")
+    engine = Engine(base, checkpoint, index, catalog, encoder, config)
+    users = engine.contexts(contexts)
+    requests = [Request(render(task, 0, {})) for task in tasks]
+    rows: list[tuple[Any, ...]] = []
+    size = config.serving.batch_users
+    for start in range(0, len(users), size):
+        batch = users[start : start + size]
+        asks = [[Ask(request) for request in requests] for _ in batch]
+        lists = engine.rank(batch, asks, config.serving.u2i_top_n, collapse=config.generation.collapse_text_groups)
+        for number, ranked in enumerate(lists):
+            user, task = batch[number // len(tasks)].user_id, tasks[number % len(tasks)]
+            rows += [
+                (user, task, rank, index.item_ids[r.row], r.score, list(r.prefix), r.prefix_probability)
+                for rank, r in enumerate(ranked, start=1)
+            ]
+        progress(min(start + size, len(users)), len(users), "user_to_item_index")
+    return UserToItemIndex(pl.DataFrame(rows, schema=U2I_SCHEMA, orient="row"), contexts, dict(words or {}))

@@ -1,0 +1,200 @@
+"""The two model artifacts: `SigmaBase`, trained once a month, and `LoraCheckpoint`, the day's adapter and heads on top.
+
+Holds saving, loading, merging and compatibility, no training. Tensors are safetensors, the adapter a PEFT directory that
+`PeftModel.from_pretrained` reads; serving merges it itself, so that it needs no peft. Source: architecture, rules 3 and 5.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import numpy as np
+
+from sigma_core.artifacts import ArtifactError, digest_arrays, digest_json, read_json, write_json
+from sigma_core.config import ModelConfig
+
+if TYPE_CHECKING:
+    from sigma_core.grounding.encoder import GroundedEncoder
+    from sigma_core.model.sigma import SigmaModel
+    from sigma_core.tokenization.codebooks import Codebooks
+
+HEADS: Final = (
+    "prefix_head", "prefix_scale", "prefix_bias", "focus_prefix", "focus_gate", "copy_prefix", "copy_gate", "item_head",
+    "copy_item", "copy_item_scale", "same_prefix_bonus",
+)  # fmt: skip
+LORA_TARGETS: Final = ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")
+META: Final = "meta.json"
+
+
+def compatibility(codebooks: "Codebooks", encoder: "GroundedEncoder") -> str:
+    """What a model's prefix tokens and vectors mean: the encoder and the codebooks. A catalog update never changes it."""
+    return digest_json({"encoder": encoder.digest(), "codebooks": codebooks.digest()})
+
+
+def is_head(name: str) -> bool:
+    """True for a parameter that the day's checkpoint carries whole."""
+    return name.split(".", 1)[0] in HEADS
+
+
+@dataclass
+class ModelArtifact:
+    """What both model artifacts share.
+
+    Attributes:
+        tensors: float32 arrays by parameter name.
+        bound_to: the compatibility digest.
+        apf_temperature: tau of APF, calibrated on held-out users.
+        figures: what training and its probe measured; not part of the digest.
+    """
+
+    tensors: dict[str, np.ndarray]
+    bound_to: str
+    apf_temperature: float
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    def facts(self) -> dict[str, Any]:
+        """Probe figures that the contract judges."""
+        names = ("base_compatible", "beams_valid", "probe_loss", "base_loss")
+        return {name: self.figures[name] for name in names}
+
+    def summary(self) -> dict[str, Any]:
+        """Size, calibration and the figures of the run."""
+        size = sum(int(array.size) for array in self.tensors.values())
+        return {"parameters": size, "apf_temperature": self.apf_temperature, **self.figures}
+
+    def check_bound(self, bound_to: str, what: str) -> None:
+        """Refuse to be used with another encoder or other codebooks.
+
+        Raises:
+            ArtifactError: the digests differ; the message says what to materialize again.
+        """
+        if self.bound_to != bound_to:
+            raise ArtifactError(
+                f"{type(self).__name__} was trained for encoder and codebooks {self.bound_to}, {what} has {bound_to}: their "
+                "prefixes mean different things. Materialize sigma_base and lora_checkpoint of this month again."
+            )
+
+
+@dataclass
+class SigmaBase(ModelArtifact):
+    """The month's model, whole: `model` and `shape` rebuild it, `tensors` fill it."""
+
+    model: dict[str, Any] = field(default_factory=dict)
+    shape: dict[str, int] = field(default_factory=dict)
+
+    def build(self) -> "SigmaModel":
+        """The model in evaluation mode, float32."""
+        import torch
+
+        from sigma_core.model.sigma import ModelShape, SigmaModel
+
+        network = SigmaModel(ModelConfig.model_validate(self.model), ModelShape(**self.shape))
+        network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in self.tensors.items()})
+        return network.eval()
+
+    def save(self, directory: Path) -> None:
+        """Write `model.safetensors` and `meta.json`."""
+        from safetensors.numpy import save_file
+
+        save_file(self.tensors, directory / "model.safetensors")
+        write_json(directory / META, {**self._binding(), "figures": self.figures})
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """Read back what `save` wrote, bit by bit."""
+        from safetensors.numpy import load_file
+
+        return cls(tensors=load_file(directory / "model.safetensors"), **read_json(directory / META))
+
+    def digest(self) -> str:
+        """Digest of tensors, shape and binding."""
+        return digest_json([digest_arrays(self.tensors), self._binding()])
+
+    def _binding(self) -> dict[str, Any]:
+        return {
+            "bound_to": self.bound_to,
+            "apf_temperature": self.apf_temperature,
+            "model": self.model,
+            "shape": self.shape,
+        }
+
+
+@dataclass
+class LoraCheckpoint(ModelArtifact):
+    """The day's adapter (names with `lora_`) and heads. It only fits the base whose digest it names."""
+
+    base_digest: str = ""
+    adapter_config: dict[str, Any] = field(default_factory=dict)
+
+    def build(self, base: SigmaBase) -> "SigmaModel":
+        """The base with the adapter merged into its backbone and the heads replaced, in evaluation mode.
+
+        Raises:
+            ArtifactError: the base is not the one it was trained on.
+        """
+        if base.digest() != self.base_digest:
+            raise ArtifactError(
+                f"the checkpoint was trained on base {self.base_digest}, arrived base {base.digest()}. "
+                "Materialize lora_checkpoint of this day again."
+            )
+        network = base.build()
+        merge_adapter(network, self.adapter(), self.adapter_config)
+        import torch
+
+        heads = {name: torch.from_numpy(a.copy()) for name, a in self.tensors.items() if is_head(name)}
+        missing = network.load_state_dict(heads, strict=False).unexpected_keys
+        assert not missing, f"heads of another model: {missing}"
+        return network.eval()
+
+    def adapter(self) -> dict[str, np.ndarray]:
+        """LoRA factors by PEFT's file names."""
+        return {name: array for name, array in self.tensors.items() if "lora_" in name}
+
+    def save(self, directory: Path) -> None:
+        """Write `adapter/` (PEFT), `heads.safetensors` and `meta.json`."""
+        from safetensors.numpy import save_file
+
+        (directory / "adapter").mkdir()
+        save_file(self.adapter(), directory / "adapter" / "adapter_model.safetensors", metadata={"format": "pt"})
+        write_json(directory / "adapter" / "adapter_config.json", self.adapter_config)
+        save_file({n: a for n, a in self.tensors.items() if is_head(n)}, directory / "heads.safetensors")
+        write_json(directory / META, {**self._binding(), "figures": self.figures})
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """Read back what `save` wrote, bit by bit."""
+        from safetensors.numpy import load_file
+
+        adapter = load_file(directory / "adapter" / "adapter_model.safetensors")
+        config = read_json(directory / "adapter" / "adapter_config.json")
+        tensors = {**adapter, **load_file(directory / "heads.safetensors")}
+        return cls(tensors=tensors, adapter_config=config, **read_json(directory / META))
+
+    def digest(self) -> str:
+        """Digest of tensors, adapter settings and binding."""
+        return digest_json([digest_arrays(self.tensors), self._binding(), self.adapter_config])
+
+    def _binding(self) -> dict[str, Any]:
+        return {"bound_to": self.bound_to, "apf_temperature": self.apf_temperature, "base_digest": self.base_digest}
+
+
+def merge_adapter(network: "SigmaModel", adapter: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> None:
+    """Add each LoRA product, scaled by alpha / rank, to the backbone weight it belongs to."""
+    import torch
+
+    scale = config["lora_alpha"] / config["r"]
+    prefix = "base_model.model."
+    for name, low in adapter.items():
+        if ".lora_A." not in name:
+            continue
+        module = network.backbone.get_submodule(name.removeprefix(prefix).split(".lora_A.")[0])
+        high = adapter[name.replace(".lora_A.", ".lora_B.")]
+        with torch.no_grad():
+            module.weight += scale * torch.from_numpy(high.copy()) @ torch.from_numpy(low.copy())
+
+
+def tensors_of(network: "SigmaModel") -> dict[str, np.ndarray]:
+    """All parameters and buffers as float32 arrays, in name order."""
+    state = network.state_dict()
+    return {name: state[name].detach().cpu().numpy().copy() for name in sorted(state)}

@@ -1,0 +1,110 @@
+"""The day's LoRA adapter: low-rank corrections of the backbone, and the heads, trained on the last weeks' shards.
+
+The base stays frozen, so do fusion and prefix tokens: vectors and tokens mean the same all month. peft is imported here and
+nowhere on the way to a recommendation. Source: paper, multi-task SFT; two speeds of training are our choice.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sigma_core.training.checkpoint import LORA_TARGETS, LoraCheckpoint, SigmaBase, compatibility, is_head
+from sigma_core.training.probe import run_probe, split_probe
+from sigma_core.training.sft import Progress, build_training_set, make_trainer, run_steps
+
+if TYPE_CHECKING:
+    from sigma_core.config import SigmaConfig
+    from sigma_core.grounding.encoder import GroundedEncoder
+    from sigma_core.instruction.shards import SftShard
+    from sigma_core.tokenization.codebooks import Codebooks
+    from sigma_core.tokenization.item_features import ItemFeatures
+    from sigma_core.tracking import Tracker
+
+
+def train_lora(
+    base: SigmaBase,
+    shards: Sequence["SftShard"],
+    features: "ItemFeatures",
+    codebooks: "Codebooks",
+    encoder: "GroundedEncoder",
+    config: "SigmaConfig",
+    tracker: "Tracker",
+    progress: Progress,
+) -> LoraCheckpoint:
+    """The checkpoint of a day, with its loss on held-out users beside the base's.
+
+    Raises:
+        ArtifactError: the base belongs to another encoder or other codebooks.
+        ValueError: the shards hold no usable example.
+    """
+    import torch
+    from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+
+    bound = compatibility(codebooks, encoder)
+    base.check_bound(bound, "this month")
+    torch.set_num_threads(config.runtime.threads)
+    torch.manual_seed(config.runtime.seed + 1)
+    data, probe_data = split_probe(build_training_set(shards, features.item_ids))
+    trainer = make_trainer(base.build(), features, data, probe_data, encoder, config)
+    before = run_probe(trainer, probe_data, features.prefix, config.runtime.seed)
+    settings = config.training
+    wrapped = get_peft_model(
+        trainer.model.backbone,
+        LoraConfig(r=settings.lora_rank, lora_alpha=settings.lora_alpha, target_modules=list(LORA_TARGETS)),
+    )
+    trainer.model.backbone = wrapped
+    parameters = freeze_all_but_adapter(trainer.model)
+    figures = run_steps(
+        trainer, data, features.prefix, parameters, steps=settings.lora_steps, peak=settings.lora_learning_rate,
+        seed=config.runtime.seed + 1, tracker=tracker, progress=progress, label="lora_checkpoint",
+    )  # fmt: skip
+    after = run_probe(trainer, probe_data, features.prefix, config.runtime.seed)
+    figures |= {
+        "base_compatible": True,
+        "beams_valid": after.beams_valid,
+        "probe_loss": after.loss,
+        "base_loss": before.loss,
+        "median_sigma": after.median_sigma,
+    }
+    adapter = {name: _array(tensor) for name, tensor in sorted(get_peft_model_state_dict(wrapped).items())}
+    heads = {name: _array(p) for name, p in trainer.model.named_parameters() if is_head(name)}
+    return LoraCheckpoint(
+        tensors={**adapter, **dict(sorted(heads.items()))},
+        bound_to=bound,
+        apf_temperature=after.median_sigma * config.model.temperature,
+        figures=figures,
+        base_digest=base.digest(),
+        adapter_config=adapter_config(config),
+    )
+
+
+def freeze_all_but_adapter(model: Any) -> list[Any]:
+    """Only LoRA factors and heads keep gradients; returns them."""
+    chosen = []
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_("lora_" in name or is_head(name))
+        if parameter.requires_grad:
+            chosen.append(parameter)
+    return chosen
+
+
+def adapter_config(config: "SigmaConfig") -> dict[str, Any]:
+    """PEFT's adapter_config.json with sorted lists, so that equal adapters are equal bytes."""
+    return {
+        "peft_type": "LORA",
+        "task_type": None,
+        "base_model_name_or_path": None,
+        "r": config.training.lora_rank,
+        "lora_alpha": config.training.lora_alpha,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "target_modules": sorted(LORA_TARGETS),
+    }
+
+
+def _array(tensor: Any) -> np.ndarray:
+    out: np.ndarray = tensor.detach().cpu().float().numpy().copy()
+    return out

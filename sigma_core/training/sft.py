@@ -1,0 +1,407 @@
+"""Multi-task SFT: trains the whole small model (`SigmaBase`) on shards, and the step both trainings share.
+
+Holds sampling of batches, the loss of one step and the loop. The adapter of a day is `lora.py`; artifacts are
+`checkpoint.py`. Source: paper, multi-task supervised fine-tuning; the set-valued target (every distinct item of the next
+week answers) is our choice: the objective then matches the question the evaluation asks.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sigma_core import columns as c
+from sigma_core.instruction.collate import Collator, Request, UserContext, encode_contexts
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from sigma_core.config import SigmaConfig, TrainingConfig
+    from sigma_core.grounding.encoder import GroundedEncoder
+    from sigma_core.instruction.shards import SftShard
+    from sigma_core.model.losses import PrefixGroups
+    from sigma_core.model.sigma import ItemStreams, SigmaModel
+    from sigma_core.tokenization.item_features import ItemFeatures
+    from sigma_core.tracking import Tracker
+
+    from sigma_core.training.checkpoint import SigmaBase
+
+Progress = Callable[[int, int, str], None]
+LEXICAL_DIM = 384  # width of MiniLM's lexical embeddings
+
+
+@dataclass(frozen=True)
+class TrainingRequest:
+    """A request and the item rows that answer it."""
+
+    task: str
+    instruction: str
+    focus: str
+    targets: np.ndarray  # int64 item rows, distinct
+
+
+@dataclass(frozen=True)
+class TrainingUser:
+    """A user at one cut, with all requests the shard holds for it."""
+
+    context: UserContext
+    requests: tuple[TrainingRequest, ...]
+
+
+@dataclass
+class TrainingSet:
+    """What training reads: users with requests over one item table."""
+
+    users: list[TrainingUser]
+    dropped_targets: int  # targets whose item the table does not hold
+
+    @property
+    def focus_texts(self) -> list[str]:
+        """Distinct focus texts, sorted."""
+        return sorted({r.focus for u in self.users for r in u.requests if r.focus})
+
+
+def build_training_set(shards: Sequence["SftShard"], item_ids: Sequence[str]) -> TrainingSet:
+    """Users and requests of the shards with item ids resolved to rows; requests left without a target are dropped."""
+    import json
+
+    from sigma_core.instruction.tasks import TASKS, render
+
+    rows = {item: row for row, item in enumerate(item_ids)}
+    users: list[TrainingUser] = []
+    dropped = 0
+    for shard in shards:
+        asked: dict[str, list[TrainingRequest]] = {}
+        columns = (c.USER_ID, c.TASK, c.WORDING, c.SLOTS, c.FOCUS_TEXT, c.TARGETS)
+        for user, task, wording, slots, focus, targets in shard.examples.select(columns).iter_rows():
+            known = [rows[i] for i in targets if i in rows]
+            dropped += len(targets) - len(known)
+            if known:
+                text = render(TASKS[task], wording, json.loads(slots))
+                # a user who types freely gives no slot: now and then the whole wording is the focus
+                whole = focus and wording % 3 == 2  # noqa: PLR2004
+                asked.setdefault(user, []).append(
+                    TrainingRequest(task, text, text if whole else focus, np.asarray(sorted(set(known))))
+                )
+        for context in encode_contexts(shard.contexts, rows):
+            if context.user_id in asked:
+                users.append(TrainingUser(context, tuple(asked[context.user_id])))
+    return TrainingSet(users, dropped)
+
+
+@dataclass(frozen=True)
+class StepInputs:
+    """One batch: users, their requests with leaves, and targets by request and by leaf."""
+
+    users: list[UserContext]
+    requests: list[list[Request]]
+    target_request: np.ndarray
+    target_item: np.ndarray
+    target_weight: np.ndarray
+    leaf_target_leaf: np.ndarray
+    leaf_target_item: np.ndarray
+
+
+def sample_steps(
+    data: TrainingSet, prefixes_NP: np.ndarray, config: "TrainingConfig", steps: int, seed: int
+) -> Iterator[StepInputs]:
+    """`steps` batches; users in shuffled epochs, a user's requests by task weight, target prefixes by chance."""
+    rng = np.random.default_rng(seed)
+    order: list[int] = []
+    for _ in range(steps):
+        while len(order) < config.contexts_per_batch:
+            order.extend(rng.permutation(len(data.users)).tolist())
+        chosen, order = order[: config.contexts_per_batch], order[config.contexts_per_batch :]
+        yield _step([data.users[i] for i in chosen], prefixes_NP, config, rng)
+
+
+def _pick(requests: Sequence[TrainingRequest], config: "TrainingConfig", rng: np.random.Generator) -> list[int]:
+    size = min(config.branches_per_context, len(requests))
+    weight = np.asarray([config.task_weights.get(r.task, 1.0) for r in requests])
+    counts: dict[str, int] = {}
+    for r in requests:
+        counts[r.task] = counts.get(r.task, 0) + 1
+    weight = weight / np.asarray([counts[r.task] for r in requests])
+    keys = rng.exponential(size=len(requests)) / weight
+    return np.argsort(keys)[:size].tolist()
+
+
+def _step(
+    users: list[TrainingUser], prefixes_NP: np.ndarray, config: "TrainingConfig", rng: np.random.Generator
+) -> StepInputs:
+    asked: list[list[Request]] = []
+    flat: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    leaf_pairs: list[np.ndarray] = []
+    num_requests = num_leaves = 0
+    for user in users:
+        mine: list[Request] = []
+        for index in _pick(user.requests, config, rng):
+            request = user.requests[index]
+            distinct, inverse = np.unique(prefixes_NP[request.targets], axis=0, return_inverse=True)
+            chosen = rng.permutation(len(distinct))[: config.targets_per_branch]
+            mine.append(Request(request.instruction, request.focus, tuple(map(tuple, distinct[chosen].tolist()))))
+            size = len(request.targets)
+            flat.append((np.full(size, num_requests), request.targets, np.full(size, size**-0.5)))
+            for leaf, prefix in enumerate(chosen):
+                items = request.targets[inverse.reshape(-1) == prefix]
+                leaf_pairs.append(np.stack((np.full(len(items), num_leaves + leaf), items)))
+            num_requests += 1
+            num_leaves += len(chosen)
+        asked.append(mine)
+    request_of, item_of, weight = (np.concatenate(parts) for parts in zip(*flat, strict=True))
+    pairs = np.concatenate(leaf_pairs, axis=1)
+    return StepInputs([u.context for u in users], asked, request_of, item_of, weight, pairs[0], pairs[1])
+
+
+class Trainer:
+    """One model, one item table, one loss. Frozen inputs are moved to the device once."""
+
+    def __init__(
+        self,
+        model: "SigmaModel",
+        features: "ItemFeatures",
+        focus: Mapping[str, np.ndarray],
+        collator: Collator,
+        lexical: "Tensor",
+        config: "SigmaConfig",
+    ) -> None:
+        import torch
+
+        from sigma_core.model.losses import PrefixGroups
+        from sigma_core.model.sigma import item_streams
+
+        self.model, self.config, self.collator, self.focus = model, config, collator, focus
+        self.device = torch.device(config.runtime.device)
+        self.lexical = lexical.to(self.device)
+        self.streams: ItemStreams = item_streams(features, self.device)
+        self.prefixes = torch.as_tensor(features.prefix.astype(np.int64), device=self.device)
+        _, group = np.unique(features.prefix, axis=0, return_inverse=True)
+        self.group_of = torch.as_tensor(group.reshape(-1), device=self.device)
+        self.groups: PrefixGroups = PrefixGroups.build(self.group_of)
+        first = np.zeros(int(group.max()) + 1, dtype=np.int64)
+        first[group.reshape(-1)] = np.arange(len(group))
+        self.group_number = {tuple(features.prefix[row].tolist()): i for i, row in enumerate(first)}
+        self.tokens = 0
+        self.padding: list[float] = []
+
+    def focus_vectors(self, texts: Sequence[str]) -> "Tensor":
+        """Grounded vectors (F, T) of a batch's focus texts."""
+        import torch
+
+        width = self.model.shape.text_dim
+        rows = [self.focus[t] for t in texts] or np.zeros((0, width), dtype=np.float32)
+        return torch.as_tensor(np.asarray(rows, dtype=np.float32), device=self.device)
+
+    def losses(self, inputs: StepInputs) -> dict[str, "Tensor"]:
+        """The step's losses by name: `ntp`, `id`, `catalog`, and their weighted sum `loss`."""
+        import torch
+
+        from sigma_core.model.losses import catalog_nll, in_prefix_info_nce, prefix_nll
+        from sigma_core.model.sigma import Slots, TensorBatch
+
+        model, weights = self.model, self.config.training
+        tree = self.collator(inputs.users, inputs.requests)
+        self.tokens += int(tree.valid_BL.sum())
+        self.padding.append(tree.padding_share)
+        batch = TensorBatch(tree, self.focus_vectors(tree.focus_texts), self.device)
+        items = model.fusion(self.streams)
+        states = model.read(batch, items, self.lexical)
+        memory = model.memory(batch, states, items, self.prefixes)
+
+        user = batch.request_user_R
+        slots = Slots(user, len(states))
+        request_T = torch.as_tensor(inputs.target_request, device=self.device)
+        item_T = torch.as_tensor(inputs.target_item, device=self.device)
+        weight_T = torch.as_tensor(inputs.target_weight, device=self.device, dtype=torch.float32)
+        start = slots.pad(states[user, batch.request_start_R])
+        none = start.new_zeros(*start.shape[:2], 0, dtype=torch.long)
+        focus = model.focus(batch, batch.request_focus_R, slots)
+        log_probs = slots.flat(model.prefix_log_probs(start, memory, 0, none, focus))
+        ntp = prefix_nll(log_probs, request_T, self.prefixes[item_T, 0], weight_T)
+
+        leaf_request = batch.leaf_request_M
+        leaf_user = user[leaf_request]
+        leaf_slots = Slots(leaf_user, len(states))
+        path = leaf_slots.pad(batch.leaf_prefix_MP)
+        every = torch.arange(len(leaf_user), device=self.device)
+        for level in range(1, self.prefixes.shape[1]):
+            state = leaf_slots.pad(states[leaf_user, batch.leaf_positions_MP1[:, level - 1]])
+            deeper = leaf_slots.flat(model.prefix_log_probs(state, memory, level, path))
+            ntp = ntp + prefix_nll(deeper, every, batch.leaf_prefix_MP[:, level], torch.ones_like(every).float())
+        state = leaf_slots.pad(states[leaf_user, batch.leaf_positions_MP1[:, -1]])
+        leaf_focus = model.focus(batch, batch.request_focus_R[leaf_request], leaf_slots)
+        query = leaf_slots.flat(model.item_query(state, memory, path, leaf_focus))
+        leaf_T = torch.as_tensor(inputs.leaf_target_leaf, device=self.device)
+        leaf_item_T = torch.as_tensor(inputs.leaf_target_item, device=self.device)
+        group_M = torch.as_tensor(
+            [self.group_number[tuple(p)] for p in tree.leaf_prefix_MP.tolist()], device=self.device
+        )
+        tau = model.config.temperature
+        ident = in_prefix_info_nce(query, group_M, items, self.groups, leaf_T, leaf_item_T, tau)
+        total = weights.weight_ntp * ntp + weights.weight_id * ident
+        out = {"ntp": ntp, "id": ident}
+        if weights.weight_catalog > 0:
+            few = leaf_T < weights.catalog_leaves
+            out["catalog"] = catalog_nll(query[: weights.catalog_leaves], items, leaf_T[few], leaf_item_T[few], tau)
+            total = total + weights.weight_catalog * out["catalog"]
+        out["loss"] = total
+        return out
+
+
+def learning_rate(step: int, steps: int, peak: float, warmup_share: float) -> float:
+    """Linear warm-up, then cosine decay to a twentieth of the peak."""
+    warmup = max(1, int(steps * warmup_share))
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    done = (step - warmup) / max(1, steps - warmup)
+    return peak * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def run_steps(
+    trainer: Trainer,
+    data: TrainingSet,
+    prefixes_NP: np.ndarray,
+    parameters: Sequence["torch.nn.Parameter"],
+    *,
+    steps: int,
+    peak: float,
+    seed: int,
+    tracker: "Tracker",
+    progress: Progress,
+    label: str,
+) -> dict[str, Any]:
+    """Train `parameters` for `steps`; returns the figures of the run (first and last losses, tokens, padding share).
+
+    Raises:
+        FloatingPointError: a loss is not finite; nothing of the run should be kept.
+    """
+    import torch
+
+    config = trainer.config.training
+    optimizer = torch.optim.AdamW(parameters, lr=peak, weight_decay=config.weight_decay, betas=(0.9, 0.98))
+    history: list[dict[str, float]] = []
+    began = time.perf_counter()
+    trainer.model.train()
+    for step, inputs in enumerate(sample_steps(data, prefixes_NP, config, steps, seed)):
+        rate = learning_rate(step, steps, peak, config.warmup_share)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        losses = trainer.losses(inputs)
+        if not torch.isfinite(losses["loss"]):
+            raise FloatingPointError(f"{label}: loss is {losses['loss'].item()} at step {step}; lower the learning rate.")
+        optimizer.zero_grad(set_to_none=True)
+        losses["loss"].backward()
+        torch.nn.utils.clip_grad_norm_(parameters, config.grad_clip)
+        optimizer.step()
+        values = {name: value.item() for name, value in losses.items()}
+        history.append(values)
+        tracker.log({**values, "learning_rate": rate}, step=step)
+        progress(step + 1, steps, f"{label} loss {values['loss']:.3f}")
+    trainer.model.eval()
+    seconds = time.perf_counter() - began
+    tenth = max(1, steps // 10)
+    figures: dict[str, Any] = {"steps": steps, "seconds": round(seconds, 1)}
+    for name in history[0]:
+        figures[f"{name}_first"] = float(np.mean([h[name] for h in history[:tenth]]))
+        figures[f"{name}_last"] = float(np.mean([h[name] for h in history[-tenth:]]))
+    figures["tokens_per_second"] = round(trainer.tokens / max(seconds, 1e-9))
+    figures["padding_share"] = round(float(np.mean(trainer.padding)), 4)
+    figures["users"] = len(data.users)
+    figures["dropped_targets"] = data.dropped_targets
+    return figures
+
+
+def focus_table(texts: Sequence[str], encoder: "GroundedEncoder") -> dict[str, np.ndarray]:
+    """Grounded vector of each text."""
+    if not texts:
+        return {}
+    return dict(zip(texts, encoder.encode(list(texts)), strict=True))
+
+
+def make_trainer(
+    model: "SigmaModel",
+    features: "ItemFeatures",
+    data: TrainingSet,
+    probe: TrainingSet,
+    encoder: "GroundedEncoder",
+    config: "SigmaConfig",
+) -> Trainer:
+    """A trainer over the item table, with every focus text of both sets grounded.
+
+    Raises:
+        ValueError: no example is left to train on.
+    """
+    from sigma_core.model.words import default_words
+
+    if not data.users:
+        raise ValueError(
+            "the shards hold no example whose target is in the item table, so there is nothing to train on. "
+            "Check sft_shards of the training window and the refit's catalog."
+        )
+    words = default_words()
+    focus = focus_table(sorted({*data.focus_texts, *probe.focus_texts}), encoder)
+    collator = Collator(words, features.prefix.astype(np.int64), model.shape.codebook_size)
+    return Trainer(model.to(config.runtime.device), features, focus, collator, words.vectors(), config)
+
+
+def train_base(
+    shards: Sequence["SftShard"],
+    features: "ItemFeatures",
+    codebooks: "Codebooks",
+    encoder: "GroundedEncoder",
+    config: "SigmaConfig",
+    tracker: "Tracker",
+    progress: Progress,
+) -> "SigmaBase":
+    """The month's model, trained from scratch; equal inputs and seed give equal weights on one machine.
+
+    Raises:
+        ValueError: the shards hold no usable example.
+        FloatingPointError: the loss left the finite numbers.
+    """
+    import torch
+
+    from sigma_core.model.sigma import ModelShape, SigmaModel
+    from sigma_core.training.checkpoint import SigmaBase, compatibility, tensors_of
+    from sigma_core.training.probe import run_probe, split_probe
+
+    torch.set_num_threads(config.runtime.threads)
+    torch.manual_seed(config.runtime.seed)
+    shape = ModelShape(
+        text_dim=features.text.shape[1],
+        id_dim=features.id.shape[1],
+        image_dim=0 if features.image is None else features.image.shape[1],
+        prefix_length=features.prefix.shape[1],
+        codebook_size=codebooks.codebook_size,
+        lexical_dim=LEXICAL_DIM,
+    )
+    model = SigmaModel(config.model, shape)
+    model.prefix_tokens.centroids.copy_(torch.from_numpy(codebooks.codebooks[: shape.prefix_length]))
+    data, probe_data = split_probe(build_training_set(shards, features.item_ids))
+    trainer = make_trainer(model, features, data, probe_data, encoder, config)
+    before = run_probe(trainer, probe_data, features.prefix, config.runtime.seed)
+    settings = config.training
+    figures = run_steps(
+        trainer, data, features.prefix, list(model.parameters()), steps=settings.base_steps,
+        peak=settings.base_learning_rate, seed=config.runtime.seed, tracker=tracker, progress=progress, label="sigma_base",
+    )  # fmt: skip
+    after = run_probe(trainer, probe_data, features.prefix, config.runtime.seed)
+    figures |= {
+        "base_compatible": codebooks.encoder_digest == encoder.digest(),
+        "beams_valid": after.beams_valid,
+        "probe_loss": after.loss,
+        "base_loss": before.loss,
+        "median_sigma": after.median_sigma,
+    }
+    return SigmaBase(
+        tensors=tensors_of(model),
+        bound_to=compatibility(codebooks, encoder),
+        apf_temperature=after.median_sigma * config.model.temperature,
+        figures=figures,
+        model=config.model.model_dump(mode="json"),
+        shape=shape._asdict(),
+    )

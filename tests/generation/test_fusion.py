@@ -1,0 +1,68 @@
+"""APF against a float64 reference, and its limits."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sigma_core.generation.fusion import beam_sigma, fuse, in_prefix_log_probs
+
+
+def reference(beam: np.ndarray, cosine: list[np.ndarray], top: int, floor: float, tau: float) -> np.ndarray:
+    """P(v | T) of every item, written as the paper has it, in float64."""
+    best = np.sort(beam.astype(np.float64))[::-1][:top]
+    sigma = max(np.std(np.concatenate((best, np.zeros(top - len(best))))), floor)
+    parts = []
+    for probability, values in zip(beam, cosine, strict=True):
+        weight = np.exp(values.astype(np.float64) * sigma / tau)
+        parts.append(probability * weight / weight.sum())
+    return np.concatenate(parts)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 6), st.floats(0.005, 1.0))
+def test_fused_probabilities_match_the_float64_reference_and_sum_to_the_beam_mass(seed: int, k: int, tau: float) -> None:
+    rng = np.random.default_rng(seed)
+    beam = rng.dirichlet(np.ones(k + 1))[:k]
+    sizes = rng.integers(1, 7, k)
+    cosine = [rng.uniform(-1, 1, size) for size in sizes]
+    padded = np.zeros((k, sizes.max()))
+    valid = np.arange(sizes.max()) < sizes[:, None]
+    for row, values in enumerate(cosine):
+        padded[row, : len(values)] = values
+    sigma = beam_sigma(torch.tensor(beam)[None], top=4, floor=1e-3)
+    inside = in_prefix_log_probs(torch.tensor(padded), torch.tensor(valid), (sigma / tau).expand(k))
+    got = fuse(torch.tensor(beam).log(), inside)[torch.tensor(valid)].exp().numpy()
+    np.testing.assert_allclose(got, reference(beam, cosine, 4, 1e-3, tau), rtol=1e-9, atol=1e-12)
+    assert got.sum() == pytest.approx(beam.sum())
+
+
+def test_sigma_of_one_hot_flat_and_single_beams() -> None:
+    one_hot = torch.tensor([[1.0, 0.0, 0.0, 0.0]])
+    flat = torch.full((1, 4), 0.25)
+    single = torch.tensor([[1.0]])
+    assert beam_sigma(one_hot, 4, 1e-3).item() == pytest.approx(math.sqrt(3) / 4)  # mean 1/4: sqrt((9+1+1+1)/16/4)
+    assert beam_sigma(flat, 4, 1e-3).item() == pytest.approx(1e-3)  # the floor: a flat beam must not divide by zero
+    assert beam_sigma(single, 4, 1e-3).item() == pytest.approx(math.sqrt(3) / 4)  # missing beams count as 0
+
+
+def test_sigma_does_not_depend_on_how_many_prefixes_are_searched() -> None:
+    wide = torch.tensor([[0.5, 0.2, 0.1, 0.05, 0.04, 0.01]])
+    assert beam_sigma(wide, 3, 1e-3).item() == beam_sigma(wide[:, :4], 3, 1e-3).item()
+
+
+def test_a_peaked_beam_sharpens_and_a_flat_one_flattens() -> None:
+    cosine, valid = torch.tensor([[0.9, 0.1]]), torch.ones(1, 2, dtype=torch.bool)
+    peaked = in_prefix_log_probs(cosine, valid, torch.tensor([0.4 / 0.02])).exp()
+    flat = in_prefix_log_probs(cosine, valid, torch.tensor([0.001 / 0.02])).exp()
+    assert peaked[0, 0] > 0.99
+    assert flat[0, 0] == pytest.approx(0.51, abs=0.01)
+
+
+def test_a_group_without_a_valid_item_has_no_probability() -> None:
+    out = in_prefix_log_probs(torch.zeros(1, 3), torch.zeros(1, 3, dtype=torch.bool), torch.ones(1))
+    assert torch.isinf(out).all()
+    assert not torch.isnan(out).any()

@@ -1,0 +1,120 @@
+"""Three-step generation: beams that exist, equality with exhaustive scoring, filters, batch = single."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sigma_core.generation.recommender import Ask
+from sigma_core.instruction.collate import Request
+from tests.model_world import CODES, TinyWorld, tiny_user, tiny_world
+
+
+def ask(text: str = "surprise me", focus: str = "", exclude: list[int] | None = None) -> Ask:
+    return Ask(Request(text, focus), None if exclude is None else np.array(exclude))
+
+
+def scores(world: TinyWorld, user_seed: int, request: Ask) -> dict[int, float]:
+    ranked = world.recommender.rank([tiny_user("u", user_seed)], [[request]], world.focus, 1000)[0]
+    return {r.row: r.score for r in ranked}
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 4), st.integers(1, 6))
+def test_a_beam_yields_only_prefixes_that_some_item_has(seed: int, depth: int, width: int) -> None:
+    world = tiny_world(depth, seed=seed, num_prefixes=width)
+    existing = {tuple(p) for p in world.table.prefixes_NP.tolist()}
+    ranked = world.recommender.rank([tiny_user("u", seed)], [[ask()]], world.focus, 1000)[0]
+    assert ranked
+    assert {r.prefix for r in ranked} <= existing
+    assert all(tuple(world.table.prefixes_NP[r.row].tolist()) == r.prefix for r in ranked)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 3))
+def test_full_width_scores_every_item_and_sums_to_one(seed: int, depth: int) -> None:
+    world = tiny_world(depth, seed=seed, num_prefixes=CODES**3)
+    found = scores(world, seed, ask(focus="soda"))
+    assert len(found) == len(world.table.vectors_NE)
+    assert sum(found.values()) == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_a_narrow_beam_ranks_its_items_as_the_exhaustive_search_does(depth: int) -> None:
+    """Depth 1: every kept item keeps its very score (sigma is of a fixed number of top beams, not of all searched)."""
+    full = scores(tiny_world(depth, num_prefixes=CODES**3), 5, ask())
+    narrow = scores(tiny_world(depth, num_prefixes=3), 5, ask())
+    assert 0 < len(narrow) < len(full)
+    if depth == 1:
+        assert {row: pytest.approx(full[row], rel=1e-3) for row in narrow} == narrow
+
+
+def test_excluded_items_never_return_and_their_prefix_dies_with_them() -> None:
+    world = tiny_world(1, num_prefixes=5)
+    first_group = (world.table.prefixes_NP[:, 0] == world.table.prefixes_NP[0, 0]).nonzero().flatten().tolist()
+    ranked = world.recommender.rank([tiny_user("u", 1)], [[ask(exclude=first_group)]], world.focus, 1000)[0]
+    assert not {r.row for r in ranked} & set(first_group)
+    assert tuple(world.table.prefixes_NP[0].tolist()) not in {r.prefix for r in ranked}
+    assert sum(r.score for r in ranked) == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_batch_answers_what_single_requests_answer(depth: int) -> None:
+    world = tiny_world(depth, num_prefixes=4)
+    users = [tiny_user("a", 1, 1, 1), tiny_user("b", 2, 3, 6), tiny_user("c", 3, 0, 0)]
+    asks = [[ask("x y"), ask("soda please now", "soda")], [ask("tea", "tea", [0, 1])], [ask("q"), ask("r s"), ask("t")]]
+    together = world.recommender.rank(users, asks, world.focus, 9)
+    alone = [
+        world.recommender.rank([user], [[one]], world.focus, 9)[0]
+        for user, mine in zip(users, asks, strict=True)
+        for one in mine
+    ]
+    for batched, single in zip(together, alone, strict=True):
+        assert [r.row for r in batched] == [r.row for r in single]
+        assert [r.score for r in batched] == pytest.approx([r.score for r in single], rel=1e-4)
+
+
+def test_items_per_prefix_changes_no_score() -> None:
+    wide = scores(tiny_world(1, items_per_prefix=50), 3, ask())
+    few = scores(tiny_world(1, items_per_prefix=2), 3, ask())
+    assert len(few) < len(wide)
+    assert all(score == pytest.approx(wide[row], rel=1e-6) for row, score in few.items())
+
+
+def test_a_shown_list_holds_one_item_of_a_text_group() -> None:
+    world = tiny_world(1, num_prefixes=5)
+    shown = world.recommender.rank([tiny_user("u", 1)], [[ask()]], world.focus, 8, collapse=True)[0]
+    groups = [r.row // 2 for r in shown]
+    assert len(groups) == len(set(groups)) == 8
+
+
+def test_lists_are_ranked_and_probabilities_are_finite() -> None:
+    world = tiny_world(2)
+    ranked = world.recommender.rank([tiny_user("u", 9)], [[ask()]], world.focus, 10)[0]
+    values = [r.score for r in ranked]
+    assert values == sorted(values, reverse=True)
+    assert all(math.isfinite(v) and 0 <= v <= 1 for v in values)
+
+
+def test_the_states_of_a_leaf_are_those_of_the_training_pass() -> None:
+    """L_InfoNCE reads the state at <q>: the query built by the beam's cached pass equals the one of a full pass."""
+    world = tiny_world(2, num_prefixes=3)
+    from sigma_core.model.sigma import Slots, TensorBatch
+
+    user = tiny_user("u", 4)
+    eligible = torch.ones(1, len(world.table.vectors_NE), dtype=torch.bool)
+    with torch.inference_mode():
+        beams = world.recommender.beam([user], [[Request("x y", "soda")]], world.focus, eligible)
+        leaves = tuple(tuple(p) for p in beams.prefix_RKP[0].tolist())
+        tree = world.collator([user], [[Request("x y", "soda", leaves)]])
+        batch = TensorBatch(tree, torch.tensor(world.focus["soda"])[None], torch.device("cpu"))
+        states = world.model.read(batch, world.table.vectors_NE, world.recommender.lexical)
+        memory = world.model.memory(batch, states, world.table.vectors_NE, world.table.prefixes_NP)
+        slots = Slots(torch.zeros(len(leaves), dtype=torch.long), 1)
+        focus = world.model.focus(batch, batch.request_focus_R[batch.leaf_request_M], slots)
+        at_query = slots.pad(states[0, batch.leaf_positions_MP1[:, -1]])
+        query = world.model.item_query(at_query, memory, slots.pad(batch.leaf_prefix_MP), focus)
+    torch.testing.assert_close(query, beams.query_RKE, atol=1e-4, rtol=1e-4)

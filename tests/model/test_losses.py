@@ -1,0 +1,53 @@
+"""Losses against closed forms and a float64 reference."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from sigma_core.model.losses import PrefixGroups, catalog_nll, in_prefix_info_nce, prefix_nll
+
+
+def test_groups_list_every_item_once() -> None:
+    groups = PrefixGroups.build(torch.tensor([1, 0, 1, 2, 1]))
+    assert groups.members_CG[1][groups.valid_CG[1]].tolist() == [0, 2, 4]
+    assert groups.valid_CG.sum() == 5
+    assert groups.members_CG[groups.group_of_N, groups.slot_of_N].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_uniform_prefixes_cost_the_log_of_their_number() -> None:
+    log_probs = torch.full((2, 4), math.log(0.25))
+    loss = prefix_nll(log_probs, torch.tensor([0, 1, 1]), torch.tensor([0, 3, 2]), torch.tensor([1.0, 2.0, 5.0]))
+    assert loss.item() == pytest.approx(math.log(4))
+
+
+def test_equal_items_cost_the_log_of_the_group_not_of_the_catalogue() -> None:
+    items = torch.nn.functional.normalize(torch.ones(5, 3), dim=-1)
+    groups = PrefixGroups.build(torch.tensor([0, 0, 0, 1, 1]))
+    query = items[:1]
+    args = (torch.tensor([0]), torch.tensor([1]))
+    inside = in_prefix_info_nce(query, torch.tensor([0]), items, groups, *args, tau=0.1)
+    assert inside.item() == pytest.approx(math.log(3), abs=1e-5)
+    assert catalog_nll(query, items, *args, tau=0.1).item() == pytest.approx(math.log(5), abs=1e-5)
+
+
+def test_in_prefix_info_nce_equals_the_float64_reference() -> None:
+    rng = np.random.default_rng(3)
+    unit = rng.normal(size=(12, 4))
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    group = np.array([0, 1, 2, 0, 1, 0, 2, 2, 0, 1, 1, 0])
+    query = rng.normal(size=(5, 4))
+    query /= np.linalg.norm(query, axis=1, keepdims=True)
+    leaf_group = np.array([2, 0, 0, 1, 2])
+    leaf, item = np.array([0, 1, 1, 2, 3, 4]), np.array([6, 0, 8, 11, 4, 2])
+    expected = []
+    for one, target in zip(leaf, item, strict=True):
+        members = np.flatnonzero(group == leaf_group[one])
+        logits = unit[members] @ query[one] / 0.07
+        expected.append(np.log(np.exp(logits).sum()) - logits[members.tolist().index(target)])
+    got = in_prefix_info_nce(
+        torch.tensor(query), torch.tensor(leaf_group), torch.tensor(unit), PrefixGroups.build(torch.tensor(group)),
+        torch.tensor(leaf), torch.tensor(item), tau=0.07,
+    )  # fmt: skip
+    assert got.item() == pytest.approx(np.mean(expected), rel=1e-9)

@@ -1,0 +1,67 @@
+"""A tiny random model over a handful of items, for tests of heads, search and artifacts. Nothing here is trained."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sigma_core.config import GenerationConfig, ModelConfig
+from sigma_core.generation.recommender import ItemTable, Recommender
+from sigma_core.instruction.collate import Collator, UserContext
+from sigma_core.model.sigma import ModelShape, SigmaModel
+
+CODES = 5
+TEXT_DIM = 8
+
+
+class FakeWords:
+    """Two ids a word, from its letters."""
+
+    def ids(self, text: str) -> np.ndarray:
+        return np.array([ord(letter) % 11 for word in text.split() for letter in word[:2]], dtype=np.int64)
+
+
+@dataclass
+class TinyWorld:
+    """A recommender with its parts."""
+
+    model: SigmaModel
+    table: ItemTable
+    collator: Collator
+    recommender: Recommender
+    focus: dict[str, np.ndarray]
+
+
+def tiny_world(prefix_length: int = 1, num_items: int = 23, seed: int = 0, **generation: object) -> TinyWorld:
+    """Random weights, random items, prefixes of `prefix_length` codes out of five."""
+    rng = np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    config = ModelConfig(hidden_dim=16, num_layers=2, num_heads=2, item_dim=6, fusion_hidden=12)
+    shape = ModelShape(TEXT_DIM, 4, 0, prefix_length, CODES, lexical_dim=7)
+    model = SigmaModel(config, shape)
+    with torch.no_grad():  # random weights are too even to tell beams apart
+        for parameter in model.parameters():
+            parameter.mul_(2.0)
+        model.prefix_tokens.free.normal_()
+    prefixes = rng.integers(0, CODES, (num_items, prefix_length))
+    prefixes = prefixes[np.lexsort(prefixes.T[::-1])]
+    vectors = torch.nn.functional.normalize(torch.randn(num_items, config.item_dim), dim=-1)
+    table = ItemTable(vectors, torch.as_tensor(prefixes), torch.arange(num_items) // 2)
+    collator = Collator(FakeWords(), prefixes, CODES)
+    settings = GenerationConfig.model_validate({"num_prefixes": 3, "items_per_prefix": 50, "sigma_top": 3} | generation)
+    recommender = Recommender(model, table, collator, torch.randn(11, 7), settings, apf_temperature=0.02)
+    focus = {"soda": rng.normal(size=TEXT_DIM).astype(np.float32), "tea": rng.normal(size=TEXT_DIM).astype(np.float32)}
+    return TinyWorld(model.eval(), table, collator, recommender, focus)
+
+
+def tiny_user(name: str, seed: int, recents: int = 2, favorites: int = 3, num_items: int = 23) -> UserContext:
+    """A user with random history."""
+    rng = np.random.default_rng(seed)
+
+    def stats(count: int) -> np.ndarray:
+        return rng.uniform(0, 5, (count, 4)).astype(np.float32)
+
+    rows = rng.permutation(num_items)
+    return UserContext(
+        name, "age forty", rows[:recents], stats(recents), rows[recents : recents + favorites], stats(favorites)
+    )
