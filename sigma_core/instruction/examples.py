@@ -1,0 +1,203 @@
+"""Dated examples of one cut: a context a user, and one row a request with its targets.
+
+Joins what the other modules decide (`contexts`, `labels`, `requests`) and holds no rule of its own. Inputs are made
+from days up to the cut; only targets, and the labels of seasons and holidays, look at the window after it.
+Source: paper, multi-task supervised fine-tuning; definitions in tasks.md.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any, Final, Literal, TypeAlias
+
+import polars as pl
+
+from sigma_core import columns as c
+from sigma_core.config import SigmaConfig
+from sigma_core.data.catalog import ItemCatalog
+from sigma_core.data.splits import split_targets, target_window
+from sigma_core.data.users import UserProfiles
+from sigma_core.instruction.contexts import contexts_of, owned_items
+from sigma_core.instruction.hashing import keep_by_hash, stable_hash
+from sigma_core.instruction.labels import (
+    RULES,
+    Outcomes,
+    askable_phrases,
+    seasonal_types,
+    target_facts,
+    type_outcomes,
+)
+from sigma_core.instruction.requests import DayWords, day_words, focus_of, slots_json, slots_of
+from sigma_core.instruction.tasks import TASKS, Task
+
+Split: TypeAlias = Literal["train", "test"]
+CAPPED_TASKS: Final = ("query", "category")  # tasks in which a user has several requests
+EXAMPLE_SCHEMA: Final[dict[str, Any]] = {
+    c.USER_ID: pl.String,
+    c.CUT_DATE: pl.Date,
+    c.TARGET_END: pl.Date,
+    c.TASK: pl.String,
+    c.WORDING: pl.Int32,
+    c.SLOTS: pl.String,
+    c.FOCUS_TEXT: pl.String,
+    c.TARGETS: pl.List(pl.String),
+}
+
+
+@dataclass(frozen=True)
+class ExampleSet:
+    """Contexts (`CONTEXT_SCHEMA`, one row a user) and examples (`EXAMPLE_SCHEMA`, one row a request) of one cut.
+
+    Attributes:
+        dropped: what was left out, by reason: targets_outside_catalog, users_without_history, requests_over_limit,
+            targets_over_limit.
+    """
+
+    contexts: pl.DataFrame
+    examples: pl.DataFrame
+    dropped: dict[str, int] = field(default_factory=dict)
+
+
+def build_examples(
+    cut: date,
+    events: pl.DataFrame,
+    catalog: ItemCatalog,
+    profiles: UserProfiles,
+    config: SigmaConfig,
+    *,
+    users: Sequence[str] | None = None,
+    split: Split,
+    max_requests: int | None = None,
+    item_types: pl.DataFrame | None = None,
+) -> ExampleSet:
+    """Contexts and requests of all seven tasks at a cut.
+
+    Args:
+        cut: last day an input may know.
+        events: accepted events of all users, from the start of the data to the end of the target window or beyond.
+        catalog: catalog of the cut.
+        profiles: profiles of the cut.
+        users: whose examples; None means everyone with a target.
+        split: "train": users with a target and some history in the catalog, train phrases, a seen wording chosen by
+            hash, at most `max_targets` targets a request. "test": every user with a target (a context may be empty),
+            all phrases (the slot `is_held_out_phrase` tells them apart), wording 0, all targets.
+        max_requests: most query requests, and most category requests, of a user, chosen by hash; None keeps all.
+        item_types: ITEM_ID, ITEM_TYPE of every item of the source, for the labels of seasons and holidays; None counts
+            items of the catalog only, which misses what was first sold in the target window.
+
+    Raises:
+        ValueError: the catalog is of a later day than the cut.
+    """
+    _check_catalog(catalog, cut)
+    horizon, country = config.data.horizon_days, config.data.country
+    targets = split_targets(events, catalog, cut, horizon)
+    wanted = targets.in_catalog if users is None else _of_users(targets.in_catalog, pl.Series(users))
+    asking = wanted[c.USER_ID].unique().sort()
+    owned = owned_items(events, catalog, cut, asking, config.instruction.favorite_half_life_days)
+    kept = asking if split == "test" else owned.users_with_items()
+    words = day_words(events, catalog, cut, horizon, country)
+    rises = type_outcomes(events, catalog.frame if item_types is None else item_types, cut, horizon)
+    season, holiday = seasonal_types(rises, is_before_holiday=bool(words.holiday))
+    facts = target_facts(_of_users(wanted, kept), catalog, owned)
+    phrases = askable_phrases(catalog, split)
+    outcomes = Outcomes(facts, catalog.frame, phrases, season, holiday, config.data)
+    dropped = {"targets_outside_catalog": targets.outside, "users_without_history": len(asking) - len(kept)}
+    salt = f"{config.runtime.seed}:{cut}"
+    examples = pl.concat(_requests(t, outcomes, words, max_requests, salt, dropped) for t in TASKS.values())
+    if split == "train":
+        examples = _with_wordings(examples, salt)
+        examples = _limit_targets(examples, config.instruction.max_targets, salt, dropped)
+    contexts = contexts_of(owned, kept, profiles, cut, config.instruction)
+    return ExampleSet(contexts, _dated(examples, cut, horizon), dropped)
+
+
+def _dated(examples: pl.DataFrame, cut: date, horizon: int) -> pl.DataFrame:
+    """The published columns, sorted."""
+    last = pl.lit(target_window(cut, horizon)[1])
+    dated = examples.with_columns(pl.lit(cut).alias(c.CUT_DATE), last.alias(c.TARGET_END))
+    return dated.select(*EXAMPLE_SCHEMA).sort(c.USER_ID, c.TASK, c.FOCUS_TEXT, c.SLOTS)
+
+
+def _check_catalog(catalog: ItemCatalog, cut: date) -> None:
+    newest = catalog.frame[c.LAUNCHED_ON].max()
+    if newest is not None and newest > cut:  # type: ignore[operator]
+        raise ValueError(
+            f"the catalog holds an item launched on {newest!r}, after the cut {cut}; inputs would see the future. "
+            "Pass the catalog of the cut."
+        )
+
+
+def _of_users(frame: pl.DataFrame, users: pl.Series) -> pl.DataFrame:
+    return frame.filter(pl.col(c.USER_ID).is_in(users.cast(pl.String).implode()))
+
+
+def _requests(
+    task: Task,
+    outcomes: Outcomes,
+    words: DayWords,
+    max_requests: int | None,
+    salt: str,
+    dropped: dict[str, int],
+) -> pl.DataFrame:
+    """The requests of one task with their sorted targets, in the columns that a rule and its words decide."""
+    answers = RULES[task.rule](outcomes)
+    asked = answers.group_by(c.USER_ID, c.REQUEST_KEY).agg(pl.col(c.ITEM_ID).unique().sort().alias(c.TARGETS))
+    if max_requests is not None and task.name in CAPPED_TASKS:
+        kept = keep_by_hash(
+            asked,
+            max_requests,
+            of=(c.USER_ID, c.REQUEST_KEY),
+            within=(c.USER_ID,),
+            salt=f"{salt}:{task.name}",
+        )
+        dropped["requests_over_limit"] = dropped.get("requests_over_limit", 0) + asked.height - kept.height
+        asked = kept
+    marks = _phrase_marks(outcomes.phrases) if task.focus == "phrase" else {}
+    rows = []
+    for key in asked[c.REQUEST_KEY].unique().sort():
+        slots = slots_of(task, key, words)
+        rows.append((key, slots_json(slots | marks.get(key, {})), focus_of(task, slots)))
+    said = pl.DataFrame(
+        rows, schema=[(n, pl.String) for n in (c.REQUEST_KEY, c.SLOTS, c.FOCUS_TEXT)], orient="row"
+    )
+    return asked.join(said, on=c.REQUEST_KEY).select(
+        c.USER_ID,
+        c.REQUEST_KEY,
+        pl.lit(task.name).alias(c.TASK),
+        pl.lit(0, pl.Int32).alias(c.WORDING),
+        c.SLOTS,
+        c.FOCUS_TEXT,
+        c.TARGETS,
+    )
+
+
+def _phrase_marks(phrases: pl.DataFrame) -> dict[str, dict[str, bool]]:
+    """What the slots of a query say beside its phrase: whether it is held out, and whether it is a pseudo one."""
+    marks = phrases.select(c.PHRASE, c.IS_HELD_OUT_PHRASE, c.IS_PSEUDO).unique()
+    return {
+        phrase: {c.IS_HELD_OUT_PHRASE: is_held_out, c.IS_PSEUDO: is_pseudo}
+        for phrase, is_held_out, is_pseudo in marks.iter_rows()
+    }
+
+
+def _with_wordings(examples: pl.DataFrame, salt: str) -> pl.DataFrame:
+    """WORDING chosen by hash among the task's seen ones."""
+    seen = {name: len(task.seen_wordings()) for name, task in TASKS.items()}
+    count = pl.col(c.TASK).replace_strict(seen, return_dtype=pl.UInt64)
+    choice = stable_hash(examples, (c.USER_ID, c.TASK, c.REQUEST_KEY), f"{salt}:wording")
+    return examples.with_columns((pl.lit(choice) % count).cast(pl.Int32).alias(c.WORDING))
+
+
+def _limit_targets(examples: pl.DataFrame, most: int, salt: str, dropped: dict[str, int]) -> pl.DataFrame:
+    """TARGETS cut to `most` items by hash of user and item, so that all tasks of a user keep the same ones."""
+    size = pl.col(c.TARGETS).list.len()
+    long = examples.filter(size > most)
+    if long.is_empty():
+        return examples
+    key = (c.USER_ID, c.TASK, c.REQUEST_KEY)
+    pairs = long.select(*key, c.TARGETS).explode(c.TARGETS)
+    kept = keep_by_hash(pairs, most, of=(c.USER_ID, c.TARGETS), within=key, salt=f"{salt}:targets")
+    dropped["targets_over_limit"] = pairs.height - kept.height
+    short = kept.group_by(key).agg(pl.col(c.TARGETS).sort())
+    cut_rows = long.drop(c.TARGETS).join(short, on=key).select(examples.columns)
+    return pl.concat([examples.filter(size <= most), cut_rows])

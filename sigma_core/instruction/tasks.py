@@ -1,0 +1,126 @@
+"""The seven tasks: one frozen row each, and the wordings in which each is asked.
+
+Holds the task table and the rendering of `templates/<task>.jinja`; which purchases answer a task is decided in
+`labels.py`, what a request names in `requests.py`. A new task is a row here and a template, no class.
+Source: paper, multi-task supervised fine-tuning (the seven tasks); definitions in tasks.md; wordings are our choice.
+"""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import jinja2
+
+TEMPLATES: Final = Path(__file__).parent / "templates"
+SEPARATOR: Final = "---"  # a line of its own between two wordings
+NUM_HELD_OUT: Final = 2  # the last wordings of a template are never trained on
+MIN_WORDINGS: Final = 6
+
+
+class TaskError(ValueError):
+    """A task, category, wording or slot is unknown or missing."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One row of the task table.
+
+    Attributes:
+        name: how configs, reports and the CLI call it.
+        template: file under `templates/`.
+        rule: which rule of `labels.RULES` decides its targets.
+        focus: the slot that names what the request is about; "" for a general request.
+        exclude_history: what evaluation takes out of everyone's lists: none | items (bought before) | texts (items of
+            a text group bought before, and with them the items).
+        description: one line for `sigma recommend --help` and reports.
+    """
+
+    name: str
+    template: str
+    rule: str
+    focus: str
+    exclude_history: Literal["none", "items", "texts"]
+    description: str
+
+    def wordings(self) -> tuple[str, ...]:
+        """All wordings of the template, unrendered, in file order."""
+        return _wordings(self.template)
+
+    def seen_wordings(self) -> tuple[int, ...]:
+        """Indices of the wordings that training may use: all but the last two."""
+        return tuple(range(len(self.wordings()) - NUM_HELD_OUT))
+
+    def held_out_wordings(self) -> tuple[int, ...]:
+        """Indices of the wordings that training never sees: the last two."""
+        count = len(self.wordings())
+        return tuple(range(count - NUM_HELD_OUT, count))
+
+
+TASKS: Final[dict[str, Task]] = {
+    task.name: task
+    for task in (
+        Task("just_for_you", "just_for_you.jinja", "all", "", "none", "what they will take next"),
+        Task("query", "query.jinja", "query", "phrase", "none", "a shopper's phrase, such as 'taco night'"),
+        Task("category", "category.jinja", "category", "category", "none", "a named category"),
+        Task("longtail", "longtail.jinja", "longtail", "", "items", "something few people know"),
+        Task("discover", "discover.jinja", "discover", "", "texts", "something new to this user"),
+        Task("season", "season.jinja", "season", "season", "none", "what the season brings"),
+        Task("holiday", "holiday.jinja", "holiday", "holiday", "none", "what a coming holiday needs"),
+    )
+}
+
+
+def task_named(name: str) -> Task:
+    """The task of that name; an unknown one is a `TaskError` that names the nearest and all."""
+    if name in TASKS:
+        return TASKS[name]
+    near = difflib.get_close_matches(name, TASKS, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise TaskError(f"unknown task {name!r}.{hint} There are {', '.join(TASKS)}.")
+
+
+def render(task: str | Task, wording: int, slots: Mapping[str, Any]) -> str:
+    """The instruction text of one request.
+
+    Raises:
+        TaskError: no such task or wording, or a slot that the wording names is missing.
+    """
+    row = task_named(task) if isinstance(task, str) else task
+    templates = _compiled(row.template)
+    if not 0 <= wording < len(templates):
+        raise TaskError(f"task {row.name} has wordings 0..{len(templates) - 1}, arrived {wording}.")
+    try:
+        return templates[wording].render(slots)
+    except jinja2.UndefinedError as error:
+        raise TaskError(
+            f"task {row.name}, wording {wording}: {error}; slots arrived: {sorted(slots)}."
+        ) from error
+
+
+def listed(names: Sequence[str]) -> str:
+    """The names in a row, as in "a, b and c"; the templates' filter for a list. `names` must not be empty."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+_ENVIRONMENT: Final = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701 plain text
+_ENVIRONMENT.filters["listed"] = listed
+
+
+@lru_cache(maxsize=64)
+def _wordings(template: str) -> tuple[str, ...]:
+    parts = (TEMPLATES / template).read_text().split(f"\n{SEPARATOR}\n")
+    wordings = tuple(part.strip() for part in parts)
+    if len(wordings) < MIN_WORDINGS or not all(wordings):
+        raise TaskError(
+            f"{template} needs {MIN_WORDINGS} or more wordings, none empty; it has {len(wordings)}."
+        )
+    return wordings
+
+
+@lru_cache(maxsize=64)
+def _compiled(template: str) -> tuple[jinja2.Template, ...]:
+    return tuple(_ENVIRONMENT.from_string(wording) for wording in _wordings(template))
