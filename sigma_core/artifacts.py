@@ -103,7 +103,9 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError as error:
         raise ArtifactError(f"{path} does not exist.") from error
     except json.JSONDecodeError as error:
-        raise ArtifactError(f"{path} is not valid JSON ({error}); delete its folder and materialize again.") from error
+        raise ArtifactError(
+            f"{path} is not valid JSON ({error}); delete its folder and materialize again."
+        ) from error
 
 
 def write_artifact(
@@ -196,9 +198,7 @@ class TableArtifact:
     def load(cls, directory: Path) -> Self:
         """Read back what `save` wrote."""
         refused = directory / "quarantine.parquet"
-        return cls(
-            pl.read_parquet(directory / TABLE), pl.read_parquet(refused) if refused.exists() else None
-        )
+        return cls(pl.read_parquet(directory / TABLE), pl.read_parquet(refused) if refused.exists() else None)
 
     def digest(self) -> str:
         """Digest of the rows in their order, and of the quarantined ones."""
@@ -235,7 +235,9 @@ class ArtifactStore:
         base = self.root / asset
         if not base.is_dir():
             return []
-        return sorted(p.name for p in base.iterdir() if not p.name.startswith(".") and (p / MANIFEST).exists())
+        return sorted(
+            p.name for p in base.iterdir() if not p.name.startswith(".") and (p / MANIFEST).exists()
+        )
 
     def manifest(self, asset: str, partition: str | None = None) -> dict[str, Any]:
         """The artifact's manifest; `ArtifactError` when there is none."""

@@ -1,0 +1,1 @@
+"""Three-step generation: prefix beam, search inside prefixes, adaptive probabilistic fusion."""

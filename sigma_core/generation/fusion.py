@@ -23,7 +23,9 @@ def beam_sigma(probability_RK: "Tensor", top: int, floor: float) -> "Tensor":
     """
     best = probability_RK.topk(min(top, probability_RK.shape[1]), dim=1).values
     if best.shape[1] < top:
-        best = best.new_zeros(len(best), top).index_copy(1, best.new_tensor(range(best.shape[1])).long(), best)
+        best = best.new_zeros(len(best), top).index_copy(
+            1, best.new_tensor(range(best.shape[1])).long(), best
+        )
     return best.std(dim=1, unbiased=False).clamp_min(floor)
 
 

@@ -56,9 +56,13 @@ def request_past(batch: "TensorBatch", cache: Any, config: Any) -> Past:
 
     user, start = batch.request_user_R, batch.request_start_R
     branch = batch.branch_BL[user, start]  # (R,)
-    visible = batch.valid_BL[user] & ((batch.branch_BL[user] == 0) | (batch.branch_BL[user] == branch[:, None]))
+    visible = batch.valid_BL[user] & (
+        (batch.branch_BL[user] == 0) | (batch.branch_BL[user] == branch[:, None])
+    )
     width = int(visible.sum(dim=1).max())
-    index = torch.argsort((~visible).long(), dim=1, stable=True)[:, :width]  # visible positions first, in order
+    index = torch.argsort((~visible).long(), dim=1, stable=True)[
+        :, :width
+    ]  # visible positions first, in order
     valid = visible.gather(1, index)
     out = DynamicCache(config=config)
     for number, layer in enumerate(cache.layers):
@@ -68,7 +72,9 @@ def request_past(batch: "TensorBatch", cache: Any, config: Any) -> Past:
     return Past(out, valid, batch.position_BL[user, start] + 1)
 
 
-def feed(model: "SigmaModel", past: Past, embeds_RKSD: Tensor, ancestors_RKA: Tensor, depth: int) -> tuple[Tensor, Tensor]:
+def feed(
+    model: "SigmaModel", past: Past, embeds_RKSD: Tensor, ancestors_RKA: Tensor, depth: int
+) -> tuple[Tensor, Tensor]:
     """Feeds S new tokens to each of K beams in one forward pass; returns their states (R, K, S, D) and places (R, K, S).
 
     A new token sees the request's past, its beam's ancestors (places in the cache) and earlier new tokens of its beam.
@@ -123,11 +129,15 @@ def prefix_beam(
         log_probs = model.prefix_log_probs(state, memory_R, level, chosen, focus_R if level == 0 else None)
         open_codes = allowed.codes(level, chosen, num_codes)
         log_probs = log_probs.masked_fill(~open_codes, -torch.inf)
-        log_probs = (log_probs - log_probs.logsumexp(dim=-1, keepdim=True)).masked_fill(~open_codes, -torch.inf)
+        log_probs = (log_probs - log_probs.logsumexp(dim=-1, keepdim=True)).masked_fill(
+            ~open_codes, -torch.inf
+        )
         total = (score[..., None] + log_probs).flatten(1)  # (R, K*C)
         score, flat = total.topk(min(num_beams, total.shape[1]), dim=1)
         parent, code = flat // num_codes, flat % num_codes
-        chosen = torch.cat((chosen.gather(1, parent[..., None].expand(-1, -1, level)), code[..., None]), dim=2)
+        chosen = torch.cat(
+            (chosen.gather(1, parent[..., None].expand(-1, -1, level)), code[..., None]), dim=2
+        )
         places = places.gather(1, parent[..., None].expand(-1, -1, places.shape[2]))
         tokens = embeddings[level][code][:, :, None]  # (R, K, 1, D)
         if level == depth - 1:
@@ -136,5 +146,9 @@ def prefix_beam(
         states, place = feed(model, past, tokens, places, level)
         places = torch.cat((places, place[:, :, :1]), dim=2)
         state = states[:, :, -1]
-    focus_K = None if focus_R is None else type(focus_R)(*(part.expand(-1, score.shape[1], *part.shape[2:]) for part in focus_R))
+    focus_K = (
+        None
+        if focus_R is None
+        else type(focus_R)(*(part.expand(-1, score.shape[1], *part.shape[2:]) for part in focus_R))
+    )
     return Beams(chosen, score, model.item_query(state, memory_R, chosen, focus_K))

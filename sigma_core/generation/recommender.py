@@ -71,7 +71,9 @@ class Recommender:
         self.model, self.items, self.collator, self.lexical = model.eval(), items, collator, lexical
         self.config, self.apf_temperature = config, apf_temperature
         self.ranges = items.ranges
-        self.group_of_N = torch.repeat_interleave(torch.arange(len(self.ranges.length_Q)), self.ranges.length_Q)
+        self.group_of_N = torch.repeat_interleave(
+            torch.arange(len(self.ranges.length_Q)), self.ranges.length_Q
+        )
 
     @torch.inference_mode()
     def rank(
@@ -131,7 +133,9 @@ class Recommender:
         return sigma / self.apf_temperature
 
     def _eligible(self, asks: Sequence[Ask]) -> Tensor:
-        out = torch.ones(len(asks), len(self.items.vectors_NE), dtype=torch.bool, device=self.items.vectors_NE.device)
+        out = torch.ones(
+            len(asks), len(self.items.vectors_NE), dtype=torch.bool, device=self.items.vectors_NE.device
+        )
         for row, ask in enumerate(asks):
             if ask.exclude is not None and len(ask.exclude):
                 out[row, torch.as_tensor(ask.exclude.astype(np.int64))] = False
@@ -159,9 +163,7 @@ class Recommender:
         best, place = best[:, :wanted], place[:, :wanted]
         row = rows.gather(1, place)
         beam = order.gather(1, place) // kept
-        return [
-            self._list(row[r], best[r], beam[r], beams, r, top_n, collapse) for r in range(num)
-        ]
+        return [self._list(row[r], best[r], beam[r], beams, r, top_n, collapse) for r in range(num)]
 
     def _list(
         self, row: Tensor, score: Tensor, beam: Tensor, beams: Beams, request: int, top_n: int, collapse: bool

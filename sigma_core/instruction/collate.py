@@ -71,13 +71,24 @@ class Request:
 
 def encode_contexts(frame: pl.DataFrame, item_rows: Mapping[str, int]) -> list[UserContext]:
     """Contexts with item ids replaced by rows of the item table; items it does not hold are left out."""
+
     def kept(items: Sequence[str], *stats: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-        known = [(item_rows[item], *values) for item, *values in zip(items, *stats, strict=True) if item in item_rows]
+        known = [
+            (item_rows[item], *values)
+            for item, *values in zip(items, *stats, strict=True)
+            if item in item_rows
+        ]
         table = np.asarray(known, dtype=np.float64).reshape(-1, 1 + NUM_STATS)
         return table[:, 0].astype(np.int64), table[:, 1:].astype(np.float32)
 
     recent = (c.RECENT_ITEMS, c.RECENT_COUNTS, c.RECENT_AGES, c.RECENT_DECAYED, c.RECENT_DECAYED_FAST)
-    favorite = (c.FAVORITE_ITEMS, c.FAVORITE_COUNTS, c.FAVORITE_AGES, c.FAVORITE_DECAYED, c.FAVORITE_DECAYED_FAST)
+    favorite = (
+        c.FAVORITE_ITEMS,
+        c.FAVORITE_COUNTS,
+        c.FAVORITE_AGES,
+        c.FAVORITE_DECAYED,
+        c.FAVORITE_DECAYED_FAST,
+    )
     width = len(recent)
     return [
         UserContext(user, profile, *kept(*lists[:width]), *kept(*lists[width:]))
@@ -139,7 +150,9 @@ class _Row:
         for name in ("word", "special", "prefix", "item", "focus", "role", "position", "branch", "leaf"):
             default = 0 if name in ("branch", "leaf") else -1
             value = given.get(name, default)
-            self.columns.setdefault(name, []).append(np.broadcast_to(np.asarray(value, dtype=np.int64), (size,)))
+            self.columns.setdefault(name, []).append(
+                np.broadcast_to(np.asarray(value, dtype=np.int64), (size,))
+            )
         self.length += size
         return start
 
@@ -199,7 +212,9 @@ class Collator:
             )  # fmt: skip
             places.append(start + np.arange(len(mine)) * width + width - 1)
         place = np.concatenate(places)
-        twice = np.isin(items, context.favorite_rows) & (roles == ROLE_RECENT)  # stands among the favourites too
+        twice = np.isin(items, context.favorite_rows) & (
+            roles == ROLE_RECENT
+        )  # stands among the favourites too
         return _History(place, items, stats, ~twice)
 
     def _branch(self, row: _Row, request: Request, branch: int, offset: int, focus: int) -> tuple[int, int]:
@@ -216,7 +231,9 @@ class Collator:
 
     def _leaf(self, row: _Row, prefix: tuple[int, ...], branch: int, leaf: int, at: int) -> list[int]:
         tokens = np.asarray(prefix) + np.arange(len(prefix)) * self.codebook_size
-        first = row.add(len(prefix), prefix=tokens, position=np.arange(at, at + len(prefix)), branch=branch, leaf=leaf)
+        first = row.add(
+            len(prefix), prefix=tokens, position=np.arange(at, at + len(prefix)), branch=branch, leaf=leaf
+        )
         query = row.add(1, special=QUERY, position=at + len(prefix), branch=branch, leaf=leaf)
         return [*range(first, first + len(prefix)), query]
 

@@ -1,0 +1,1 @@
+"""The network: backbone, words, fusion of item streams, heads, losses."""

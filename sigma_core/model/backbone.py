@@ -43,6 +43,6 @@ def build_backbone(config: ModelConfig) -> "PreTrainedModel":
         max_position_embeddings=4096,
         attention_dropout=0.0,
         use_cache=False,
+        attn_implementation="sdpa",
     )
-    shape._attn_implementation = "sdpa"
     return Qwen3Model(shape)

@@ -13,6 +13,9 @@ import torch
 from torch import Tensor, nn
 
 
+ID_GAIN = 4.0
+
+
 class ItemStreams(NamedTuple):
     """Frozen inputs of the fusion. A stream that is absent has flag False and any finite values."""
 
@@ -41,7 +44,9 @@ class ProjectAndFuse(nn.Module):
     an MLP beside a linear path gives v~. Text is always present.
     """
 
-    def __init__(self, text_dim: int, id_dim: int, image_dim: int, hidden: int, item_dim: int, drop: float) -> None:
+    def __init__(
+        self, text_dim: int, id_dim: int, image_dim: int, hidden: int, item_dim: int, drop: float
+    ) -> None:
         super().__init__()
         self.drop = drop
         self.project_text = nn.Linear(text_dim, hidden)
@@ -49,8 +54,14 @@ class ProjectAndFuse(nn.Module):
         self.project_image = nn.Linear(max(image_dim, 1), hidden)
         self.presence = nn.Parameter(torch.zeros(2, 2, hidden))  # (id | image, absent | present, H)
         self.gate = nn.Linear(hidden, 1)
-        self.mlp = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, item_dim))
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(hidden), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, item_dim)
+        )
         self.skip = nn.Linear(hidden, item_dim)
+        with torch.no_grad():  # begin with a mostly linear map in which v_ID tells apart what one text shares
+            self.mlp[-1].weight.mul_(0.3)
+            self.project_id.weight.mul_(ID_GAIN)
+
 
     def trace(self, streams: ItemStreams) -> FusionTrace:
         """Gates and fused vectors. In training mode v_ID and v_img are each hidden with probability `drop`."""
@@ -60,7 +71,8 @@ class ProjectAndFuse(nn.Module):
             has_id, has_image = has_id & keep[0], has_image & keep[1]
         image = streams.image_NV if streams.image_NV.shape[1] else streams.text_NT[:, :1] * 0
         parts = torch.stack(
-            (self.project_text(streams.text_NT), self.project_id(streams.id_NI), self.project_image(image)), dim=1
+            (self.project_text(streams.text_NT), self.project_id(streams.id_NI), self.project_image(image)),
+            dim=1,
         )  # (N, 3, H)
         present = torch.stack((torch.ones_like(has_id), has_id, has_image), dim=1)  # (N, 3)
         logits = self.gate(torch.tanh(parts)).squeeze(-1).masked_fill(~present, float("-inf"))

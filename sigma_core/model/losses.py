@@ -41,7 +41,13 @@ def prefix_nll(log_probs_XK: Tensor, state_T: Tensor, code_T: Tensor, weight_T: 
 
 
 def in_prefix_info_nce(
-    query_ME: Tensor, group_M: Tensor, items_NE: Tensor, groups: PrefixGroups, leaf_T: Tensor, item_T: Tensor, tau: float
+    query_ME: Tensor,
+    group_M: Tensor,
+    items_NE: Tensor,
+    groups: PrefixGroups,
+    leaf_T: Tensor,
+    item_T: Tensor,
+    tau: float,
 ) -> Tensor:
     """L_InfoNCE: mean over targets of -log softmax of cos(h, v~)/tau over *all* items of the target's prefix group.
 
@@ -74,5 +80,3 @@ def catalog_nll(query_XE: Tensor, items_NE: Tensor, state_T: Tensor, item_T: Ten
     logits = query_XE @ items_NE.T / tau
     log_probs = logits - logits.logsumexp(dim=-1, keepdim=True)
     return -log_probs[state_T, item_T].mean()
-
-

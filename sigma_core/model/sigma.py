@@ -75,7 +75,9 @@ def tree_mask(batch: Any) -> Tensor:
     length = branch.shape[1]
     causal = torch.ones(length, length, dtype=torch.bool, device=branch.device).tril()
     visible = visible & causal & valid[:, None, :]
-    visible = visible | torch.eye(length, dtype=torch.bool, device=branch.device)  # a padded row sees itself: no NaN
+    visible = visible | torch.eye(
+        length, dtype=torch.bool, device=branch.device
+    )  # a padded row sees itself: no NaN
     mask = torch.zeros(visible.shape, dtype=torch.float32, device=branch.device)
     return mask.masked_fill_(~visible, torch.finfo(torch.float32).min)[:, None]
 
@@ -86,9 +88,13 @@ class PrefixTokens(nn.Module):
     The map is shared, so a code that training never saw still lies where its centroid says.
     """
 
+    centroids: Tensor  # (P, K, T), set from the codebooks
+
     def __init__(self, shape: ModelShape, hidden: int) -> None:
         super().__init__()
-        self.register_buffer("centroids", torch.zeros(shape.prefix_length, shape.codebook_size, shape.text_dim))
+        self.register_buffer(
+            "centroids", torch.zeros(shape.prefix_length, shape.codebook_size, shape.text_dim)
+        )
         self.project = nn.Linear(shape.text_dim, hidden, bias=False)
         nn.init.orthogonal_(self.project.weight)
         self.free = nn.Parameter(torch.zeros(shape.prefix_length, shape.codebook_size, hidden))
@@ -165,7 +171,12 @@ class SigmaModel(nn.Module):
         hidden = config.hidden_dim
         self.backbone = build_backbone(config)
         self.fusion = ProjectAndFuse(
-            shape.text_dim, shape.id_dim, shape.image_dim, config.fusion_hidden, config.item_dim, config.modality_dropout
+            shape.text_dim,
+            shape.id_dim,
+            shape.image_dim,
+            config.fusion_hidden,
+            config.item_dim,
+            config.modality_dropout,
         )
         self.prefix_tokens = PrefixTokens(shape, hidden)
         self.word_project = nn.Linear(shape.lexical_dim, hidden)
@@ -184,7 +195,7 @@ class SigmaModel(nn.Module):
         self.item_head = nn.Linear(hidden, config.item_dim)
         self.copy_item = CopyAttention(hidden, [0.0, 0.0, 0.3, 0.1])
         self.copy_item_scale = nn.Linear(hidden, 1)
-        self.same_prefix_bonus = nn.Parameter(torch.tensor(4.0))
+        self.same_prefix_bonus = nn.Parameter(torch.tensor(8.0))
         with torch.no_grad():
             self.focus_prefix.weight.copy_(self.prefix_tokens.project.weight)
             self.focus_gate.weight.zero_()
@@ -298,9 +309,7 @@ class SigmaModel(nn.Module):
             return None
         at = index_X.clamp_min(0)
         vectors = self.fuse_text_only(batch.focus_FT)
-        return Focus(
-            slots.pad(batch.focus_FT[at]), slots.pad(vectors[at]), slots.pad((index_X >= 0).float())
-        )
+        return Focus(slots.pad(batch.focus_FT[at]), slots.pad(vectors[at]), slots.pad((index_X >= 0).float()))
 
 
 class Focus(NamedTuple):
@@ -313,7 +322,7 @@ class Focus(NamedTuple):
 
 def item_streams(features: Any, device: torch.device | str = "cpu") -> ItemStreams:
     """`ItemFeatures` as fusion inputs on the device."""
-    image: "np.ndarray | None" = features.image
+    image: np.ndarray | None = features.image
     size = len(features.item_ids)
     return ItemStreams(
         torch.as_tensor(features.text, device=device),

@@ -59,7 +59,8 @@ class Words:
             names = set(handle.keys())
             for key in EMBEDDING_KEYS:
                 if key in names:
-                    return handle.get_tensor(key).float()
+                    table: Tensor = handle.get_tensor(key).float()
+                    return table
         raise KeyError(f"{self.folder} has none of {EMBEDDING_KEYS}; arrived {sorted(names)[:5]} ...")
 
 

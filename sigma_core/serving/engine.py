@@ -72,12 +72,19 @@ class Engine:
         return self._focus
 
     def rank(
-        self, users: Sequence[UserContext], asks: Sequence[Sequence[Ask]], top_n: int, *, collapse: bool = False
+        self,
+        users: Sequence[UserContext],
+        asks: Sequence[Sequence[Ask]],
+        top_n: int,
+        *,
+        collapse: bool = False,
     ) -> list[list[Recommendation]]:
         """Ranked items of every request, users in batches of `serving.batch_users`."""
         focus = self.focus([ask.request.focus for mine in asks for ask in mine])
         out: list[list[Recommendation]] = []
         size = self.config.serving.batch_users
         for start in range(0, len(users), size):
-            out += self.recommender.rank(users[start : start + size], asks[start : start + size], focus, top_n, collapse)
+            out += self.recommender.rank(
+                users[start : start + size], asks[start : start + size], focus, top_n, collapse
+            )
         return out

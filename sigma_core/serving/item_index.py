@@ -65,7 +65,8 @@ class ItemIndex:
         """Read back what `save` wrote."""
         from safetensors.numpy import load_file
 
-        return cls(**load_file(directory / "vectors.safetensors"), **read_json(directory / "items.json"))
+        tensors = load_file(directory / "vectors.safetensors")
+        return cls(vectors=tensors["vectors"], prefixes=tensors["prefixes"], **read_json(directory / "items.json"))
 
     def digest(self) -> str:
         """Digest of ids, vectors, prefixes and binding."""

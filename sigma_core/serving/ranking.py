@@ -43,7 +43,9 @@ def sigma_ranker(
     """
     engine = Engine(base, checkpoint, index, catalog, encoder, config)
     catalog_ids = catalog.frame[c.ITEM_ID].to_list()
-    index_row = np.array([engine.rows[item] for item in catalog_ids], dtype=np.int64)  # catalog row -> index row
+    index_row = np.array(
+        [engine.rows[item] for item in catalog_ids], dtype=np.int64
+    )  # catalog row -> index row
     catalog_row = np.empty_like(index_row)
     catalog_row[index_row] = np.arange(len(index_row))
 
@@ -51,7 +53,9 @@ def sigma_ranker(
         by_user: dict[str, list[int]] = {}
         for number, request in enumerate(requests):
             by_user.setdefault(request.user_id, []).append(number)
-        users = {u.user_id: u for u in engine.contexts(contexts.filter(pl.col(c.USER_ID).is_in(list(by_user))))}
+        users = {
+            u.user_id: u for u in engine.contexts(contexts.filter(pl.col(c.USER_ID).is_in(list(by_user))))
+        }
         if missing := sorted(by_user.keys() - users.keys()):
             raise ValueError(f"{len(missing)} users of the requests have no context (first: {missing[:3]}).")
         engine.focus([request.focus for request in requests])

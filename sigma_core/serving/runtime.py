@@ -44,7 +44,9 @@ def pick_day(store: ArtifactStore, as_of: str | None) -> str:
         raise RequestError(str(error)) from error
     if as_of not in days:
         shown = ", ".join(days[-5:])
-        raise RequestError(f"{as_of} is not materialized in {store.root}; there are {len(days)} days, the latest: {shown}.")
+        raise RequestError(
+            f"{as_of} is not materialized in {store.root}; there are {len(days)} days, the latest: {shown}."
+        )
     return as_of
 
 
@@ -83,7 +85,14 @@ class LoadedRecommender:
         words = DayWords.from_json(self.lists.words) if self.lists.words else None
         try:
             text, focus = free_request(
-                task, query, category, instruction, day=self.day, catalog=self.catalog, words=words, country=self.country
+                task,
+                query,
+                category,
+                instruction,
+                day=self.day,
+                catalog=self.catalog,
+                words=words,
+                country=self.country,
             )
         except TaskError as error:
             raise RequestError(str(error)) from error

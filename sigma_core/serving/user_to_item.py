@@ -94,7 +94,9 @@ def build_user_to_item_index(
 
     tasks = config.serving.u2i_tasks
     if wrong := [task for task in tasks if task not in _GENERAL_TASKS]:
-        raise ValueError(f"serving.u2i_tasks names {wrong}; lists made ahead can be for {', '.join(_GENERAL_TASKS)} only.")
+        raise ValueError(
+            f"serving.u2i_tasks names {wrong}; lists made ahead can be for {', '.join(_GENERAL_TASKS)} only."
+        )
     engine = Engine(base, checkpoint, index, catalog, encoder, config)
     users = engine.contexts(contexts)
     requests = [Request(render(task, 0, {})) for task in tasks]
@@ -103,7 +105,9 @@ def build_user_to_item_index(
     for start in range(0, len(users), size):
         batch = users[start : start + size]
         asks = [[Ask(request) for request in requests] for _ in batch]
-        lists = engine.rank(batch, asks, config.serving.u2i_top_n, collapse=config.generation.collapse_text_groups)
+        lists = engine.rank(
+            batch, asks, config.serving.u2i_top_n, collapse=config.generation.collapse_text_groups
+        )
         for number, ranked in enumerate(lists):
             user, task = batch[number // len(tasks)].user_id, tasks[number % len(tasks)]
             rows += [

@@ -90,7 +90,9 @@ class SigmaBase(ModelArtifact):
         from sigma_core.model.sigma import ModelShape, SigmaModel
 
         network = SigmaModel(ModelConfig.model_validate(self.model), ModelShape(**self.shape))
-        network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in self.tensors.items()})
+        network.load_state_dict(
+            {name: torch.from_numpy(array.copy()) for name, array in self.tensors.items()}
+        )
         return network.eval()
 
     def save(self, directory: Path) -> None:
@@ -156,7 +158,9 @@ class LoraCheckpoint(ModelArtifact):
         from safetensors.numpy import save_file
 
         (directory / "adapter").mkdir()
-        save_file(self.adapter(), directory / "adapter" / "adapter_model.safetensors", metadata={"format": "pt"})
+        save_file(
+            self.adapter(), directory / "adapter" / "adapter_model.safetensors", metadata={"format": "pt"}
+        )
         write_json(directory / "adapter" / "adapter_config.json", self.adapter_config)
         save_file({n: a for n, a in self.tensors.items() if is_head(n)}, directory / "heads.safetensors")
         write_json(directory / META, {**self._binding(), "figures": self.figures})
@@ -176,10 +180,16 @@ class LoraCheckpoint(ModelArtifact):
         return digest_json([digest_arrays(self.tensors), self._binding(), self.adapter_config])
 
     def _binding(self) -> dict[str, Any]:
-        return {"bound_to": self.bound_to, "apf_temperature": self.apf_temperature, "base_digest": self.base_digest}
+        return {
+            "bound_to": self.bound_to,
+            "apf_temperature": self.apf_temperature,
+            "base_digest": self.base_digest,
+        }
 
 
-def merge_adapter(network: "SigmaModel", adapter: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> None:
+def merge_adapter(
+    network: "SigmaModel", adapter: Mapping[str, np.ndarray], config: Mapping[str, Any]
+) -> None:
     """Add each LoRA product, scaled by alpha / rank, to the backbone weight it belongs to."""
     import torch
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sigma_core.training.batches import build_training_set
 from sigma_core.training.checkpoint import LORA_TARGETS, LoraCheckpoint, SigmaBase, compatibility, is_head
 from sigma_core.training.probe import run_probe, split_probe
-from sigma_core.training.sft import Progress, build_training_set, make_trainer, run_steps
+from sigma_core.training.sft import Progress, make_trainer, run_steps
 
 if TYPE_CHECKING:
     from sigma_core.config import SigmaConfig

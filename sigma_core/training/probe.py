@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from sigma_core.artifacts import digest_bytes
-from sigma_core.training.sft import Trainer, TrainingSet, sample_steps
+from sigma_core.training.batches import TrainingSet, sample_steps
 
 if TYPE_CHECKING:
-    from sigma_core.training.sft import StepInputs
+    from sigma_core.generation.prefix_beam import Beams
+    from sigma_core.training.batches import StepInputs
+    from sigma_core.training.sft import Trainer
 
 PROBE_SHARE = 16  # one user in so many
 PROBE_STEPS = 6
@@ -40,7 +42,7 @@ def split_probe(data: TrainingSet) -> tuple[TrainingSet, TrainingSet]:
     return TrainingSet(train, data.dropped_targets), TrainingSet(probe, 0)
 
 
-def run_probe(trainer: Trainer, probe: TrainingSet, prefixes_NP: np.ndarray, seed: int) -> Probe:
+def run_probe(trainer: "Trainer", probe: TrainingSet, prefixes_NP: np.ndarray, seed: int) -> Probe:
     """Loss, beam validity and the median sigma of the trainer's model on the probe users. The model stays in eval mode."""
     import torch
 
@@ -60,7 +62,7 @@ def run_probe(trainer: Trainer, probe: TrainingSet, prefixes_NP: np.ndarray, see
     return Probe(float(np.mean(losses)), float(np.mean(valid)), float(torch.cat(sigmas).median()))
 
 
-def _beams(trainer: Trainer, inputs: "StepInputs") -> "object":
+def _beams(trainer: "Trainer", inputs: "StepInputs") -> "Beams":
     import torch
 
     from sigma_core.generation.recommender import ItemTable, Recommender

@@ -1,160 +1,36 @@
 """Multi-task SFT: trains the whole small model (`SigmaBase`) on shards, and the step both trainings share.
 
-Holds sampling of batches, the loss of one step and the loop. The adapter of a day is `lora.py`; artifacts are
+Holds the loss of one step and the loop. Batches are `batches.py`, the adapter of a day `lora.py`, artifacts
 `checkpoint.py`. Source: paper, multi-task supervised fine-tuning; the set-valued target (every distinct item of the next
 week answers) is our choice: the objective then matches the question the evaluation asks.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sigma_core import columns as c
-from sigma_core.instruction.collate import Collator, Request, UserContext, encode_contexts
+from sigma_core.instruction.collate import Collator
+from sigma_core.training.batches import StepInputs, TrainingSet, build_training_set, sample_steps
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from sigma_core.config import SigmaConfig, TrainingConfig
+    from sigma_core.config import SigmaConfig
     from sigma_core.grounding.encoder import GroundedEncoder
     from sigma_core.instruction.shards import SftShard
-    from sigma_core.model.losses import PrefixGroups
-    from sigma_core.model.sigma import ItemStreams, SigmaModel
+    from sigma_core.model.fusion import ItemStreams
+    from sigma_core.model.sigma import SigmaModel
+    from sigma_core.tokenization.codebooks import Codebooks
     from sigma_core.tokenization.item_features import ItemFeatures
     from sigma_core.tracking import Tracker
-
     from sigma_core.training.checkpoint import SigmaBase
 
 Progress = Callable[[int, int, str], None]
 LEXICAL_DIM = 384  # width of MiniLM's lexical embeddings
-
-
-@dataclass(frozen=True)
-class TrainingRequest:
-    """A request and the item rows that answer it."""
-
-    task: str
-    instruction: str
-    focus: str
-    targets: np.ndarray  # int64 item rows, distinct
-
-
-@dataclass(frozen=True)
-class TrainingUser:
-    """A user at one cut, with all requests the shard holds for it."""
-
-    context: UserContext
-    requests: tuple[TrainingRequest, ...]
-
-
-@dataclass
-class TrainingSet:
-    """What training reads: users with requests over one item table."""
-
-    users: list[TrainingUser]
-    dropped_targets: int  # targets whose item the table does not hold
-
-    @property
-    def focus_texts(self) -> list[str]:
-        """Distinct focus texts, sorted."""
-        return sorted({r.focus for u in self.users for r in u.requests if r.focus})
-
-
-def build_training_set(shards: Sequence["SftShard"], item_ids: Sequence[str]) -> TrainingSet:
-    """Users and requests of the shards with item ids resolved to rows; requests left without a target are dropped."""
-    import json
-
-    from sigma_core.instruction.tasks import TASKS, render
-
-    rows = {item: row for row, item in enumerate(item_ids)}
-    users: list[TrainingUser] = []
-    dropped = 0
-    for shard in shards:
-        asked: dict[str, list[TrainingRequest]] = {}
-        columns = (c.USER_ID, c.TASK, c.WORDING, c.SLOTS, c.FOCUS_TEXT, c.TARGETS)
-        for user, task, wording, slots, focus, targets in shard.examples.select(columns).iter_rows():
-            known = [rows[i] for i in targets if i in rows]
-            dropped += len(targets) - len(known)
-            if known:
-                text = render(TASKS[task], wording, json.loads(slots))
-                # a user who types freely gives no slot: now and then the whole wording is the focus
-                whole = focus and wording % 3 == 2  # noqa: PLR2004
-                asked.setdefault(user, []).append(
-                    TrainingRequest(task, text, text if whole else focus, np.asarray(sorted(set(known))))
-                )
-        for context in encode_contexts(shard.contexts, rows):
-            if context.user_id in asked:
-                users.append(TrainingUser(context, tuple(asked[context.user_id])))
-    return TrainingSet(users, dropped)
-
-
-@dataclass(frozen=True)
-class StepInputs:
-    """One batch: users, their requests with leaves, and targets by request and by leaf."""
-
-    users: list[UserContext]
-    requests: list[list[Request]]
-    target_request: np.ndarray
-    target_item: np.ndarray
-    target_weight: np.ndarray
-    leaf_target_leaf: np.ndarray
-    leaf_target_item: np.ndarray
-
-
-def sample_steps(
-    data: TrainingSet, prefixes_NP: np.ndarray, config: "TrainingConfig", steps: int, seed: int
-) -> Iterator[StepInputs]:
-    """`steps` batches; users in shuffled epochs, a user's requests by task weight, target prefixes by chance."""
-    rng = np.random.default_rng(seed)
-    order: list[int] = []
-    for _ in range(steps):
-        while len(order) < config.contexts_per_batch:
-            order.extend(rng.permutation(len(data.users)).tolist())
-        chosen, order = order[: config.contexts_per_batch], order[config.contexts_per_batch :]
-        yield _step([data.users[i] for i in chosen], prefixes_NP, config, rng)
-
-
-def _pick(requests: Sequence[TrainingRequest], config: "TrainingConfig", rng: np.random.Generator) -> list[int]:
-    size = min(config.branches_per_context, len(requests))
-    weight = np.asarray([config.task_weights.get(r.task, 1.0) for r in requests])
-    counts: dict[str, int] = {}
-    for r in requests:
-        counts[r.task] = counts.get(r.task, 0) + 1
-    weight = weight / np.asarray([counts[r.task] for r in requests])
-    keys = rng.exponential(size=len(requests)) / weight
-    return np.argsort(keys)[:size].tolist()
-
-
-def _step(
-    users: list[TrainingUser], prefixes_NP: np.ndarray, config: "TrainingConfig", rng: np.random.Generator
-) -> StepInputs:
-    asked: list[list[Request]] = []
-    flat: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    leaf_pairs: list[np.ndarray] = []
-    num_requests = num_leaves = 0
-    for user in users:
-        mine: list[Request] = []
-        for index in _pick(user.requests, config, rng):
-            request = user.requests[index]
-            distinct, inverse = np.unique(prefixes_NP[request.targets], axis=0, return_inverse=True)
-            chosen = rng.permutation(len(distinct))[: config.targets_per_branch]
-            mine.append(Request(request.instruction, request.focus, tuple(map(tuple, distinct[chosen].tolist()))))
-            size = len(request.targets)
-            flat.append((np.full(size, num_requests), request.targets, np.full(size, size**-0.5)))
-            for leaf, prefix in enumerate(chosen):
-                items = request.targets[inverse.reshape(-1) == prefix]
-                leaf_pairs.append(np.stack((np.full(len(items), num_leaves + leaf), items)))
-            num_requests += 1
-            num_leaves += len(chosen)
-        asked.append(mine)
-    request_of, item_of, weight = (np.concatenate(parts) for parts in zip(*flat, strict=True))
-    pairs = np.concatenate(leaf_pairs, axis=1)
-    return StepInputs([u.context for u in users], asked, request_of, item_of, weight, pairs[0], pairs[1])
 
 
 class Trainer:
@@ -231,7 +107,9 @@ class Trainer:
         for level in range(1, self.prefixes.shape[1]):
             state = leaf_slots.pad(states[leaf_user, batch.leaf_positions_MP1[:, level - 1]])
             deeper = leaf_slots.flat(model.prefix_log_probs(state, memory, level, path))
-            ntp = ntp + prefix_nll(deeper, every, batch.leaf_prefix_MP[:, level], torch.ones_like(every).float())
+            ntp = ntp + prefix_nll(
+                deeper, every, batch.leaf_prefix_MP[:, level], torch.ones_like(every).float()
+            )
         state = leaf_slots.pad(states[leaf_user, batch.leaf_positions_MP1[:, -1]])
         leaf_focus = model.focus(batch, batch.request_focus_R[leaf_request], leaf_slots)
         query = leaf_slots.flat(model.item_query(state, memory, path, leaf_focus))
@@ -246,7 +124,9 @@ class Trainer:
         out = {"ntp": ntp, "id": ident}
         if weights.weight_catalog > 0:
             few = leaf_T < weights.catalog_leaves
-            out["catalog"] = catalog_nll(query[: weights.catalog_leaves], items, leaf_T[few], leaf_item_T[few], tau)
+            out["catalog"] = catalog_nll(
+                query[: weights.catalog_leaves], items, leaf_T[few], leaf_item_T[few], tau
+            )
             total = total + weights.weight_catalog * out["catalog"]
         out["loss"] = total
         return out
@@ -292,7 +172,9 @@ def run_steps(
             group["lr"] = rate
         losses = trainer.losses(inputs)
         if not torch.isfinite(losses["loss"]):
-            raise FloatingPointError(f"{label}: loss is {losses['loss'].item()} at step {step}; lower the learning rate.")
+            raise FloatingPointError(
+                f"{label}: loss is {losses['loss'].item()} at step {step}; lower the learning rate."
+            )
         optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
         torch.nn.utils.clip_grad_norm_(parameters, config.grad_clip)

@@ -1,0 +1,83 @@
+"""Token trees and batch sampling: what stands where, who sees whom, which targets a step holds."""
+
+import numpy as np
+import torch
+
+from sigma_core.config import profile_config
+from sigma_core.instruction.collate import QUERY, START, Collator, Request, UserContext
+from sigma_core.model.sigma import TensorBatch, tree_mask
+from sigma_core.training.batches import TrainingRequest, TrainingSet, TrainingUser, sample_steps
+from tests.model_world import FakeWords
+
+PREFIXES = np.array([[0], [0], [1], [2]])
+
+
+def user() -> UserContext:
+    stats = np.array([[2, 3, 1, 1]], dtype=np.float32)
+    return UserContext("u", "old", np.array([2]), stats, np.array([0]), stats)
+
+
+def tree():  # type: ignore[no-untyped-def]
+    asked = [Request("go", "", ((1,), (2,))), Request("up to", "tea", ())]
+    return Collator(FakeWords(), PREFIXES, codebook_size=4)([user()], [asked])
+
+
+def test_a_history_item_is_a_prefix_token_and_then_its_vector() -> None:
+    batch = tree()
+    at = int(np.flatnonzero(batch.item_BL[0] == 2)[0])
+    assert batch.prefix_BL[0, at - 1] == 1  # item 2 has prefix 1
+    assert batch.memory_position_BJ[0].tolist() == [at, int(np.flatnonzero(batch.item_BL[0] == 0)[0])]
+
+
+def test_ntp_reads_the_start_token_and_info_nce_the_query_token_after_the_prefix() -> None:
+    batch = tree()
+    assert batch.special_BL[0, batch.request_start_R].tolist() == [START, START]
+    prefix_at, query_at = batch.leaf_positions_MP1.T
+    assert batch.special_BL[0, query_at].tolist() == [QUERY, QUERY]
+    assert batch.prefix_BL[0, prefix_at].tolist() == [1, 2]
+    assert (query_at == prefix_at + 1).all()
+
+
+def test_branches_and_leaves_continue_the_positions_of_what_they_see() -> None:
+    batch = tree()
+    trunk = int((batch.branch_BL[0] == 0).sum())
+    first = np.flatnonzero(batch.branch_BL[0] == 1)[0]
+    second = np.flatnonzero(batch.branch_BL[0] == 2)[0]
+    assert batch.position_BL[0, first] == batch.position_BL[0, second] == trunk
+    start = batch.position_BL[0, batch.request_start_R[0]]
+    assert batch.position_BL[0, batch.leaf_positions_MP1].tolist() == [[start + 1, start + 2]] * 2
+
+
+def test_a_token_sees_trunk_own_branch_and_own_leaf_only() -> None:
+    batch = tree()
+    mask = tree_mask(TensorBatch(batch, torch.zeros(1, 8), torch.device("cpu")))[0, 0] == 0
+    branch, leaf = batch.branch_BL[0], batch.leaf_BL[0]
+    for at in range(len(branch)):
+        for seen in np.flatnonzero(mask[at].numpy()):
+            assert seen <= at
+            assert branch[seen] in (0, branch[at])
+            assert leaf[seen] in (0, leaf[at])
+    query = int(batch.leaf_positions_MP1[1, -1])
+    assert bool(mask[query, batch.request_start_R[0]])
+    assert not bool(mask[query, batch.leaf_positions_MP1[0, 0]])
+
+
+def test_an_item_among_recents_and_favourites_is_copied_once() -> None:
+    stats = np.ones((1, 4), dtype=np.float32)
+    twice = UserContext("u", "", np.array([3]), stats, np.array([3]), stats)
+    batch = Collator(FakeWords(), PREFIXES, 4)([twice], [[Request("x")]])
+    assert (batch.memory_position_BJ[0] >= 0).tolist() == [False, True]
+
+
+def test_steps_repeat_with_the_seed_and_hold_every_target_of_a_leaf() -> None:
+    requests = (TrainingRequest("just_for_you", "a", "", np.array([0, 1, 3])), TrainingRequest("query", "b", "tea", np.array([2])))
+    data = TrainingSet([TrainingUser(user(), requests)], 0)
+    config = profile_config("toy", {"training": {"contexts_per_batch": 2}}).training
+    one, two = (list(sample_steps(data, PREFIXES, config, 3, seed=5)) for _ in range(2))
+    for a, b in zip(one, two, strict=True):
+        assert a.requests == b.requests
+        assert a.target_item.tolist() == b.target_item.tolist()
+    leaves = [(p, r) for mine in one[0].requests for r in mine for p in r.leaves]
+    for leaf, item in zip(one[0].leaf_target_leaf, one[0].leaf_target_item, strict=True):
+        assert tuple(PREFIXES[item]) == leaves[leaf][0]
+    assert data.focus_texts == ["tea"]
