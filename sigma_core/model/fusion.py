@@ -51,9 +51,9 @@ class ProjectAndFuse(nn.Module):
         self.drop = drop
         self.project_text = nn.Linear(text_dim, hidden)
         self.project_id = nn.Linear(id_dim, hidden)
-        self.project_image = nn.Linear(max(image_dim, 1), hidden)
+        self.project_image = nn.Linear(image_dim, hidden) if image_dim else None
         self.presence = nn.Parameter(torch.zeros(2, 2, hidden))  # (id | image, absent | present, H)
-        self.gate = nn.Linear(hidden, 1)
+        self.gates = nn.ModuleList(nn.Linear(width, 1) for width in (text_dim, id_dim, max(image_dim, 1)))
         self.mlp = nn.Sequential(
             nn.LayerNorm(hidden), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, item_dim)
         )
@@ -62,23 +62,26 @@ class ProjectAndFuse(nn.Module):
             self.mlp[-1].weight.mul_(0.3)
             self.project_id.weight.mul_(ID_GAIN)
 
-
     def trace(self, streams: ItemStreams) -> FusionTrace:
         """Gates and fused vectors. In training mode v_ID and v_img are each hidden with probability `drop`."""
         has_id, has_image = streams.has_id_N, streams.has_image_N
         if self.training and self.drop > 0:
             keep = torch.rand(2, has_id.shape[0], device=has_id.device) >= self.drop
             has_id, has_image = has_id & keep[0], has_image & keep[1]
-        image = streams.image_NV if streams.image_NV.shape[1] else streams.text_NT[:, :1] * 0
-        parts = torch.stack(
-            (self.project_text(streams.text_NT), self.project_id(streams.id_NI), self.project_image(image)),
-            dim=1,
-        )  # (N, 3, H)
-        present = torch.stack((torch.ones_like(has_id), has_id, has_image), dim=1)  # (N, 3)
-        logits = self.gate(torch.tanh(parts)).squeeze(-1).masked_fill(~present, float("-inf"))
-        gates = logits.softmax(dim=1)
-        flags = self.presence[0][has_id.long()] + self.presence[1][has_image.long()]
-        mixed = (gates.unsqueeze(-1) * parts).sum(dim=1) + flags
+        parts = [self.project_text(streams.text_NT), self.project_id(streams.id_NI)]
+        logits = [self.gates[0](streams.text_NT), self.gates[1](streams.id_NI)]
+        present = [torch.ones_like(has_id), has_id, has_image]
+        if self.project_image is not None:
+            parts.append(self.project_image(streams.image_NV))
+            logits.append(self.gates[2](streams.image_NV))
+        else:
+            logits.append(torch.zeros_like(logits[0]))
+            present[2] = torch.zeros_like(has_id)
+        closed = ~torch.stack(present, dim=1)
+        gates = torch.cat(logits, dim=1).masked_fill(closed, float("-inf")).softmax(dim=1)  # (N, 3)
+        mixed = self.presence[0][has_id.long()] + self.presence[1][present[2].long()]
+        for number, part in enumerate(parts):
+            mixed = torch.addcmul(mixed, gates[:, number : number + 1], part)
         fused = self.skip(mixed) + self.mlp(mixed)
         return FusionTrace(gates, nn.functional.normalize(fused, dim=-1))
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sigma_core.training.sft import Trainer
 
 PROBE_SHARE = 16  # one user in so many
-PROBE_STEPS = 6
+PROBE_STEPS = 4  # batches; beams are searched on the first
 MAX_PROBE_USERS = 160
 
 
@@ -55,6 +55,8 @@ def run_probe(trainer: "Trainer", probe: TrainingSet, prefixes_NP: np.ndarray, s
     with torch.inference_mode():
         for inputs in sample_steps(probe, prefixes_NP, trainer.config.training, PROBE_STEPS, seed):
             losses.append(trainer.losses(inputs)["loss"].item())
+            if sigmas:
+                continue
             beams = _beams(trainer, inputs)
             sigmas.append(beam_sigma(beams.log_prob_RK.exp(), generation.sigma_top, generation.sigma_floor))
             found = beams.prefix_RKP[beams.log_prob_RK > float("-inf")].tolist()

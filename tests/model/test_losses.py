@@ -18,7 +18,9 @@ def test_groups_list_every_item_once() -> None:
 
 def test_uniform_prefixes_cost_the_log_of_their_number() -> None:
     log_probs = torch.full((2, 4), math.log(0.25))
-    loss = prefix_nll(log_probs, torch.tensor([0, 1, 1]), torch.tensor([0, 3, 2]), torch.tensor([1.0, 2.0, 5.0]))
+    loss = prefix_nll(
+        log_probs, torch.tensor([0, 1, 1]), torch.tensor([0, 3, 2]), torch.tensor([1.0, 2.0, 5.0])
+    )
     assert loss.item() == pytest.approx(math.log(4))
 
 
