@@ -78,7 +78,10 @@ ITEM_INDEX: Final = "item_index"  # position in the day's catalog; never publish
 IS_REPEAT: Final = "is_repeat"  # the user took the item before the cut
 IS_TEXT_REPEAT: Final = "is_text_repeat"  # ... or an item of its text group
 IS_CATEGORY_REPEAT: Final = "is_category_repeat"  # ... or an item of its category
-Z_SCORE: Final = "z_score"  # users of the target window over those of the weeks before, in standard deviations
+Z_SCORE: Final = (
+    "z_score"  # users of the target window over those of the weeks before, in standard deviations
+)
+OWNED_ITEMS: Final = "owned_items"  # every catalog item a user ever took, list of item_id
 
 # --- tokens, indexes ----------------------------------------------------------------------------
 PREFIX: Final = "prefix"  # list of codes, the part of the semantic ID that is used

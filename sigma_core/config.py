@@ -71,7 +71,9 @@ class GroundingConfig(Section):
     train_steps: int = Field(24, ge=1, description="steps of LoRA and projection; 2.9 CPU seconds each")
     batch_size: int = Field(128, ge=2, description="pairs a step; every other pair is a negative")
     learning_rate: float = Field(1e-3, gt=0, description="of LoRA")
-    head_learning_rate: float = Field(3e-4, gt=0, description="of the projection; more forgets what words mean")
+    head_learning_rate: float = Field(
+        3e-4, gt=0, description="of the projection; more forgets what words mean"
+    )
     temperature_text: float = Field(0.05, gt=0, description="tau of P_text")
     temperature_id: float = Field(0.10, gt=0, description="tau of P_ID")
     kd_weight: float = Field(0.5, ge=0, description="weight of L_KD beside L_CL")
@@ -181,6 +183,11 @@ class GenerationConfig(Section):
     items_per_prefix: int = Field(20, ge=1, description="M, items kept under each prefix")
     sigma_top: int = Field(8, ge=2, description="K_sigma: APF's sigma is that of so many top beam scores")
     sigma_floor: float = Field(1e-3, gt=0, description="lower bound of sigma")
+    sharpness_range: float = Field(
+        2.0,
+        ge=1,
+        description="sigma/tau stays within 1/tau_train divided and multiplied by this; 1 turns APF off",
+    )
     apf_temperature: float | None = Field(
         None,
         description="tau of APF; none: calibrated with the checkpoint so that median sigma/tau is 1/tau_train",

@@ -48,9 +48,14 @@ def tiny_world(prefix_length: int = 1, num_items: int = 23, seed: int = 0, **gen
     vectors = torch.nn.functional.normalize(torch.randn(num_items, config.item_dim), dim=-1)
     table = ItemTable(vectors, torch.as_tensor(prefixes), torch.arange(num_items) // 2)
     collator = Collator(FakeWords(), prefixes, CODES)
-    settings = GenerationConfig.model_validate({"num_prefixes": 3, "items_per_prefix": 50, "sigma_top": 3} | generation)
+    settings = GenerationConfig.model_validate(
+        {"num_prefixes": 3, "items_per_prefix": 50, "sigma_top": 3} | generation
+    )
     recommender = Recommender(model, table, collator, torch.randn(11, 7), settings, apf_temperature=0.02)
-    focus = {"soda": rng.normal(size=TEXT_DIM).astype(np.float32), "tea": rng.normal(size=TEXT_DIM).astype(np.float32)}
+    focus = {
+        "soda": rng.normal(size=TEXT_DIM).astype(np.float32),
+        "tea": rng.normal(size=TEXT_DIM).astype(np.float32),
+    }
     return TinyWorld(model.eval(), table, collator, recommender, focus)
 
 
@@ -63,5 +68,10 @@ def tiny_user(name: str, seed: int, recents: int = 2, favorites: int = 3, num_it
 
     rows = rng.permutation(num_items)
     return UserContext(
-        name, "age forty", rows[:recents], stats(recents), rows[recents : recents + favorites], stats(favorites)
+        name,
+        "age forty",
+        rows[:recents],
+        stats(recents),
+        rows[recents : recents + favorites],
+        stats(favorites),
     )

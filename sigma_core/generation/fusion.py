@@ -29,6 +29,15 @@ def beam_sigma(probability_RK: "Tensor", top: int, floor: float) -> "Tensor":
     return best.std(dim=1, unbiased=False).clamp_min(floor)
 
 
+def apf_sharpness(sigma_R: "Tensor", apf_temperature: "float | Tensor", tau: float, bound: float) -> "Tensor":
+    """sigma / tau_APF (R,), kept within 1 / tau divided and multiplied by `bound`.
+
+    The bounds are our choice: between a one-hot and a flat beam sigma varies by more than an order of magnitude, and a
+    sharpness far from what the vectors were trained at ranks by noise or by the top item alone.
+    """
+    return (sigma_R / apf_temperature).clamp(1 / (tau * bound), bound / tau)
+
+
 def in_prefix_log_probs(cosine_XG: "Tensor", valid_XG: "Tensor", sharpness_X: "Tensor") -> "Tensor":
     """log P(id | T, c) (X, G): log-softmax of cosine * sharpness over the valid items; invalid ones are -inf.
 

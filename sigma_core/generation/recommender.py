@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sigma_core.config import GenerationConfig
-from sigma_core.generation.fusion import beam_sigma, fuse, in_prefix_log_probs
+from sigma_core.generation.fusion import apf_sharpness, beam_sigma, fuse, in_prefix_log_probs
 from sigma_core.generation.prefix_beam import AllowedPrefixes, Beams, prefix_beam, request_past
 from sigma_core.generation.subset_search import PrefixRanges, search_groups
 from sigma_core.instruction.collate import Collator, Request, UserContext
@@ -128,9 +128,11 @@ class Recommender:
         )
 
     def sharpness(self, beams: Beams) -> Tensor:
-        """sigma / tau of APF for each request (R,)."""
+        """sigma / tau of APF for each request (R,), within its bounds."""
         sigma = beam_sigma(beams.log_prob_RK.exp(), self.config.sigma_top, self.config.sigma_floor)
-        return sigma / self.apf_temperature
+        return apf_sharpness(
+            sigma, self.apf_temperature, self.model.config.temperature, self.config.sharpness_range
+        )
 
     def _eligible(self, asks: Sequence[Ask]) -> Tensor:
         out = torch.ones(

@@ -161,6 +161,18 @@ def build_contexts(
     return contexts_of(owned, owned.users, profiles, cut, config)
 
 
+def owned_lists(
+    events: pl.DataFrame, catalog: ItemCatalog, cut: date, config: InstructionConfig
+) -> pl.DataFrame:
+    """USER_ID and OWNED_ITEMS (sorted ids) of everyone at the cut: what a request for something new must leave out."""
+    owned = owned_items(events, catalog, cut, None, config.favorite_half_life_days)
+    named = owned.frame.select(
+        owned.users.gather(owned.frame[c.USER_INDEX]).alias(c.USER_ID),
+        owned.items.gather(owned.frame[c.ITEM_INDEX]).alias(c.OWNED_ITEMS),
+    )
+    return named.sort(c.USER_ID, c.OWNED_ITEMS).group_by(c.USER_ID, maintain_order=True).agg(c.OWNED_ITEMS)
+
+
 def contexts_of(
     owned: Owned, users: pl.Series, profiles: UserProfiles, cut: date, config: InstructionConfig
 ) -> pl.DataFrame:

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-
 ID_GAIN = 4.0
 
 
@@ -54,12 +53,11 @@ class ProjectAndFuse(nn.Module):
         self.project_image = nn.Linear(image_dim, hidden) if image_dim else None
         self.presence = nn.Parameter(torch.zeros(2, 2, hidden))  # (id | image, absent | present, H)
         self.gates = nn.ModuleList(nn.Linear(width, 1) for width in (text_dim, id_dim, max(image_dim, 1)))
-        self.mlp = nn.Sequential(
-            nn.LayerNorm(hidden), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, item_dim)
-        )
+        last = nn.Linear(hidden, item_dim)
+        self.mlp = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, hidden), nn.GELU(), last)
         self.skip = nn.Linear(hidden, item_dim)
         with torch.no_grad():  # begin with a mostly linear map in which v_ID tells apart what one text shares
-            self.mlp[-1].weight.mul_(0.3)
+            last.weight.mul_(0.3)
             self.project_id.weight.mul_(ID_GAIN)
 
     def trace(self, streams: ItemStreams) -> FusionTrace:

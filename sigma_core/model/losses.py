@@ -47,9 +47,9 @@ def in_prefix_info_nce(
     groups: PrefixGroups,
     leaf_T: Tensor,
     item_T: Tensor,
-    tau: float,
+    sharpness_M: Tensor,
 ) -> Tensor:
-    """L_InfoNCE: mean over targets of -log softmax of cos(h, v~)/tau over *all* items of the target's prefix group.
+    """L_InfoNCE: mean over targets of -log softmax of cos(h, v~) * sharpness over *all* items of the target's prefix group.
 
     `leaf_T` and `item_T` name each target's leaf and item row; a leaf may have several. The group product is one batched
     matrix product over padded groups, leaves sorted by group. Source: paper, L_ID with hard negatives that share the
@@ -65,9 +65,9 @@ def in_prefix_info_nce(
     dense[used] = torch.arange(len(used), device=group_M.device)
     padded = query_ME.new_zeros(len(used), int(counts.max()), query_ME.shape[1])
     padded = padded.index_put((dense[group_M], slot), query_ME)
-    logits = padded @ items_NE[groups.members_CG[used]].transpose(1, 2) / tau  # (U, Q, G)
+    logits = padded @ items_NE[groups.members_CG[used]].transpose(1, 2)  # (U, Q, G)
     logits = logits.masked_fill(~groups.valid_CG[used][:, None], float("-inf"))
-    rows = logits[dense[group_M], slot]  # (M, G)
+    rows = logits[dense[group_M], slot] * sharpness_M[:, None]  # (M, G)
     log_probs = rows - rows.logsumexp(dim=-1, keepdim=True)
     return -log_probs[leaf_T, groups.slot_of_N[item_T]].mean()
 

@@ -66,7 +66,9 @@ class ItemIndex:
         from safetensors.numpy import load_file
 
         tensors = load_file(directory / "vectors.safetensors")
-        return cls(vectors=tensors["vectors"], prefixes=tensors["prefixes"], **read_json(directory / "items.json"))
+        return cls(
+            vectors=tensors["vectors"], prefixes=tensors["prefixes"], **read_json(directory / "items.json")
+        )
 
     def digest(self) -> str:
         """Digest of ids, vectors, prefixes and binding."""

@@ -9,6 +9,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 
 from sigma_core import columns as c
@@ -96,7 +97,8 @@ class LoadedRecommender:
             )
         except TaskError as error:
             raise RequestError(str(error)) from error
-        ranked = self.engine.rank([user], [[Ask(Request(text, focus))]], top_n, collapse=True)[0]
+        exclude = self._filtered(user_id, task)
+        ranked = self.engine.rank([user], [[Ask(Request(text, focus), exclude)]], top_n, collapse=True)[0]
         titles = dict(self.catalog.frame.select(c.ITEM_ID, c.TITLE).iter_rows())
         ids = self.engine.index.item_ids
         return [
@@ -110,6 +112,20 @@ class LoadedRecommender:
             }
             for rank, found in enumerate(ranked, start=1)
         ]
+
+    def _filtered(self, user_id: str, task: str | None) -> "np.ndarray | None":
+        """Index rows that the task's history filter leaves out: owned items, or all items of an owned text."""
+        from sigma_core.instruction.tasks import TASKS
+
+        kind = TASKS[task].exclude_history if task else "none"
+        if kind == "none":
+            return None
+        owned = self.lists.owned.filter(pl.col(c.USER_ID) == user_id)[c.OWNED_ITEMS].explode().drop_nulls()
+        frame = self.catalog.frame
+        if kind == "texts":
+            groups = frame.filter(pl.col(c.ITEM_ID).is_in(owned.implode()))[c.TEXT_GROUP]
+            owned = frame.filter(pl.col(c.TEXT_GROUP).is_in(groups.implode()))[c.ITEM_ID]
+        return np.array([self.engine.rows[item] for item in owned], dtype=np.int64)
 
     def _user(self, user_id: str) -> Any:
         mine = self.lists.contexts.filter(pl.col(c.USER_ID) == user_id)

@@ -35,16 +35,20 @@ _GENERAL_TASKS: Final = ("just_for_you", "longtail", "discover")
 
 @dataclass(frozen=True)
 class UserToItemIndex:
-    """Lists (one row a recommendation, by user, task and rank), contexts of all users, and the day's words."""
+    """Lists (one row a recommendation, by user, task and rank), contexts of all users, what
+    each of them owns (the filter of requests for something new), and the day's words.
+    """
 
     frame: pl.DataFrame
     contexts: pl.DataFrame
+    owned: pl.DataFrame
     words: dict[str, Any] = field(default_factory=dict)
 
     def save(self, directory: Path) -> None:
-        """Write `table.parquet`, `contexts.parquet` and `words.json`."""
+        """Write `table.parquet`, `contexts.parquet`, `owned.parquet` and `words.json`."""
         self.frame.write_parquet(directory / TABLE)
         self.contexts.write_parquet(directory / "contexts.parquet")
+        self.owned.write_parquet(directory / "owned.parquet")
         write_json(directory / "words.json", self.words)
 
     @classmethod
@@ -53,12 +57,13 @@ class UserToItemIndex:
         return cls(
             pl.read_parquet(directory / TABLE),
             pl.read_parquet(directory / "contexts.parquet"),
+            pl.read_parquet(directory / "owned.parquet"),
             read_json(directory / "words.json"),
         )
 
     def digest(self) -> str:
         """Digest of lists, contexts and words."""
-        parts = (digest_frame(self.frame), digest_frame(self.contexts), digest_json(self.words))
+        parts = (*map(digest_frame, (self.frame, self.contexts, self.owned)), digest_json(self.words))
         return digest_bytes(*(part.encode() for part in parts))
 
     def summary(self) -> dict[str, Any]:
@@ -77,6 +82,7 @@ def build_user_to_item_index(
     index: "ItemIndex",
     catalog: "ItemCatalog",
     contexts: pl.DataFrame,
+    owned: pl.DataFrame,
     encoder: "GroundedEncoder",
     config: "SigmaConfig",
     progress: "Progress",
@@ -115,4 +121,6 @@ def build_user_to_item_index(
                 for rank, r in enumerate(ranked, start=1)
             ]
         progress(min(start + size, len(users)), len(users), "user_to_item_index")
-    return UserToItemIndex(pl.DataFrame(rows, schema=U2I_SCHEMA, orient="row"), contexts, dict(words or {}))
+    return UserToItemIndex(
+        pl.DataFrame(rows, schema=U2I_SCHEMA, orient="row"), contexts, owned, dict(words or {})
+    )

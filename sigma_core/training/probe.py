@@ -12,6 +12,8 @@ from sigma_core.artifacts import digest_bytes
 from sigma_core.training.batches import TrainingSet, sample_steps
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from sigma_core.generation.prefix_beam import Beams
     from sigma_core.training.batches import StepInputs
     from sigma_core.training.sft import Trainer
@@ -49,7 +51,9 @@ def run_probe(trainer: "Trainer", probe: TrainingSet, prefixes_NP: np.ndarray, s
     from sigma_core.generation.fusion import beam_sigma
 
     trainer.model.eval()
-    losses, sigmas, valid = [], [], []
+    losses: list[float] = []
+    sigmas: list[Tensor] = []
+    valid: list[float] = []
     existing = {tuple(row) for row in np.unique(prefixes_NP, axis=0).tolist()}
     generation = trainer.config.generation
     with torch.inference_mode():
@@ -60,7 +64,7 @@ def run_probe(trainer: "Trainer", probe: TrainingSet, prefixes_NP: np.ndarray, s
             beams = _beams(trainer, inputs)
             sigmas.append(beam_sigma(beams.log_prob_RK.exp(), generation.sigma_top, generation.sigma_floor))
             found = beams.prefix_RKP[beams.log_prob_RK > float("-inf")].tolist()
-            valid.append(np.mean([tuple(p) in existing for p in found]))
+            valid.append(float(np.mean([tuple(p) in existing for p in found])))
     return Probe(float(np.mean(losses)), float(np.mean(valid)), float(torch.cat(sigmas).median()))
 
 

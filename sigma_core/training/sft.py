@@ -64,6 +64,16 @@ class Trainer:
         self.tokens = 0
         self.padding: list[float] = []
 
+    def sharpness(self, prefix_probability_RK: "Tensor") -> "Tensor":
+        """APF's sigma/tau of each request, tau such that the batch's median is 1/tau_train: vectors are trained at the
+        sharpness they will be ranked with (our choice).
+        """
+        from sigma_core.generation.fusion import apf_sharpness, beam_sigma
+
+        generation, tau = self.config.generation, self.model.config.temperature
+        sigma = beam_sigma(prefix_probability_RK, generation.sigma_top, generation.sigma_floor)
+        return apf_sharpness(sigma, sigma.median() * tau, tau, generation.sharpness_range)
+
     def focus_vectors(self, texts: Sequence[str]) -> "Tensor":
         """Grounded vectors (F, T) of a batch's focus texts."""
         import torch
@@ -119,7 +129,8 @@ class Trainer:
             [self.group_number[tuple(p)] for p in tree.leaf_prefix_MP.tolist()], device=self.device
         )
         tau = model.config.temperature
-        ident = in_prefix_info_nce(query, group_M, items, self.groups, leaf_T, leaf_item_T, tau)
+        sharpness = self.sharpness(log_probs.detach().exp())[leaf_request]
+        ident = in_prefix_info_nce(query, group_M, items, self.groups, leaf_T, leaf_item_T, sharpness)
         total = weights.weight_ntp * ntp + weights.weight_id * ident
         out = {"ntp": ntp, "id": ident}
         if weights.weight_catalog > 0:
@@ -130,6 +141,17 @@ class Trainer:
             total = total + weights.weight_catalog * out["catalog"]
         out["loss"] = total
         return out
+
+
+def start_from_popularity(model: "SigmaModel", data: TrainingSet, prefixes_NP: np.ndarray) -> None:
+    """Sets the bias of each level's codes to their log share among the training targets."""
+    import torch
+
+    targets = np.concatenate([r.targets for user in data.users for r in user.requests])
+    for level in range(prefixes_NP.shape[1]):
+        counts = np.bincount(prefixes_NP[targets, level], minlength=model.shape.codebook_size) + 1.0
+        with torch.no_grad():
+            model.prefix_bias[level].copy_(torch.from_numpy(np.log(counts / counts.sum())))
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup_share: float) -> float:
@@ -264,6 +286,7 @@ def train_base(
     model = SigmaModel(config.model, shape)
     model.prefix_tokens.centroids.copy_(torch.from_numpy(codebooks.codebooks[: shape.prefix_length]))
     data, probe_data = split_probe(build_training_set(shards, features.item_ids))
+    start_from_popularity(model, data, features.prefix)
     trainer = make_trainer(model, features, data, probe_data, encoder, config)
     before = run_probe(trainer, probe_data, features.prefix, config.runtime.seed)
     settings = config.training

@@ -24,7 +24,9 @@ def reference(beam: np.ndarray, cosine: list[np.ndarray], top: int, floor: float
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**31), st.integers(1, 6), st.floats(0.005, 1.0))
-def test_fused_probabilities_match_the_float64_reference_and_sum_to_the_beam_mass(seed: int, k: int, tau: float) -> None:
+def test_fused_probabilities_match_the_float64_reference_and_sum_to_the_beam_mass(
+    seed: int, k: int, tau: float
+) -> None:
     rng = np.random.default_rng(seed)
     beam = rng.dirichlet(np.ones(k + 1))[:k]
     sizes = rng.integers(1, 7, k)
@@ -44,8 +46,12 @@ def test_sigma_of_one_hot_flat_and_single_beams() -> None:
     one_hot = torch.tensor([[1.0, 0.0, 0.0, 0.0]])
     flat = torch.full((1, 4), 0.25)
     single = torch.tensor([[1.0]])
-    assert beam_sigma(one_hot, 4, 1e-3).item() == pytest.approx(math.sqrt(3) / 4)  # mean 1/4: sqrt((9+1+1+1)/16/4)
-    assert beam_sigma(flat, 4, 1e-3).item() == pytest.approx(1e-3)  # the floor: a flat beam must not divide by zero
+    assert beam_sigma(one_hot, 4, 1e-3).item() == pytest.approx(
+        math.sqrt(3) / 4
+    )  # mean 1/4: sqrt((9+1+1+1)/16/4)
+    assert beam_sigma(flat, 4, 1e-3).item() == pytest.approx(
+        1e-3
+    )  # the floor: a flat beam must not divide by zero
     assert beam_sigma(single, 4, 1e-3).item() == pytest.approx(math.sqrt(3) / 4)  # missing beams count as 0
 
 

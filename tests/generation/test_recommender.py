@@ -54,7 +54,9 @@ def test_a_narrow_beam_ranks_its_items_as_the_exhaustive_search_does(depth: int)
 
 def test_excluded_items_never_return_and_their_prefix_dies_with_them() -> None:
     world = tiny_world(1, num_prefixes=5)
-    first_group = (world.table.prefixes_NP[:, 0] == world.table.prefixes_NP[0, 0]).nonzero().flatten().tolist()
+    first_group = (
+        (world.table.prefixes_NP[:, 0] == world.table.prefixes_NP[0, 0]).nonzero().flatten().tolist()
+    )
     ranked = world.recommender.rank([tiny_user("u", 1)], [[ask(exclude=first_group)]], world.focus, 1000)[0]
     assert not {r.row for r in ranked} & set(first_group)
     assert tuple(world.table.prefixes_NP[0].tolist()) not in {r.prefix for r in ranked}
@@ -65,7 +67,11 @@ def test_excluded_items_never_return_and_their_prefix_dies_with_them() -> None:
 def test_a_batch_answers_what_single_requests_answer(depth: int) -> None:
     world = tiny_world(depth, num_prefixes=4)
     users = [tiny_user("a", 1, 1, 1), tiny_user("b", 2, 3, 6), tiny_user("c", 3, 0, 0)]
-    asks = [[ask("x y"), ask("soda please now", "soda")], [ask("tea", "tea", [0, 1])], [ask("q"), ask("r s"), ask("t")]]
+    asks = [
+        [ask("x y"), ask("soda please now", "soda")],
+        [ask("tea", "tea", [0, 1])],
+        [ask("q"), ask("r s"), ask("t")],
+    ]
     together = world.recommender.rank(users, asks, world.focus, 9)
     alone = [
         world.recommender.rank([user], [[one]], world.focus, 9)[0]

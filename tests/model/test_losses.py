@@ -29,7 +29,7 @@ def test_equal_items_cost_the_log_of_the_group_not_of_the_catalogue() -> None:
     groups = PrefixGroups.build(torch.tensor([0, 0, 0, 1, 1]))
     query = items[:1]
     args = (torch.tensor([0]), torch.tensor([1]))
-    inside = in_prefix_info_nce(query, torch.tensor([0]), items, groups, *args, tau=0.1)
+    inside = in_prefix_info_nce(query, torch.tensor([0]), items, groups, *args, torch.tensor([10.0]))
     assert inside.item() == pytest.approx(math.log(3), abs=1e-5)
     assert catalog_nll(query, items, *args, tau=0.1).item() == pytest.approx(math.log(5), abs=1e-5)
 
@@ -50,6 +50,6 @@ def test_in_prefix_info_nce_equals_the_float64_reference() -> None:
         expected.append(np.log(np.exp(logits).sum()) - logits[members.tolist().index(target)])
     got = in_prefix_info_nce(
         torch.tensor(query), torch.tensor(leaf_group), torch.tensor(unit), PrefixGroups.build(torch.tensor(group)),
-        torch.tensor(leaf), torch.tensor(item), tau=0.07,
+        torch.tensor(leaf), torch.tensor(item), torch.full((5,), 1 / 0.07, dtype=torch.float64),
     )  # fmt: skip
     assert got.item() == pytest.approx(np.mean(expected), rel=1e-9)

@@ -70,7 +70,10 @@ def test_an_item_among_recents_and_favourites_is_copied_once() -> None:
 
 
 def test_steps_repeat_with_the_seed_and_hold_every_target_of_a_leaf() -> None:
-    requests = (TrainingRequest("just_for_you", "a", "", np.array([0, 1, 3])), TrainingRequest("query", "b", "tea", np.array([2])))
+    requests = (
+        TrainingRequest("just_for_you", "a", "", np.array([0, 1, 3])),
+        TrainingRequest("query", "b", "tea", np.array([2])),
+    )
     data = TrainingSet([TrainingUser(user(), requests)], 0)
     config = profile_config("toy", {"training": {"contexts_per_batch": 2}}).training
     one, two = (list(sample_steps(data, PREFIXES, config, 3, seed=5)) for _ in range(2))

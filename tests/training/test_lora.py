@@ -61,7 +61,9 @@ def test_our_merge_equals_what_peft_computes() -> None:
     x = torch.randn(2, 5, 16)
     with torch.inference_mode():
         expected = with_peft.eval().backbone(inputs_embeds=x).last_hidden_state
-        torch.testing.assert_close(merged.backbone(inputs_embeds=x).last_hidden_state, expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            merged.backbone(inputs_embeds=x).last_hidden_state, expected, atol=1e-5, rtol=1e-5
+        )
 
 
 def test_peft_itself_can_open_the_adapter_directory(tmp_path: Path) -> None:
@@ -74,7 +76,9 @@ def test_peft_itself_can_open_the_adapter_directory(tmp_path: Path) -> None:
     x = torch.randn(1, 4, 16)
     with torch.inference_mode():
         expected = with_peft.eval().backbone(inputs_embeds=x).last_hidden_state
-        torch.testing.assert_close(opened.eval()(inputs_embeds=x).last_hidden_state, expected, atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(
+            opened.eval()(inputs_embeds=x).last_hidden_state, expected, atol=1e-6, rtol=1e-5
+        )
 
 
 def test_artifacts_survive_the_disk_bit_by_bit(tmp_path: Path) -> None:

@@ -1,0 +1,69 @@
+"""Evaluation of a day: the report on the days after it.
+
+Source: tasks.md, "The tasks and how they are judged"; the protocol is `sigma_core/evaluation/`.
+"""
+
+import dagster as dg
+
+from sigma_assets.intake import item_types_of
+from sigma_assets.judging import examples_of_day, judge_day
+from sigma_assets.periods import as_date
+from sigma_assets.publish import Published, publish
+from sigma_assets.resources import SigmaResource
+from sigma_assets.window import Window, frames_of
+from sigma_core.config import SigmaConfig
+from sigma_core.data.catalog import ItemCatalog
+from sigma_core.data.users import UserProfiles
+from sigma_core.grounding.encoder import GroundedEncoder
+from sigma_core.serving.item_index import ItemIndex
+from sigma_core.training.checkpoint import LoraCheckpoint, SigmaBase
+
+
+class EvaluateConfig(dg.Config):
+    """Options of one evaluation; None: as configured in the root."""
+
+    horizon_days: int | None = None
+    sample_households: int | None = None
+    lift_households: int | None = None
+    max_requests: int | None = None
+
+    def applied_to(self, config: SigmaConfig) -> SigmaConfig:
+        """The root's settings with the options that were given."""
+        given = {
+            "sample_users": self.sample_households,
+            "lift_users": self.lift_households,
+            "max_requests_per_task": self.max_requests,
+        }
+        changed = {key: value for key, value in given.items() if value is not None}
+        horizon = {"horizon_days": self.horizon_days} if self.horizon_days else {}
+        return config.model_copy(
+            update={
+                "evaluation": config.evaluation.model_copy(update=changed),
+                "data": config.data.model_copy(update=horizon),
+            }
+        )
+
+
+def eval_report(
+    context: dg.AssetExecutionContext,
+    config: EvaluateConfig,
+    sigma: SigmaResource,
+    base: SigmaBase,
+    checkpoint: LoraCheckpoint,
+    index: ItemIndex,
+    catalog: ItemCatalog,
+    profiles: UserProfiles,
+    encoder: GroundedEncoder,
+    history: Window,
+    recent: Window,
+) -> Published:
+    """SIGMA and its opponents on all seven tasks, with intervals and the lift of the right instruction."""
+    day, events, settings = (
+        as_date(context.partition_key),
+        frames_of(history, recent),
+        config.applied_to(sigma.config),
+    )
+    examples = examples_of_day(day, events, catalog, profiles, item_types_of(sigma.world), settings)
+    model = (base, checkpoint, index, encoder)
+    report = judge_day(day, events, catalog, examples, model, settings, sigma.progress(context))
+    yield from publish(context, sigma, report, judged=report.to_json())

@@ -1,0 +1,79 @@
+"""Stage (a), grounding: the collaborative teacher, relevance pairs, the text encoder and its vectors of the refit.
+
+All monthly, from the days before the month. Source: paper, section on multi-view grounding; architecture.md, "One walk".
+"""
+
+from datetime import timedelta
+
+import dagster as dg
+
+from sigma_assets.features import own_id_embeddings
+from sigma_assets.periods import as_date
+from sigma_assets.publish import Published, publish
+from sigma_assets.resources import SigmaResource
+from sigma_assets.window import Window, frames_of
+from sigma_core import columns as c
+from sigma_core.data.catalog import ItemCatalog
+from sigma_core.grounding.embed import embed_items
+from sigma_core.grounding.encoder import GroundedEncoder
+from sigma_core.grounding.id_embeddings import ItemIdEmbeddings, fit_id_embeddings
+from sigma_core.grounding.relevance_pairs import RelevancePairs
+
+
+def item_id_embeddings(context: dg.AssetExecutionContext, sigma: SigmaResource, history: Window) -> Published:
+    """Frozen collaborative vectors v_ID: ALS over the window before the month, or the source's own vectors."""
+    runtime, last = sigma.config.runtime, as_date(context.partition_key) - timedelta(days=1)
+    events, own = frames_of(history), sigma.source.id_vectors()
+    if own is not None:
+        value = own_id_embeddings(own, events)
+    else:
+        value = fit_id_embeddings(events, sigma.config.grounding, runtime.seed, runtime.threads, as_of=last)
+    yield from publish(context, sigma, value)
+
+
+def relevance_pairs(
+    context: dg.AssetExecutionContext, sigma: SigmaResource, history: Window, catalog: ItemCatalog
+) -> Published:
+    """Pairs of texts and items that belong together: bought together, searched for, known to go together."""
+    from sigma_core.data.calendar import load_themes
+    from sigma_core.grounding.relevance_pairs import build_relevance_pairs
+    from sigma_core.instruction.phrases import answering_items
+
+    phrases = answering_items(catalog.frame, "train")
+    pairs = build_relevance_pairs(
+        frames_of(history), catalog, load_themes(), phrases, sigma.config.grounding, sigma.config.runtime.seed
+    )
+    yield from publish(context, sigma, pairs, item_ids=catalog.frame[c.ITEM_ID])
+
+
+def grounded_encoder(
+    context: dg.AssetExecutionContext,
+    sigma: SigmaResource,
+    pairs: RelevancePairs,
+    id_embeddings: ItemIdEmbeddings,
+    catalog: ItemCatalog,
+) -> Published:
+    """MiniLM with LoRA, trained with InfoNCE on the pairs and with similarity KL towards v_ID."""
+    from sigma_core.grounding.train import train_grounded_encoder
+
+    seed = sigma.config.runtime.seed
+    with sigma.tracker(context) as tracker:
+        encoder = train_grounded_encoder(
+            pairs, catalog, id_embeddings, sigma.config.grounding, seed, tracker, sigma.progress(context)
+        )
+    probe = catalog.frame[c.TEXT].unique().sort().head(16).to_list()
+    losses = {
+        "loss_before": encoder.figures["lora_contrastive_first"],
+        "loss_after": encoder.figures["lora_contrastive_last"],
+    }
+    yield from publish(context, sigma, encoder, probe_texts=probe, **losses)
+
+
+def refit_item_embeddings(
+    context: dg.AssetExecutionContext, sigma: SigmaResource, catalog: ItemCatalog, encoder: GroundedEncoder
+) -> Published:
+    """Grounded vectors of the catalog of the day before the month: what codebooks are fitted on."""
+    items = catalog.frame
+    vectors, encoded = embed_items(items[c.ITEM_ID].to_list(), items[c.TEXT].to_list(), encoder)
+    context.log.info(f"{encoded} texts encoded for {items.height} items")
+    yield from publish(context, sigma, vectors, item_ids=items[c.ITEM_ID])

@@ -1,0 +1,62 @@
+"""Stage (b), tokenization: codebooks of the month, and vectors and semantic IDs of a day's catalog.
+
+A catalog update costs the encoding of new texts and nothing else. Source: paper, section on hybrid item tokenization.
+"""
+
+import dagster as dg
+
+from sigma_assets.features import launch_vectors
+from sigma_assets.publish import Published, publish
+from sigma_assets.resources import SigmaResource
+from sigma_core import columns as c
+from sigma_core.data.catalog import ItemCatalog
+from sigma_core.grounding.embed import ItemEmbeddings, embed_items
+from sigma_core.grounding.encoder import GroundedEncoder
+from sigma_core.grounding.id_embeddings import ItemIdEmbeddings
+from sigma_core.tokenization.codebooks import Codebooks, fit_codebooks
+from sigma_core.tokenization.semantic_ids import build_semantic_id_map
+
+
+def codebooks(
+    context: dg.AssetExecutionContext,
+    sigma: SigmaResource,
+    embeddings: ItemEmbeddings,
+    id_embeddings: ItemIdEmbeddings,
+    catalog: ItemCatalog,
+) -> Published:
+    """Residual codebooks fitted on the refit's vectors, and the codes of the refit's items; pinned for the month."""
+    runtime = sigma.config.runtime
+    fitted = fit_codebooks(
+        embeddings,
+        sigma.config.tokenization,
+        runtime.seed,
+        runtime.threads,
+        id_embeddings=id_embeddings,
+        categories=catalog.frame.sort(c.ITEM_ID)[c.CATEGORY].to_list(),
+    )
+    yield from publish(context, sigma, fitted, item_ids=embeddings.item_ids)
+
+
+def item_embeddings(
+    context: dg.AssetExecutionContext, sigma: SigmaResource, catalog: ItemCatalog, encoder: GroundedEncoder
+) -> Published:
+    """Grounded vectors v_text of a day's catalog; a text that was encoded before is looked up."""
+    items, known = catalog.frame, sigma.known_vectors(context.partition_key)
+    vectors, encoded = embed_items(items[c.ITEM_ID].to_list(), items[c.TEXT].to_list(), encoder, known)
+    context.log.info(f"{encoded} texts encoded for {items.height} items")
+    yield from publish(context, sigma, vectors, item_ids=items[c.ITEM_ID])
+
+
+def semantic_id_map(
+    context: dg.AssetExecutionContext,
+    sigma: SigmaResource,
+    catalog: ItemCatalog,
+    embeddings: ItemEmbeddings,
+    codebooks: Codebooks,
+    encoder: GroundedEncoder,
+) -> Published:
+    """Semantic ID of every item of a day: refit items keep theirs, later ones are coded from their first text."""
+    known = [embeddings, *sigma.known_vectors(context.partition_key)]
+    launched = launch_vectors(catalog, codebooks, encoder, known)
+    ids = build_semantic_id_map(catalog, codebooks, launched)
+    yield from publish(context, sigma, ids, item_ids=catalog.frame[c.ITEM_ID], codebooks=codebooks)

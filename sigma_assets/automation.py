@@ -1,0 +1,69 @@
+"""When Dagster's daemon makes something by itself: one condition, and the sensor that evaluates it (off by default).
+
+Eager without `in_latest_time_window` (which would ignore every day but the calendar's last), for inputs whose blocking checks
+passed, and only near the newest ingested day: a correction of last spring marks what it touches as stale and requests nothing.
+Trainings do not wait for shards of days on which none is built. Source: architecture.md, rule 4.
+"""
+
+from datetime import timedelta
+from typing import Final
+
+import dagster as dg
+
+from sigma_assets.periods import as_date, day_key, next_month
+from sigma_assets.stages import STAGES, Stage
+
+NEAR_DAYS: Final = 14
+SPARSE: Final = dg.AssetSelection.assets("sft_shards")
+
+
+class NearTheNewestDay(dg.AutomationCondition):
+    """True for partitions that end at most `NEAR_DAYS` behind the newest day of events (a report: that many plus its horizon)."""
+
+    @property
+    def name(self) -> str:
+        """What the UI calls it."""
+        return f"near_the_newest_day({NEAR_DAYS})"
+
+    def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
+        """The candidates that lie near the newest day; none when there are no events."""
+        candidates = context.candidate_subset
+        ingested = context.asset_graph_view.instance.get_materialized_partitions(
+            dg.AssetKey("interaction_events")
+        )
+        stage = STAGES[context.key.path[-1]]
+        keys = {
+            key
+            for key in candidates.expensively_compute_partition_keys()
+            if ingested and _is_near(key, max(ingested), stage)
+        }
+        return dg.AutomationResult(
+            context, true_subset=candidates.compute_intersection_with_partition_keys(keys)
+        )
+
+
+def _is_near(key: str, newest: str, stage: Stage) -> bool:
+    """Whether a partition is one that a pipeline standing at `newest` still works on."""
+    slack = NEAR_DAYS * (2 if stage.name == "eval_report" else 1)
+    last = as_date(key) if stage.cadence == "day" else next_month(as_date(key)) - timedelta(days=1)
+    return key <= newest and day_key(last + timedelta(days=slack)) >= newest
+
+
+def condition_of(stage: Stage) -> dg.AutomationCondition | None:
+    """The stage's condition; sources have none, they are ingested."""
+    if stage.group == "sources":
+        return None
+    eager = dg.AutomationCondition.eager().without(dg.AutomationCondition.in_latest_time_window())
+    if any(read.asset == "sft_shards" for read in stage.reads.values()):
+        eager = eager.ignore(SPARSE)
+    return eager & dg.AutomationCondition.all_deps_blocking_checks_passed() & NearTheNewestDay()
+
+
+def sensor() -> dg.AutomationConditionSensorDefinition:
+    """Evaluates the conditions of all assets; stopped until someone turns it on."""
+    return dg.AutomationConditionSensorDefinition(
+        "make_what_is_ready",
+        target=dg.AssetSelection.all(),
+        default_status=dg.DefaultSensorStatus.STOPPED,
+        use_user_code_server=True,  # the condition is ours, the daemon does not know it
+    )

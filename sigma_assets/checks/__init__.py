@@ -1,0 +1,1 @@
+"""Checks: data contracts and what they need to know of an artifact."""

@@ -1,0 +1,226 @@
+"""What an artifact's contract must know: the frames that are validated, computed from the artifact and its inputs.
+
+`facts` finds the function of an asset; this module has those of the tables, `facts_shards.py` those of training shards,
+`facts_models.py` those of vectors, codebooks and checkpoints. Artifacts are duck-typed (`.frame`, `.item_ids`, `.vectors`, ...), so a test can hand over anything shaped alike.
+Leakage, referential integrity and coverage are decided here, in polars; the verdict is the contract's.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date
+from typing import Any
+
+import polars as pl
+
+from sigma_assets.checks import facts_models as models
+from sigma_assets.checks.facts_base import (
+    Frames,
+    figures,
+    id_series,
+    known,
+    num_missing,
+    true,
+)
+from sigma_assets.checks.facts_shards import shard_facts
+from sigma_core import columns as c
+from sigma_core.instruction.tasks import TASKS
+
+REQUIRED_MODELS = ("sigma", "popularity", "personal_frequency", "personal_decayed", "item_knn")
+TASK_NAMES = tuple(TASKS)
+SHARE_METRICS = (
+    "recall@",
+    "macro_recall@",
+    "any_hit@",
+    "group_recall@",
+    "ndcg@",
+    "coverage@",
+)  # between 0 and 1
+
+
+def facts(asset_name: str, value: Any, **inputs: Any) -> Frames:
+    """Table name -> frame to validate against the asset's contract.
+
+    Args:
+        asset_name: name of the asset, and of its contract.
+        value: the artifact.
+        inputs: what the asset's function below asks for (catalog ids, dates, figures of a probe).
+
+    Raises:
+        ValueError: an asset without facts.
+        TypeError: an input is missing or unknown.
+    """
+    if asset_name not in FACTS:
+        raise ValueError(f"no facts for asset {asset_name!r}; there are {', '.join(sorted(FACTS))}.")
+    return FACTS[asset_name](value, **inputs)
+
+
+# ------------------------------------------------------------------------------------------- sources
+def event_facts(value: Any, *, days: Iterable[date], known_items: Iterable[str] | pl.Series) -> Frames:
+    """Events of one or many days, and a row a day with its counts.
+
+    Args:
+        value: `.frame` and `.quarantine` of `InteractionEvents`.
+        days: the partitions that the value stands for; a row elsewhere is in no partition.
+        known_items: ids of the product master.
+    """
+    wanted = sorted(set(days))
+    calendar = pl.DataFrame({c.EVENT_DATE: wanted}, schema={c.EVENT_DATE: pl.Date})
+    rows = value.frame.with_columns(
+        known(c.ITEM_ID, known_items, "item_known"),
+        true(pl.col(c.EVENT_TIME).dt.date() == pl.col(c.EVENT_DATE), "date_is_of_time"),
+        true(pl.col(c.EVENT_DATE).is_in(calendar[c.EVENT_DATE].implode()), "in_partition"),
+    )
+    return {"interaction_events": rows, "day": _day_counts(calendar, value.frame, value.quarantine)}
+
+
+def _day_counts(calendar: pl.DataFrame, accepted: pl.DataFrame, refused: pl.DataFrame | None) -> pl.DataFrame:
+    def per_day(frame: pl.DataFrame, name: str) -> pl.DataFrame:
+        return frame.group_by(c.EVENT_DATE).agg(pl.len().cast(pl.Int64).alias(name))
+
+    if refused is None:
+        refused = pl.DataFrame(schema={c.EVENT_DATE: pl.Date})
+    total = pl.col("num_accepted") + pl.col("num_refused")
+    return (
+        calendar.join(per_day(accepted, "num_accepted"), on=c.EVENT_DATE, how="left")
+        .join(per_day(refused, "num_refused"), on=c.EVENT_DATE, how="left")
+        .with_columns(pl.col("num_accepted", "num_refused").fill_null(0))
+        .with_columns(
+            pl.when(total > 0).then(pl.col("num_refused") / total).otherwise(0.0).alias("refused_share")
+        )
+        .sort(c.EVENT_DATE)
+    )
+
+
+def history_facts(value: Any, *, first: date, last: date) -> Frames:
+    """Events of a month (`first` to `last`, both included), and one row of figures."""
+    frame = value.frame.with_columns(
+        true(pl.col(c.EVENT_DATE).is_between(first, last), "in_partition"),
+        pl.struct(c.USER_ID, c.ITEM_ID, c.SOURCE_ROW).is_duplicated().alias("is_repeated"),
+    )
+    num_days = value.frame[c.EVENT_DATE].n_unique()
+    length = (last - first).days + 1
+    return {
+        "interaction_history": frame,
+        "month": figures(num_days=num_days, num_empty_days=length - num_days),
+    }
+
+
+def catalog_facts(value: Any, *, day: date, known_items: Iterable[str] | pl.Series) -> Frames:
+    """Items of the catalog of `day`; `known_items` is the product master."""
+    launched = pl.col(c.LAUNCHED_ON)
+    frame = value.frame.with_columns(
+        known(c.ITEM_ID, known_items, "item_known"),
+        (launched.is_null() | (launched <= day)).alias("launched_by_day"),
+        (~pl.col(c.IS_NEW) | launched.is_not_null()).fill_null(False).alias("new_has_launch"),
+    )
+    return {"item_catalog": frame}
+
+
+def profile_facts(value: Any, *, day: date) -> Frames:
+    """Users seen up to `day`."""
+    return {"user_profiles": value.frame.with_columns(true(pl.col(c.FIRST_SEEN) <= day, "seen_by_day"))}
+
+
+# ----------------------------------------------------------------------------------------- grounding
+def pair_facts(value: Any, *, item_ids: Iterable[str] | pl.Series) -> Frames:
+    """Relevance pairs; `item_ids` is the catalog of the day before the refit."""
+    key = (c.VIEW, c.ANCHOR_TEXT, c.ANCHOR_ITEM_ID, c.POSITIVE_ITEM_ID)
+    anchor = pl.col(c.ANCHOR_ITEM_ID)
+    frame = value.frame.with_columns(
+        known(c.POSITIVE_ITEM_ID, item_ids, "positive_known"),
+        (anchor.is_null() | anchor.is_in(id_series(item_ids).implode())).alias("anchor_known"),
+        (anchor == pl.col(c.POSITIVE_ITEM_ID)).fill_null(False).alias("is_self_pair"),
+        pl.struct(key).is_duplicated().alias("is_repeated"),
+        pl.col(c.WEIGHT).is_finite().fill_null(False).alias("weight_is_finite"),
+    )
+    return {"relevance_pairs": frame}
+
+
+# --------------------------------------------------------------------------------- serving, evaluation
+def u2i_facts(
+    value: Any, *, item_ids: Iterable[str] | pl.Series, user_ids: Iterable[str] | pl.Series
+) -> Frames:
+    """Precomputed lists; `item_ids` is the item index's, `user_ids` the users that should have a list."""
+    frame = value.frame
+    if c.TASK not in frame.columns:
+        frame = frame.with_columns(pl.lit("just_for_you").alias(c.TASK))
+    listed = [c.USER_ID, c.TASK]
+    ordered = frame.sort([*listed, c.RANK])
+    before = pl.col(c.SCORE).shift(1).over(listed)
+    rows = ordered.with_columns(
+        known(c.ITEM_ID, item_ids, "item_known"),
+        pl.col(c.SCORE).is_finite().fill_null(False).alias("score_is_finite"),
+        (before.is_null() | (pl.col(c.SCORE) <= before)).alias("score_falls"),
+        (pl.col(c.RANK) == pl.int_range(1, pl.len() + 1).over(listed)).fill_null(False).alias("rank_is_next"),
+    )
+    users = id_series(user_ids)
+    missing = num_missing(users, frame[c.USER_ID])
+    coverage = figures(
+        num_users=len(users), num_without_list=missing, share_without=missing / max(len(users), 1)
+    )
+    return {"user_to_item_index": rows, "coverage": coverage}
+
+
+def report_facts(value: Any, *, required_models: Sequence[str] = REQUIRED_MODELS) -> Frames:
+    """The report as one row, and a row a task. `value` is the report's JSON, or has it as `.content`."""
+    content: Mapping[str, Any] = value if isinstance(value, Mapping) else value.content
+    tasks = content.get("tasks", {})
+    rows = [_task_row(name, tasks.get(name) or {}, required_models) for name in sorted({*TASK_NAMES, *tasks})]
+    whole = figures(
+        num_items=int(content.get("catalog", {}).get("items") or 0),
+        num_targets=int(content.get("catalog", {}).get("targets") or 0),
+        num_missing_tasks=sum(name not in tasks for name in TASK_NAMES),
+        num_missing_baselines=sum(int(row["num_missing_models"]) for row in rows),
+        num_nan=_count_nan(content),
+    )
+    return {"report": whole, "tasks": pl.DataFrame(rows)}
+
+
+def _task_row(name: str, task: Mapping[str, Any], required: Sequence[str]) -> dict[str, Any]:
+    scored = task.get("models") or {}
+    numbers = [
+        x
+        for scores in scored.values()
+        for metric, x in (scores or {}).items()
+        if metric.startswith(SHARE_METRICS) and isinstance(x, int | float)
+    ]
+    inside = [x for x in numbers if not math.isnan(x)]
+    num_targets = int(task.get("num_targets") or 0)
+    return {
+        c.TASK: name,
+        "num_targets": num_targets,
+        "underpowered": bool(task.get("underpowered", True)),
+        # Nothing to rank, nothing to score: a task without a target on this day needs no model.
+        "num_missing_models": sum(model not in scored for model in required) if num_targets else 0,
+        "lowest_metric": float(min(inside, default=0.0)),
+        "highest_metric": float(max(inside, default=0.0)),
+    }
+
+
+def _count_nan(value: Any) -> int:
+    if isinstance(value, Mapping):
+        return sum(_count_nan(part) for part in value.values())
+    if isinstance(value, list | tuple):
+        return sum(_count_nan(part) for part in value)
+    return int(isinstance(value, float) and not math.isfinite(value))
+
+
+FACTS: dict[str, Callable[..., Frames]] = {
+    "interaction_events": event_facts,
+    "interaction_history": history_facts,
+    "item_catalog": catalog_facts,
+    "user_profiles": profile_facts,
+    "relevance_pairs": pair_facts,
+    "item_id_embeddings": models.id_embedding_facts,
+    "grounded_encoder": models.encoder_facts,
+    "refit_item_embeddings": models.refit_embedding_facts,
+    "item_embeddings": models.embedding_facts,
+    "codebooks": models.codebook_facts,
+    "semantic_id_map": models.sid_map_facts,
+    "sft_shards": shard_facts,
+    "sigma_base": models.base_facts,
+    "lora_checkpoint": models.lora_facts,
+    "item_index": models.item_index_facts,
+    "user_to_item_index": u2i_facts,
+    "eval_report": report_facts,
+}

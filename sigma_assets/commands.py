@@ -1,0 +1,123 @@
+"""What the verbs `materialize` and `evaluate` do: bind, plan, run, under the root's lock.
+
+Dagster is imported only when a root is opened for writing. The command line (`cli.py`) parses and prints.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sigma_assets.locking import root_lock
+from sigma_assets.periods import MAX_EDGE, ROLLUP_LAG_DAYS, day_key
+from sigma_assets.planner import PlanError, Step, evaluation_days, plan_day
+from sigma_assets.progress import Reporter
+from sigma_assets.world import Binding, Request, World, bind, read_binding
+
+if TYPE_CHECKING:
+    from sigma_assets.runner import Done, Runner
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """How a day is judged; None: as configured."""
+
+    horizon_days: int | None = None
+    sample_households: int | None = None
+    lift_households: int | None = None
+    max_requests: int | None = None
+
+    def run_config(self) -> dict[str, Any]:
+        """The options that the asset's run config takes, those given only."""
+        given = {
+            "horizon_days": self.horizon_days,
+            "sample_households": self.sample_households,
+            "lift_households": self.lift_households,
+            "max_requests": self.max_requests,
+        }
+        return {key: value for key, value in given.items() if value is not None}
+
+
+def materialize(
+    root: Path, as_of: date, request: Request, reporter: Reporter, *, verbose: bool = False
+) -> tuple[World, list["Done"]]:
+    """Make exactly the partitions that `as_of` needs and that are not fresh.
+
+    Raises:
+        RootError, ConfigError, SourceError, PlanError, LockedError, StepError: see their classes.
+    """
+    with root_lock(root, "materialize"):
+        binding, notes = bind(root, request)
+        for note in notes:
+            reporter.line(f"note: {note}")
+        world = World(root, binding)
+        steps = plan_day(as_of, world.span)
+        with _runner(world, reporter, verbose=verbose) as runner:
+            return world, runner.run(steps)
+
+
+def evaluate(
+    root: Path, as_of: date, options: EvaluateOptions, reporter: Reporter, *, verbose: bool = False
+) -> tuple[World, list["Done"], dict[str, Any]]:
+    """Judge a materialized day on the days after it; returns the report's JSON.
+
+    Ingests the horizon's events; never makes what `materialize` makes.
+
+    Raises:
+        PlanError: the day is not materialized, or the source ends before its horizon does.
+        RootError, LockedError, StepError: see their classes.
+    """
+    binding = read_binding(root)
+    horizon = options.horizon_days or binding.config().data.horizon_days
+    if not 1 <= horizon <= MAX_EDGE - ROLLUP_LAG_DAYS:
+        raise PlanError(
+            f"--horizon-days must lie between 1 and {MAX_EDGE - ROLLUP_LAG_DAYS}, arrived {horizon}."
+        )
+    with root_lock(root, "evaluate"):
+        world = World(root, binding, horizon)
+        _need_materialized(world, as_of)
+        steps = [*evaluation_days(as_of, horizon, world.span), Step("eval_report", day_key(as_of))]
+        with _runner(world, reporter, verbose=verbose) as runner:
+            done = runner.run(steps, {"eval_report": options.run_config()})
+    return world, done, report_json(world, as_of)
+
+
+def _need_materialized(world: World, as_of: date) -> None:
+    if world.manifest("user_to_item_index", day_key(as_of)):
+        return
+    days = world.store.partitions("user_to_item_index")
+    there = f"There are {', '.join(days[-5:])}" if days else "No day is"
+    raise PlanError(
+        f"{as_of} is not materialized in {world.root}. {there}. "
+        f"Run `sigma materialize --as-of {as_of} --root {world.root}` first."
+    )
+
+
+def report_json(world: World, as_of: date) -> dict[str, Any]:
+    """The JSON of a day's report, as it lies in the root."""
+    path = world.store.path("eval_report", day_key(as_of)) / "report.json"
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+@contextmanager
+def _runner(world: World, reporter: Reporter, *, verbose: bool) -> Iterator["Runner"]:
+    """A runner for the root after what a killed process left has been cleared away. Call under the root's lock."""
+    for path in world.store.sweep():
+        reporter.line(f"note: removed {path.name}, left behind by a killed run")
+    from sigma_assets.instance import bury_dead_runs, open_instance, reconcile
+    from sigma_assets.runner import Runner
+
+    with open_instance(world.root) as instance:
+        if dead := bury_dead_runs(instance):
+            reporter.line(f"note: marked {len(dead)} run(s) of killed processes as failed")
+        reconcile(instance, world)
+        yield Runner(world, instance, reporter, verbose)
+
+
+def binding_of(root: Path) -> Binding:
+    """The binding of an existing root; `RootError` when there is none."""
+    return read_binding(root)

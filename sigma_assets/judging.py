@@ -1,0 +1,116 @@
+"""What the evaluation protocol is given for one day: test examples, SIGMA as a ranker, and its opponents with their knowledge.
+
+Puts core functions together; the protocol, the metrics and the opponents themselves are in `sigma_core/evaluation/`.
+Source: tasks.md, "The tasks and how they are judged".
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import date
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from sigma_core import columns as c
+from sigma_core.config import SigmaConfig
+from sigma_core.data.calendar import load_themes
+from sigma_core.data.catalog import ItemCatalog
+from sigma_core.data.splits import history_until
+from sigma_core.data.users import UserProfiles
+from sigma_core.grounding.encoder import GroundedEncoder
+from sigma_core.instruction.examples import ExampleSet, build_examples
+from sigma_core.instruction.phrases import answering_items
+from sigma_core.serving.item_index import ItemIndex
+from sigma_core.tracking import Progress
+from sigma_core.training.checkpoint import LoraCheckpoint, SigmaBase
+
+if TYPE_CHECKING:
+    from sigma_core.evaluation.baselines import Baseline
+    from sigma_core.evaluation.report import EvalReport
+    from sigma_core.evaluation.requests import EvalRequest
+
+Encode = Callable[[Sequence[str]], np.ndarray]
+
+
+def examples_of_day(
+    day: date,
+    events: pl.DataFrame,
+    catalog: ItemCatalog,
+    profiles: UserProfiles,
+    item_types: pl.DataFrame,
+    config: SigmaConfig,
+) -> ExampleSet:
+    """Every user's requests on the day, with all targets of the horizon after it."""
+    return build_examples(
+        day,
+        events,
+        catalog,
+        profiles,
+        config,
+        split="test",
+        max_requests=config.evaluation.max_requests_per_task,
+        item_types=item_types,
+    )
+
+
+def judge_day(
+    day: date,
+    events: pl.DataFrame,
+    catalog: ItemCatalog,
+    examples: ExampleSet,
+    model: tuple[SigmaBase, LoraCheckpoint, ItemIndex, GroundedEncoder],
+    config: SigmaConfig,
+    progress: Progress,
+) -> "EvalReport":
+    """The report of the day: SIGMA beside every opponent on the same requests."""
+    from sigma_core.evaluation.protocol import EvalDay, evaluate_day
+    from sigma_core.serving.ranking import sigma_ranker
+
+    base, checkpoint, index, encoder = model
+    history = history_until(events, day)
+    sigma = sigma_ranker(base, checkpoint, index, catalog, examples.contexts, encoder, config, progress)
+    opponents = opponents_of(day, history, catalog, config)
+    return evaluate_day(EvalDay(day, catalog.frame, history, examples), sigma, opponents, config, progress)
+
+
+def opponents_of(
+    day: date, history: pl.DataFrame, catalog: ItemCatalog, config: SigmaConfig
+) -> dict[str, "Baseline"]:
+    """All opponents, with a general text encoder and the written answers to phrases."""
+    from sigma_core.evaluation.baselines import build_baselines
+
+    return build_baselines(
+        catalog.frame,
+        history,
+        day,
+        themes=load_themes(),
+        encode=general_encoder(config),
+        answers=phrase_answers(catalog),
+    )
+
+
+def general_encoder(config: SigmaConfig) -> Encode:
+    """The grounding backbone before any training: what anyone who downloads it has."""
+    from sigma_core.grounding import text_backbone as tb
+    from sigma_core.grounding.encoder import Adapter
+
+    directory = tb.backbone_directory(config.grounding.backbone)
+    model, files = tb.load_model(directory), tb.read_tokenizer_files(directory)
+    width = int(model.config.hidden_size)
+    untrained = GroundedEncoder(
+        model,
+        files,
+        np.eye(width, dtype=np.float32),
+        np.zeros(width, np.float32),
+        pad_buckets=config.grounding.pad_buckets,
+        adapter=Adapter({}, {}),
+    )
+    return untrained.encode
+
+
+def phrase_answers(catalog: ItemCatalog) -> Callable[["EvalRequest"], np.ndarray]:
+    """Catalog rows that answer a request's phrase by the phrase file; none for a phrase it does not hold."""
+    row_of = {item: row for row, item in enumerate(catalog.frame[c.ITEM_ID].to_list())}
+    items = answering_items(catalog.frame, "train") | answering_items(catalog.frame, "test")
+    rows = {phrase: np.array([row_of[item] for item in found], np.int32) for phrase, found in items.items()}
+    return lambda request: rows.get(request.focus, np.empty(0, np.int32))

@@ -1,0 +1,75 @@
+"""Small pictures for asset metadata: one function an asset that has something to see. Returns Markdown with an inline PNG.
+
+A picture is an ornament: it reads only what the artifact's summary holds. Our choice.
+"""
+
+import base64
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from sigma_core.artifacts import Artifact
+
+_SIZE: Final = (4.6, 2.4)  # inches, at 90 dpi: fits a metadata row
+
+
+def plot_of(asset: str, value: Artifact) -> str | None:
+    """The asset's picture as Markdown, or None where it has none or nothing to draw."""
+    draw = _PLOTS.get(asset)
+    return None if draw is None else draw(value.summary())
+
+
+def bars(title: str, names: Sequence[str], series: Mapping[str, Sequence[float]]) -> str:
+    """Grouped bars, one group a name and one colour a series."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=_SIZE, dpi=90, layout="constrained")
+    axes = figure.subplots()
+    width = 0.8 / max(len(series), 1)
+    for number, (label, heights) in enumerate(series.items()):
+        left = [place + number * width for place in range(len(names))]
+        axes.bar(left, list(heights), width=width, label=label)
+    axes.set_xticks([place + 0.4 - width / 2 for place in range(len(names))], names, fontsize=7)
+    axes.set_title(title, fontsize=9)
+    axes.tick_params(axis="y", labelsize=7)
+    if len(series) > 1:
+        axes.legend(fontsize=7)
+    return _markdown(figure, title)
+
+
+def _markdown(figure: Any, title: str) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return f"![{title}](data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()})"
+
+
+def _encoder(summary: Mapping[str, Any]) -> str | None:
+    before, after = summary.get("recall@20_before"), summary.get("recall@20_after")
+    if not isinstance(before, dict) or not isinstance(after, dict):
+        return None
+    views = [view for view in before if view in after]
+    series = {"untouched": [before[v] or 0 for v in views], "grounded": [after[v] or 0 for v in views]}
+    return bars("recall@20 of held-out pairs", views, series)
+
+
+def _codebooks(summary: Mapping[str, Any]) -> str | None:
+    entropy = summary.get("entropy_bits")
+    if not isinstance(entropy, list):
+        return None
+    names = [f"level {level}" for level in range(len(entropy))]
+    return bars("entropy of each level's codes, bits", names, {"bits": entropy})
+
+
+def _losses(summary: Mapping[str, Any]) -> str | None:
+    parts = {name: summary[name] for name in ("base_loss", "probe_loss") if name in summary}
+    if not parts:
+        return None
+    return bars("loss on held-out users", ["before", "after"][: len(parts)], {"loss": list(parts.values())})
+
+
+_PLOTS: Final[dict[str, Callable[[Mapping[str, Any]], str | None]]] = {
+    "grounded_encoder": _encoder,
+    "codebooks": _codebooks,
+    "sigma_base": _losses,
+    "lora_checkpoint": _losses,
+}

@@ -1,0 +1,76 @@
+"""Write, audit, publish: the last move of every asset.
+
+The contract is checked on the value before anything is written. A broken ERROR expectation yields the failed checks, leaves
+no file and raises; otherwise the output goes out with its digest as data version, and the checks follow it (automation reads
+their order). Source: architecture.md, rule 4.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from sigma_assets.checks.contract import CheckOutcome, check_results, failed_errors, validate
+from sigma_assets.checks.semantic import facts
+from sigma_assets.plots import plot_of
+from sigma_assets.resources import SigmaResource
+from sigma_core.artifacts import Artifact
+from sigma_core.contracts import contract_names, load_contract
+
+Published = Iterator[dg.Output | dg.AssetCheckResult]
+
+
+def publish(
+    context: dg.AssetExecutionContext,
+    sigma: SigmaResource,
+    value: Artifact,
+    *,
+    judged: Any = None,
+    **inputs: Any,
+) -> Published:
+    """Yield the value as the asset's output if it meets its contract.
+
+    Args:
+        context: of the running asset.
+        sigma: the root, which remembers a failure.
+        value: the artifact.
+        judged: what the contract looks at, where it is not the artifact itself.
+        inputs: what `checks.semantic.facts` needs to know beside the value.
+
+    Raises:
+        Failure: an ERROR expectation is broken; nothing was written.
+    """
+    name, partition = context.asset_key.path[-1], context.partition_key
+    outcomes = audit(name, value if judged is None else judged, **inputs)
+    results = check_results(load_contract(name), outcomes) if outcomes else []
+    if broken := failed_errors(outcomes):
+        message = refusal(name, partition, broken)
+        sigma.world.mark_failure(name, partition, message)
+        yield from results
+        raise dg.Failure(message, allow_retries=False)
+    yield dg.Output(value, data_version=dg.DataVersion(value.digest()), metadata=metadata_of(name, value))
+    yield from results
+
+
+def audit(name: str, value: Any, **inputs: Any) -> list[CheckOutcome]:
+    """Outcomes of the asset's contract on a value; none where the asset has no contract."""
+    if name not in contract_names():
+        return []
+    return validate(load_contract(name), facts(name, value, **inputs))
+
+
+def refusal(name: str, partition: str, broken: list[CheckOutcome]) -> str:
+    """One line: what was refused, and which expectations it broke."""
+    said = "; ".join(f"{outcome.id}: {outcome.description}" for outcome in broken[:3])
+    more = f"; and {len(broken) - 3} more" if len(broken) > 3 else ""
+    return f"{name}[{partition}] breaks its contract and was not written: {said}{more}"
+
+
+def metadata_of(name: str, value: Artifact, *, with_plot: bool = True) -> dict[str, Any]:
+    """The artifact's summary as Dagster metadata, and a small plot where the asset has one."""
+    metadata: dict[str, Any] = {}
+    for key, figure in value.summary().items():
+        is_plain = isinstance(figure, bool | int | float | str)
+        metadata[key] = figure if is_plain else dg.MetadataValue.json(figure)
+    picture = plot_of(name, value) if with_plot else None
+    return metadata | ({"plot": dg.MetadataValue.md(picture)} if picture else {})

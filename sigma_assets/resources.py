@@ -1,0 +1,90 @@
+"""What assets are given besides their inputs: settings, source, tracker, progress, and vectors already encoded.
+
+One resource, bound to a root. It opens things and computes nothing. Our choice.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+from pydantic import PrivateAttr
+
+from sigma_assets.io_manager import load
+from sigma_assets.periods import as_date, month_key
+from sigma_assets.progress import progress_callback
+from sigma_assets.tracking import WandbTracker, open_tracker, tracking_mode
+from sigma_assets.world import World
+from sigma_core.config import SigmaConfig
+from sigma_core.data.sources import Source, Vectors
+from sigma_core.grounding.embed import ItemEmbeddings
+from sigma_core.tracking import Progress, Tracker
+
+
+class SigmaResource(dg.ConfigurableResource):
+    """A root, opened for one run. `tracking` is W&B's mode where the environment names none."""
+
+    root: str
+    eval_horizon: int | None = None
+    tracking: str = "disabled"
+    _world: World | None = PrivateAttr(default=None)
+
+    @property
+    def world(self) -> World:
+        """The root's world, opened when first needed."""
+        if self._world is None:
+            self._world = World.open(Path(self.root), self.eval_horizon)
+        return self._world
+
+    @property
+    def config(self) -> SigmaConfig:
+        """All settings of the root."""
+        return self.world.config
+
+    @property
+    def source(self) -> Source:
+        """The root's data source."""
+        return self.world.source
+
+    def images(self) -> Vectors | None:
+        """The source's image vectors, where it has any."""
+        return self.source.image_vectors()
+
+    def progress(self, context: dg.AssetExecutionContext) -> Progress:
+        """The callback for a long core call: the terminal's bar, or this run's log."""
+        return progress_callback(context.log.info)
+
+    @contextmanager
+    def tracker(self, context: dg.AssetExecutionContext) -> Iterator[Tracker]:
+        """A tracker for the one training call of a stage; closed at the end of the block."""
+        name = f"{context.asset_key.path[-1]}/{context.partition_key}"
+        config = {
+            "dagster_run_id": context.run_id,
+            "profile": self.world.binding.profile,
+            "settings": self.config.model_dump(mode="json"),
+        }
+        mode = tracking_mode(self.tracking)
+        tracker = open_tracker(
+            mode, Path(self.root) / "wandb", name=name, group=context.partition_key, config=config
+        )
+        if isinstance(tracker, WandbTracker):
+            context.log.info(f"W&B run: {tracker.url}")
+        try:
+            yield tracker
+        finally:
+            tracker.close()
+
+    def known_vectors(self, day: str) -> list[ItemEmbeddings]:
+        """Vectors of the day's month that are on disk: the refit's and the newest day's up to `day`.
+
+        A vector depends on its text and encoder alone, so what is found here changes the cost of a step, never its result;
+        it is no input and has no lineage.
+        """
+        month = month_key(as_date(day))
+        found = []
+        if self.world.manifest("refit_item_embeddings", month):
+            found.append(load(self.world, "refit_item_embeddings", month))
+        earlier = [key for key in self.world.store.partitions("item_embeddings") if month <= key <= day]
+        if earlier:
+            found.append(load(self.world, "item_embeddings", earlier[-1]))
+        return found

@@ -1,0 +1,139 @@
+"""Runs steps: sources in bulk, everything else one partition a Dagster run, in one process and in order.
+
+A step that is fresh is left alone: complete, made by this code under these settings from inputs that are still the same. It
+decides nothing about dates (`planner.py`) and prints through a `Reporter`. Source: architecture.md, "Traps".
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import dagster as dg
+
+from sigma_assets.planner import Step
+from sigma_assets.progress import Reporter, show_on
+from sigma_assets.stages import SOURCES
+from sigma_assets.tables import size_of
+from sigma_assets.world import World, options_digest
+
+
+class StepError(RuntimeError):
+    """A step failed; the message names it and says why."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of a step. `seconds` is 0 for a fresh one."""
+
+    step: Step
+    seconds: float
+    is_fresh: bool
+
+
+@dataclass
+class Runner:
+    """Executes steps of one root.
+
+    Attributes:
+        world: the root.
+        instance: its Dagster instance.
+        reporter: where progress goes.
+        verbose: also print fresh steps and Dagster's own log.
+        done: what became of each step so far, in order.
+    """
+
+    world: World
+    instance: dg.DagsterInstance
+    reporter: Reporter
+    verbose: bool = False
+    done: list[Done] = field(default_factory=list)
+
+    @cached_property
+    def _job(self) -> Any:
+        """All assets as one job. Loaded when the first stale step needs it: a run of nothing stays cheap."""
+        from sigma_assets.definitions import build_definitions
+
+        definitions = build_definitions(root=self.world.root, eval_horizon=self.world.span.eval_horizon)
+        return definitions.resolve_implicit_global_asset_job_def()
+
+    def run(self, steps: Sequence[Step], options: dict[str, dict[str, Any]] | None = None) -> list[Done]:
+        """Run the steps in the given order; `options` holds the run config of assets by name.
+
+        Raises:
+            StepError: a step failed; the ones before it are on disk, none after it has run.
+        """
+        show_on(self.reporter)
+        try:
+            for asset in SOURCES:
+                self._run_source(asset, [step for step in steps if step.asset == asset])
+            derived = [step for step in steps if step.asset not in SOURCES]
+            for number, step in enumerate(derived, start=1):
+                self._run_step(step, f"[{number:>3}/{len(derived)}]", (options or {}).get(step.asset, {}))
+        finally:
+            show_on(None)
+        return self.done
+
+    def _run_source(self, asset: str, steps: Sequence[Step]) -> None:
+        stale = [step for step in steps if self.world.why_stale(step.stage, step.partition)]
+        self.done += [Done(step, 0.0, True) for step in steps if step not in stale]
+        if not stale:
+            return
+        from sigma_assets.ingest import ingest
+
+        self.reporter.start(f"[sources] {_named(asset, [step.partition for step in stale])}")
+        started = time.monotonic()
+        refused = ingest(
+            self.instance, self.world, asset, [step.partition for step in stale], self.reporter.advance
+        )
+        seconds = (time.monotonic() - started) / len(stale)
+        self.done += [Done(step, seconds, False) for step in stale if step.partition not in refused]
+        self.reporter.end(f"{len(stale) - len(refused)} partitions")
+        for partition in refused:
+            self.reporter.line(f"warning: {self.world.failure(asset, partition)}")
+
+    def _run_step(self, step: Step, number: str, options: dict[str, Any]) -> None:
+        reason = self.world.why_stale(step.stage, step.partition, options_digest(options))
+        if reason is None:
+            self.done.append(Done(step, 0.0, True))
+            if self.verbose:
+                self.reporter.line(f"{number} {step.asset:<22} {step.partition}  fresh")
+            return
+        self.reporter.start(f"{number} {step.asset:<22} {step.partition}")
+        started = time.monotonic()
+        self._execute(step, options)
+        self.done.append(Done(step, time.monotonic() - started, False))
+        self.reporter.end(f"{size_of(self.world, [step])}{f'  ({reason})' if reason != 'missing' else ''}")
+
+    def _execute(self, step: Step, options: dict[str, Any]) -> None:
+        config: dict[str, Any] = {
+            "loggers": {"console": {"config": {"log_level": "INFO" if self.verbose else "CRITICAL"}}}
+        }
+        if options:
+            config["ops"] = {step.asset: {"config": options}}
+        try:
+            self._job.execute_in_process(
+                run_config=config,
+                instance=self.instance,
+                partition_key=step.partition,
+                asset_selection=[dg.AssetKey(step.asset)],
+            )
+        except Exception as error:
+            self.reporter.end("FAILED")
+            raise StepError(f"{step}: {_root_cause(error)}") from error
+
+
+def _named(asset: str, partitions: Sequence[str]) -> str:
+    if len(partitions) == 1:
+        return f"{asset:<22} {partitions[0]}"
+    return f"{asset:<22} {partitions[0]} .. {partitions[-1]}"
+
+
+def _root_cause(error: BaseException) -> str:
+    """The innermost message of a chain of exceptions."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, dg.Failure) and error.description:
+        return error.description
+    return f"{type(error).__name__}: {error}" if not str(error) or isinstance(error, KeyError) else str(error)

@@ -1,0 +1,263 @@
+"""The walk as a table: one row an asset, with what it reads, what it holds and which settings it depends on.
+
+`assets/` holds the bodies, `periods.py` says which partitions a window selects. Everything that must agree about the
+graph (Dagster's definitions, the planner, the IO manager, lineage, freshness) reads this table and nothing else.
+Knows no Dagster. Source: architecture.md, "One walk from event to recommendation".
+"""
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from importlib import import_module
+from typing import Any, Final
+
+from sigma_assets.periods import WINDOWS, Cadence
+from sigma_core.artifacts import digest_json
+from sigma_core.config import SigmaConfig
+
+
+@dataclass(frozen=True)
+class Read:
+    """One input of a stage: the asset and the window (a key of `periods.SELECT`) that picks its partitions."""
+
+    asset: str
+    window: str
+
+    @property
+    def is_window(self) -> bool:
+        """True when the input is a `Window` of many partitions."""
+        return self.window in WINDOWS
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One asset.
+
+    Attributes:
+        name: asset key.
+        group: the stage of the paper it belongs to; also the module under `assets/`.
+        cadence: a partition a day or a month.
+        artifact: `module:Class` of its value, imported only when it is read or made.
+        reads: parameter name -> input.
+        settings: patterns of `section.key` that its result depends on; `!` takes some out again.
+        version: raise it when the code's result changes, and everything made before is stale.
+        reads_source: its content depends on the source itself.
+        keep: readers of many days share one loaded copy within a process.
+        kinds: what Dagster's UI shows as technology.
+        pool: concurrency pool of its runs.
+    """
+
+    name: str
+    group: str
+    cadence: Cadence
+    artifact: str
+    reads: dict[str, Read]
+    settings: tuple[str, ...] = ()
+    version: str = "1"
+    reads_source: bool = False
+    keep: bool = False
+    kinds: frozenset[str] = frozenset({"parquet"})
+    pool: str | None = None
+
+    def artifact_type(self) -> type[Any]:
+        """The class of its value; imports the module."""
+        module, _, name = self.artifact.partition(":")
+        cls: type[Any] = getattr(import_module(module), name)
+        return cls
+
+    def code_version(self, config: SigmaConfig) -> str:
+        """Digest of the stage's version and of exactly the settings it depends on."""
+        values = {key: value for key, value in _flat(config) if _selected(key, self.settings)}
+        return digest_json({"version": self.version, "settings": values})[:12]
+
+
+def _flat(config: SigmaConfig) -> list[tuple[str, Any]]:
+    sections = config.model_dump(mode="json")
+    return [
+        (f"{section}.{key}", value)
+        for section, values in sections.items()
+        if isinstance(values, dict)
+        for key, value in values.items()
+    ]
+
+
+def _selected(key: str, patterns: tuple[str, ...]) -> bool:
+    kept = any(fnmatchcase(key, p) for p in patterns if not p.startswith("!"))
+    return kept and not any(fnmatchcase(key, p[1:]) for p in patterns if p.startswith("!"))
+
+
+_EVENTS_UNTIL_TODAY: Final = {
+    "history": Read("interaction_history", "months_before"),
+    "recent": Read("interaction_events", "recent_days"),
+}
+_REFIT_CATALOG: Final = Read("item_catalog", "day_before_month")
+_SHARD: Final = "sigma_core.instruction.shards:SftShard"
+_EMBEDDINGS: Final = "sigma_core.grounding.embed:ItemEmbeddings"
+_TENSORS: Final = frozenset({"parquet", "safetensors"})
+_TORCH: Final = frozenset({"pytorch", "huggingface"})
+
+_TABLE: Final = (
+    # ------------------------------------------------------------------------------------ sources
+    Stage(
+        name="interaction_events", group="sources", cadence="day", reads={}, reads_source=True,
+        artifact="sigma_core.data.events:InteractionEvents",
+    ),
+    Stage(
+        name="interaction_history", group="sources", cadence="month", keep=True,
+        artifact="sigma_core.data.events:InteractionEvents",
+        reads={"days": Read("interaction_events", "days_of_month")},
+    ),
+    Stage(
+        name="item_catalog", group="sources", cadence="day", reads=_EVENTS_UNTIL_TODAY, reads_source=True,
+        artifact="sigma_core.data.catalog:ItemCatalog", settings=("data.*", "!data.horizon_days", "!data.country"),
+    ),
+    Stage(
+        name="user_profiles", group="sources", cadence="day", reads=_EVENTS_UNTIL_TODAY, reads_source=True,
+        artifact="sigma_core.data.users:UserProfiles",
+    ),
+    # ---------------------------------------------------------------------------- (a) grounding
+    Stage(
+        name="item_id_embeddings", group="grounding", cadence="month", reads_source=True, keep=True,
+        artifact="sigma_core.grounding.id_embeddings:ItemIdEmbeddings",
+        reads={"history": Read("interaction_history", "id_months")},
+        settings=("grounding.id_*", "runtime.seed"), kinds=_TENSORS,
+    ),
+    Stage(
+        name="relevance_pairs", group="grounding", cadence="month",
+        artifact="sigma_core.grounding.relevance_pairs:RelevancePairs",
+        reads={"history": Read("interaction_history", "id_months"), "catalog": _REFIT_CATALOG},
+        settings=("grounding.*", "data.country", "runtime.seed"),
+    ),
+    Stage(
+        name="grounded_encoder", group="grounding", cadence="month", keep=True, pool="training",
+        artifact="sigma_core.grounding.encoder:GroundedEncoder",
+        reads={
+            "pairs": Read("relevance_pairs", "same_month"),
+            "id_embeddings": Read("item_id_embeddings", "same_month"),
+            "catalog": _REFIT_CATALOG,
+        },
+        settings=("grounding.*", "runtime.seed"), kinds=_TORCH,
+    ),
+    Stage(
+        name="refit_item_embeddings", group="grounding", cadence="month", artifact=_EMBEDDINGS, keep=True,
+        reads={"catalog": _REFIT_CATALOG, "encoder": Read("grounded_encoder", "same_month")}, kinds=_TENSORS,
+    ),
+    # ------------------------------------------------------------------------- (b) tokenization
+    Stage(
+        name="codebooks", group="tokenization", cadence="month", keep=True,
+        artifact="sigma_core.tokenization.codebooks:Codebooks",
+        reads={
+            "embeddings": Read("refit_item_embeddings", "same_month"),
+            "id_embeddings": Read("item_id_embeddings", "same_month"),
+            "catalog": _REFIT_CATALOG,
+        },
+        settings=("tokenization.*", "runtime.seed"), kinds=frozenset({"faiss", "safetensors"}),
+    ),
+    Stage(
+        name="item_embeddings", group="tokenization", cadence="day", artifact=_EMBEDDINGS,
+        reads={"catalog": Read("item_catalog", "same_day"), "encoder": Read("grounded_encoder", "own_month")},
+        kinds=_TENSORS,
+    ),
+    Stage(
+        name="semantic_id_map", group="tokenization", cadence="day",
+        artifact="sigma_core.tokenization.semantic_ids:SemanticIdMap",
+        reads={
+            "catalog": Read("item_catalog", "same_day"),
+            "embeddings": Read("item_embeddings", "same_day"),
+            "codebooks": Read("codebooks", "own_month"),
+            "encoder": Read("grounded_encoder", "own_month"),
+        },
+    ),
+    # -------------------------------------------------------------------------- (c) instruction
+    Stage(
+        name="sft_shards", group="instruction", cadence="day", artifact=_SHARD,
+        reads={
+            **_EVENTS_UNTIL_TODAY,
+            "catalog": Read("item_catalog", "cut_day"),
+            "profiles": Read("user_profiles", "cut_day"),
+        },
+        settings=("data.*", "instruction.*", "!instruction.shard_stride_days", "runtime.seed"),
+        reads_source=True, kinds=frozenset({"parquet", "jinja"}),
+    ),
+    # ----------------------------------------------------------------------------- (c) training
+    Stage(
+        name="sigma_base", group="training", cadence="month", pool="training", keep=True,
+        artifact="sigma_core.training.checkpoint:SigmaBase",
+        reads={
+            "shards": Read("sft_shards", "base_shards"),
+            "embeddings": Read("refit_item_embeddings", "same_month"),
+            "id_embeddings": Read("item_id_embeddings", "same_month"),
+            "codebooks": Read("codebooks", "same_month"),
+            "encoder": Read("grounded_encoder", "same_month"),
+            "catalog": _REFIT_CATALOG,
+        },
+        settings=("model.*", "training.*", "!training.lora_*", "!training.base_minutes", "instruction.max_*",
+                  "generation.sigma_*", "generation.apf_temperature", "runtime.seed"),
+        reads_source=True, kinds=_TORCH,
+    ),
+    Stage(
+        name="lora_checkpoint", group="training", cadence="day", pool="training",
+        artifact="sigma_core.training.checkpoint:LoraCheckpoint",
+        reads={
+            "base": Read("sigma_base", "own_month"),
+            "shards": Read("sft_shards", "lora_shards"),
+            "catalog": Read("item_catalog", "day_before"),
+            "embeddings": Read("refit_item_embeddings", "own_month"),
+            "id_embeddings": Read("item_id_embeddings", "own_month"),
+            "codebooks": Read("codebooks", "own_month"),
+            "encoder": Read("grounded_encoder", "own_month"),
+        },
+        settings=("model.*", "training.*", "!training.base_*", "instruction.max_*", "generation.sigma_*",
+                  "generation.apf_temperature", "runtime.seed"),
+        reads_source=True, kinds=_TORCH | {"peft"},
+    ),
+    # ------------------------------------------------------------------------------ (d) serving
+    Stage(
+        name="item_index", group="serving", cadence="day",
+        artifact="sigma_core.serving.item_index:ItemIndex",
+        reads={
+            "base": Read("sigma_base", "own_month"),
+            "checkpoint": Read("lora_checkpoint", "same_day"),
+            "semantic_ids": Read("semantic_id_map", "same_day"),
+            "embeddings": Read("item_embeddings", "same_day"),
+            "id_embeddings": Read("item_id_embeddings", "own_month"),
+        },
+        reads_source=True, kinds=_TENSORS,
+    ),
+    Stage(
+        name="user_to_item_index", group="serving", cadence="day",
+        artifact="sigma_core.serving.user_to_item:UserToItemIndex",
+        reads={
+            "base": Read("sigma_base", "own_month"),
+            "checkpoint": Read("lora_checkpoint", "same_day"),
+            "index": Read("item_index", "same_day"),
+            "catalog": Read("item_catalog", "same_day"),
+            "profiles": Read("user_profiles", "same_day"),
+            "encoder": Read("grounded_encoder", "own_month"),
+            **_EVENTS_UNTIL_TODAY,
+        },
+        settings=("generation.*", "serving.*", "instruction.*", "!instruction.shard_stride_days",
+                  "!instruction.users_per_shard", "data.country", "data.horizon_days", "runtime.seed"),
+    ),
+    # ------------------------------------------------------------------------------- evaluation
+    Stage(
+        name="eval_report", group="evaluation", cadence="day",
+        artifact="sigma_core.evaluation.report:EvalReport",
+        reads={
+            "base": Read("sigma_base", "own_month"),
+            "checkpoint": Read("lora_checkpoint", "same_day"),
+            "index": Read("item_index", "same_day"),
+            "catalog": Read("item_catalog", "same_day"),
+            "profiles": Read("user_profiles", "same_day"),
+            "encoder": Read("grounded_encoder", "own_month"),
+            "history": Read("interaction_history", "months_before"),
+            "recent": Read("interaction_events", "recent_and_next_days"),
+        },
+        settings=("data.*", "generation.*", "evaluation.*", "instruction.*", "runtime.seed"), reads_source=True,
+        kinds=frozenset({"json", "markdown"}),
+    ),
+)  # fmt: skip
+
+STAGES: Final[dict[str, Stage]] = {stage.name: stage for stage in _TABLE}
+ORDER: Final[dict[str, int]] = {name: position for position, name in enumerate(STAGES)}
+SOURCES: Final = tuple(name for name, stage in STAGES.items() if stage.group == "sources")
+GROUPS: Final = tuple(dict.fromkeys(stage.group for stage in _TABLE))

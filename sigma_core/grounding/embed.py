@@ -1,0 +1,167 @@
+"""Grounded text vectors of a catalog, content addressed: a text that this encoder has read before is copied, not encoded.
+
+Holds the `ItemEmbeddings` artifact and the one function that makes it. It trains nothing. The copy is exact because a row
+of `GroundedEncoder.encode` depends on its text alone. Source: paper, section on grounding (v_text); caching is our choice.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+import polars as pl
+
+from sigma_core import columns as c
+from sigma_core.artifacts import TABLE, digest_arrays, digest_json, read_json, write_json
+from sigma_core.tracking import Progress, no_progress
+
+VECTORS = "vectors.safetensors"
+_TEXT_HASH = "text_hash"
+
+
+class TextEncoder(Protocol):
+    """What `embed_items` needs of an encoder."""
+
+    @property
+    def text_dim(self) -> int:
+        """Width of a row."""
+
+    def encode(self, texts: Sequence[str], progress: Progress = no_progress) -> np.ndarray:
+        """float32 [len(texts), text_dim] of unit rows; a row depends on its text alone."""
+
+    def digest(self) -> str:
+        """Digest of everything that decides a row."""
+
+
+def text_hash(text: str) -> str:
+    """Hex blake2b-128 of the text, the address of its vector."""
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+class ItemEmbeddings:
+    """v_text of a set of items.
+
+    Attributes:
+        item_ids: N ids, strictly ascending.
+        text_hashes: N hashes of the texts that were encoded.
+        vectors: float32 [N, text_dim], unit rows.
+        encoder_digest: digest of the encoder that made them.
+    """
+
+    def __init__(
+        self, item_ids: Sequence[str], text_hashes: Sequence[str], vectors: np.ndarray, encoder_digest: str
+    ) -> None:
+        self.item_ids = list(item_ids)
+        self.text_hashes = list(text_hashes)
+        self.vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+        self.encoder_digest = encoder_digest
+        if not len(self.item_ids) == len(self.text_hashes) == len(self.vectors):
+            raise ValueError(
+                f"ItemEmbeddings: {len(self.item_ids)} ids, {len(self.text_hashes)} hashes and {len(self.vectors)} "
+                "vectors arrived; the three must be aligned."
+            )
+        if any(a >= b for a, b in zip(self.item_ids, self.item_ids[1:], strict=False)):
+            raise ValueError(
+                "ItemEmbeddings: item_ids must be distinct and ascending; use embed_items, which sorts."
+            )
+
+    def rows(self, item_ids: Sequence[str]) -> np.ndarray:
+        """int64 positions of `item_ids`.
+
+        Raises:
+            ValueError: an id that is not here.
+        """
+        return positions(self.item_ids, item_ids, "ItemEmbeddings")
+
+    def save(self, directory: Path) -> None:
+        """Write ids and hashes as Parquet, vectors as safetensors, the encoder's digest as JSON."""
+        from safetensors.numpy import save_file
+
+        pl.DataFrame({c.ITEM_ID: self.item_ids, _TEXT_HASH: self.text_hashes}).cast(pl.String).write_parquet(
+            directory / TABLE
+        )
+        save_file({"vectors": self.vectors}, directory / VECTORS)
+        write_json(directory / "meta.json", {"encoder_digest": self.encoder_digest})
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """Read back what `save` wrote."""
+        from safetensors.numpy import load_file
+
+        table = pl.read_parquet(directory / TABLE)
+        return cls(
+            table[c.ITEM_ID].to_list(),
+            table[_TEXT_HASH].to_list(),
+            load_file(directory / VECTORS)["vectors"],
+            str(read_json(directory / "meta.json")["encoder_digest"]),
+        )
+
+    def digest(self) -> str:
+        """Digest of ids, hashes, vectors and encoder."""
+        return digest_json(
+            [self.item_ids, self.text_hashes, digest_arrays({"vectors": self.vectors}), self.encoder_digest]
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """Number of items, of distinct texts, and the width."""
+        return {
+            "items": len(self.item_ids),
+            "distinct_texts": len(set(self.text_hashes)),
+            "text_dim": int(self.vectors.shape[1]),
+        }
+
+
+def positions(known: Sequence[str], wanted: Sequence[str], owner: str) -> np.ndarray:
+    """int64 positions of `wanted` in the ascending list `known`.
+
+    Raises:
+        ValueError: an id that is not in `known`; the message counts them and shows the first five.
+    """
+    found = pl.DataFrame({"id": wanted}, schema={"id": pl.String}).join(
+        pl.DataFrame({"id": known}, schema={"id": pl.String}).with_row_index("row"),
+        on="id",
+        how="left",
+        maintain_order="left",
+    )
+    missing = found.filter(pl.col("row").is_null())["id"].to_list()
+    if missing:
+        raise ValueError(
+            f"{len(missing)} of {len(wanted)} items are not in {owner} (first: {missing[:5]}). "
+            "Materialize it for the same catalog first."
+        )
+    return found["row"].to_numpy().astype(np.int64)
+
+
+def embed_items(
+    ids: Sequence[str],
+    texts: Sequence[str],
+    encoder: TextEncoder,
+    cache: Sequence[ItemEmbeddings] = (),
+    progress: Progress = no_progress,
+) -> tuple[ItemEmbeddings, int]:
+    """v_text of `ids` (made from the aligned `texts`), and how many distinct texts had to be encoded.
+
+    Vectors of texts found in a cache made by the same encoder are copied bit by bit; caches of other encoders are ignored.
+    Rows come out in ascending id order.
+
+    Raises:
+        ValueError: ids and texts differ in number, or an id comes twice.
+    """
+    if len(ids) != len(texts) or len(set(ids)) != len(ids):
+        raise ValueError(
+            f"{len(ids)} ids ({len(set(ids))} distinct) and {len(texts)} texts arrived; needed one text per distinct id."
+        )
+    by_id = dict(zip(ids, texts, strict=True))
+    item_ids = sorted(by_id)
+    hashes = [text_hash(by_id[i]) for i in item_ids]
+    digest = encoder.digest()
+    source: dict[str, np.ndarray] = {}
+    for known in cache:
+        if known.encoder_digest == digest:
+            source.update(zip(known.text_hashes, known.vectors, strict=True))
+    todo = {h: by_id[i] for i, h in zip(item_ids, hashes, strict=True) if h not in source}
+    if todo:
+        source.update(zip(todo, encoder.encode(list(todo.values()), progress), strict=True))
+    vectors = np.stack([source[h] for h in hashes]) if hashes else np.zeros((0, encoder.text_dim), np.float32)
+    return ItemEmbeddings(item_ids, hashes, vectors, digest), len(todo)

@@ -1,0 +1,166 @@
+"""The grounded text encoder: a text in, v_text out.
+
+Holds the artifact - merged backbone, down-projection, and the LoRA adapter it was merged from, kept for inspection - and its
+`encode`. Training is in `train.py`; nothing here imports peft. Source: paper section on grounding (encoder, down-projection,
+L2 normalisation); the backbone and mean pooling are our choice for CPUs.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import numpy as np
+
+from sigma_core.artifacts import digest_arrays, digest_json, read_json, write_json
+from sigma_core.grounding import text_backbone as tb
+from sigma_core.tracking import Progress, no_progress
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers.models.bert.modeling_bert import BertModel
+
+_PROJECTION: Final = "projection.safetensors"
+_PROGRESS_EVERY: Final = 16  # batches
+
+
+class Adapter:
+    """A LoRA adapter in PEFT's file form.
+
+    Attributes:
+        config: what goes into `adapter_config.json`; lists sorted, so that equal adapters are equal bytes.
+        tensors: float32 arrays by PEFT's names; empty where the encoder was not trained.
+    """
+
+    def __init__(self, config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
+        self.config = dict(config)
+        self.tensors = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
+
+
+class GroundedEncoder:
+    """v_text of any text.
+
+    Attributes:
+        model: the merged backbone, frozen.
+        weight, bias: float32 [text_dim, H] and [text_dim], the down-projection of the pooled state.
+        pad_buckets: the fixed pad lengths; longer texts are cut at the largest.
+        adapter: the LoRA part that was merged into `model`.
+        figures: what training measured (summary).
+    """
+
+    def __init__(
+        self,
+        model: "BertModel",
+        tokenizer_files: Mapping[str, str],
+        weight: np.ndarray,
+        bias: np.ndarray,
+        *,
+        pad_buckets: Sequence[int],
+        adapter: Adapter,
+        figures: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.model = model
+        self.tokenizer_files = dict(tokenizer_files)
+        self.weight = np.ascontiguousarray(weight, dtype=np.float32)
+        self.bias = np.ascontiguousarray(bias, dtype=np.float32)
+        self.pad_buckets = tuple(sorted(int(length) for length in pad_buckets))
+        self.adapter = adapter
+        self.figures = dict(figures or {})
+        self._tokenizer: Tokenizer = tb.make_tokenizer(self.tokenizer_files, self.pad_buckets[-1])
+        self._digest: str | None = None
+
+    @property
+    def text_dim(self) -> int:
+        """Width of v_text."""
+        return int(self.weight.shape[0])
+
+    def encode(self, texts: Sequence[str], progress: Progress = no_progress) -> np.ndarray:
+        """float32 [len(texts), text_dim], unit rows.
+
+        Every distinct text is encoded once. A row depends on its text alone, bit by bit: not on the other texts, their
+        number or their order.
+        """
+        import torch
+
+        distinct = sorted(set(texts))
+        out = np.zeros((len(distinct), self.text_dim), dtype=np.float32)
+        batches = tb.token_batches(distinct, self._tokenizer, self.pad_buckets)
+        weight, bias = torch.from_numpy(self.weight), torch.from_numpy(self.bias)
+        device = next(self.model.parameters()).device
+        with torch.inference_mode():
+            for done, batch in enumerate(batches, start=1):
+                mask = batch.mask.to(device)
+                states = self.model.embeddings(input_ids=batch.ids.to(device))
+                pooled = tb.mean_pool(tb.run_layers(list(self.model.encoder.layer), states, mask), mask)
+                vectors = torch.nn.functional.linear(pooled.cpu(), weight, bias)
+                vectors = torch.nn.functional.normalize(vectors, dim=1)
+                out[batch.rows] = vectors.numpy()[: len(batch.rows)]
+                if done % _PROGRESS_EVERY == 0 or done == len(batches):
+                    progress(done, len(batches), f"batches of {tb.BATCH_ROWS} texts encoded")
+        row_of = {text: row for row, text in enumerate(distinct)}
+        result: np.ndarray = out[[row_of[text] for text in texts]]
+        return result
+
+    def save(self, directory: Path) -> None:
+        """Write `model/` (a transformers folder), `projection.safetensors`, `adapter/` (a PEFT folder) and `meta.json`."""
+        from safetensors.numpy import save_file as save_arrays
+        from safetensors.torch import save_file
+
+        folder, adapter = directory / "model", directory / "adapter"
+        folder.mkdir()
+        adapter.mkdir()
+        state = {name: tensor.contiguous() for name, tensor in self.model.state_dict().items()}
+        save_file(state, folder / tb.WEIGHTS, metadata={"format": "pt"})
+        _write_text(folder / tb.CONFIG, _model_config(self.model))
+        for name, content in self.tokenizer_files.items():
+            (folder / name).write_text(content)
+        save_arrays({"weight": self.weight, "bias": self.bias}, directory / _PROJECTION)
+        _write_text(adapter / "adapter_config.json", self.adapter.config)
+        save_arrays(self.adapter.tensors, adapter / "adapter_model.safetensors", metadata={"format": "pt"})
+        write_json(directory / "meta.json", {"pad_buckets": self.pad_buckets, "figures": self.figures})
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """Read back what `save` wrote, without peft and without a word on stdout or stderr."""
+        from safetensors.numpy import load_file
+
+        meta = read_json(directory / "meta.json")
+        projection = load_file(directory / _PROJECTION)
+        adapter = directory / "adapter"
+        return cls(
+            tb.load_model(directory / "model"),
+            tb.read_tokenizer_files(directory / "model"),
+            projection["weight"],
+            projection["bias"],
+            pad_buckets=meta["pad_buckets"],
+            adapter=Adapter(
+                read_json(adapter / "adapter_config.json"), load_file(adapter / "adapter_model.safetensors")
+            ),
+            figures=meta["figures"],
+        )
+
+    def digest(self) -> str:
+        """Digest of all that decides a row: merged weights, projection, tokenizer, pad lengths."""
+        if self._digest is None:
+            state = {
+                f"model.{name}": tensor.numpy() for name, tensor in self.model.cpu().state_dict().items()
+            }
+            arrays = digest_arrays({**state, "weight": self.weight, "bias": self.bias})
+            self._digest = digest_json([arrays, self.tokenizer_files[tb.TOKENIZER], list(self.pad_buckets)])
+        return self._digest
+
+    def summary(self) -> dict[str, Any]:
+        """Width, pad lengths and the figures of training."""
+        return {"text_dim": self.text_dim, "pad_buckets": list(self.pad_buckets), **self.figures}
+
+
+def _model_config(model: "BertModel") -> dict[str, Any]:
+    values: dict[str, Any] = model.config.to_dict()
+    values.update(architectures=["BertModel"], model_type="bert")
+    for volatile in ("transformers_version", "_name_or_path", "dtype", "torch_dtype"):
+        values.pop(volatile, None)
+    return values
+
+
+def _write_text(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=1, sort_keys=True, default=str) + "\n")

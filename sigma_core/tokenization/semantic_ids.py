@@ -1,0 +1,116 @@
+"""The semantic ID of every item of a day's catalog.
+
+Refit items keep the codes stored with the codebooks; later ones are coded from the first text ever seen of them, so the map
+needs no memory and no ID moves between two refits. It fits nothing. Source: paper section on hybrid item tokenization;
+pinning is ours (paper.md, decision 2).
+"""
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import polars as pl
+
+from sigma_core import columns as c
+from sigma_core.artifacts import TableArtifact
+from sigma_core.grounding.embed import ItemEmbeddings
+from sigma_core.tokenization.codebooks import Codebooks
+
+if TYPE_CHECKING:
+    from sigma_core.data.catalog import ItemCatalog
+
+REFIT = "refit"
+LAUNCH = "launch"
+_LEVEL_NAMES = "abcdefgh"
+_TOKEN = re.compile(r"<([a-h])_(\d+)>")
+
+
+class SemanticIdMap(TableArtifact):
+    """ITEM_ID (ascending, distinct), CODES, PREFIX (the leading codes that become tokens), CODE_SOURCE refit | launch."""
+
+    schema: ClassVar[dict[str, Any]] = {
+        c.ITEM_ID: pl.String,
+        c.CODES: pl.List(pl.Int32),
+        c.PREFIX: pl.List(pl.Int32),
+        c.CODE_SOURCE: pl.String,
+    }
+
+    def prefixes(self) -> np.ndarray:
+        """int32 [N, prefix length], aligned with the rows."""
+        return _matrix(self.frame[c.PREFIX])
+
+    def codes(self) -> np.ndarray:
+        """int32 [N, L], aligned with the rows."""
+        return _matrix(self.frame[c.CODES])
+
+    def summary(self) -> dict[str, Any]:
+        """Rows, rows by origin of the code, number of distinct prefixes."""
+        counts = self.frame.group_by(c.CODE_SOURCE).len().sort(c.CODE_SOURCE)
+        return {
+            **super().summary(),
+            "by_code_source": dict(counts.iter_rows()),
+            "distinct_prefixes": self.frame[c.PREFIX].n_unique(),
+        }
+
+
+def _matrix(column: pl.Series) -> np.ndarray:
+    if column.len() == 0:
+        return np.zeros((0, 1), dtype=np.int32)
+    return np.array(column.to_list(), dtype=np.int32)
+
+
+def build_semantic_id_map(
+    catalog: "ItemCatalog", codebooks: Codebooks, launch_vectors: ItemEmbeddings
+) -> SemanticIdMap:
+    """The semantic IDs of the catalog's items.
+
+    `launch_vectors` must hold every catalog item that is not a refit item (more are ignored), made from LAUNCH_TEXT by the
+    codebooks' own encoder.
+
+    Raises:
+        ValueError: an item without a vector, or vectors of another encoder.
+    """
+    if launch_vectors.encoder_digest != codebooks.encoder_digest:
+        raise ValueError(
+            f"the launch vectors come from encoder {launch_vectors.encoder_digest}, the codebooks from "
+            f"{codebooks.encoder_digest}: two different spaces. Embed the items with the encoder of the codebooks' refit."
+        )
+    item_ids = catalog.frame[c.ITEM_ID].sort().to_list()
+    refit = dict(zip(codebooks.item_ids, codebooks.codes, strict=True))
+    later = [item for item in item_ids if item not in refit]
+    coded = codebooks.encode(launch_vectors.vectors[launch_vectors.rows(later)])
+    codes_of = refit | dict(zip(later, coded, strict=True))
+    rows = [codes_of[item].tolist() for item in item_ids]
+    return SemanticIdMap(
+        pl.DataFrame(
+            {
+                c.ITEM_ID: item_ids,
+                c.CODES: rows,
+                c.PREFIX: [row[: codebooks.prefix_length] for row in rows],
+                c.CODE_SOURCE: [REFIT if item in refit else LAUNCH for item in item_ids],
+            },
+            schema=SemanticIdMap.schema,
+        )
+    )
+
+
+def format_sid(codes: Sequence[int]) -> str:
+    """The codes as tokens, `<a_12><b_7>`: the letter is the level."""
+    if len(codes) > len(_LEVEL_NAMES):
+        raise ValueError(f"{len(codes)} codes arrived, a semantic ID has at most {len(_LEVEL_NAMES)}.")
+    return "".join(f"<{_LEVEL_NAMES[level]}_{int(code)}>" for level, code in enumerate(codes))
+
+
+def parse_sid(text: str) -> list[int]:
+    """The codes that `format_sid` wrote as `text`.
+
+    Raises:
+        ValueError: anything but tokens of levels a, b, c ... in order.
+    """
+    tokens = _TOKEN.findall(text)
+    levels = "".join(level for level, _ in tokens)
+    codes = [int(code) for _, code in tokens]
+    if levels != _LEVEL_NAMES[: len(levels)] or format_sid(codes) != text:
+        raise ValueError(f"{text!r} is no semantic ID; one looks like <a_12><b_7>.")
+    return codes

@@ -1,0 +1,1 @@
+"""Tests of the Dagster side: planning, roots, ingestion, IO, publishing, the command line."""

@@ -1,0 +1,116 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sigma_assets.stages import STAGES
+from sigma_assets.world import Request, RootError, World, bind, options_digest, read_binding
+from sigma_core.config import ConfigError
+from sigma_core.data.events import InteractionEvents
+from tests.assets.roots import small_request, small_world
+from tests.toy_world import small_source, write_tabular
+
+
+def test_a_root_knows_its_source_dates_and_settings(tmp_path: Path) -> None:
+    world = small_world(tmp_path)
+    again = World.open(world.root)
+    assert again.binding == world.binding
+    assert (again.span.start.isoformat(), again.span.end.isoformat()) == ("2024-09-09", "2024-10-23")
+    assert again.config.data.left_censored_days == 14
+    assert again.config.profile == "toy"
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        ({"source": "movielens"}, ("tabular", "movielens")),
+        ({"profile": "demo"}, ("toy", "demo")),
+        ({"path": Path("/elsewhere")}, ("data", "/elsewhere")),
+    ],
+)
+def test_a_root_refuses_another_source_path_or_profile_naming_both(
+    tmp_path: Path, change: dict[str, object], names: tuple[str, str]
+) -> None:
+    world = small_world(tmp_path)
+    with pytest.raises(RootError) as refused:
+        bind(world.root, replace(small_request(tmp_path / "data"), **change))  # type: ignore[arg-type]
+    assert all(name in str(refused.value) for name in names)
+
+
+def test_settings_are_kept_and_single_ones_may_change(tmp_path: Path) -> None:
+    world = small_world(tmp_path)
+    assert bind(world.root, Request()) == (world.binding, [])
+    binding, notes = bind(world.root, Request(settings=("training.lora_steps=9",)))
+    assert binding.config().training.lora_steps == 9
+    assert binding.config().data.left_censored_days == 14
+    assert "training.lora_steps=9" in notes[0]
+    default, _ = bind(world.root, Request(settings=("training.lora_steps=6",)))  # the toy profile's own value
+    assert default == world.binding
+
+
+def test_a_config_file_replaces_the_roots_settings(tmp_path: Path) -> None:
+    world = small_world(tmp_path)
+    (tmp_path / "mine.yaml").write_text("training: {lora_steps: 5}\n")
+    binding, _ = bind(world.root, Request(config_file=tmp_path / "mine.yaml"))
+    assert binding.settings == ("training.lora_steps=5",)
+
+
+def test_a_wrong_setting_binds_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"training\.lora_stepz"):
+        bind(tmp_path / "root", Request(settings=("training.lora_stepz=1",)))
+    assert not (tmp_path / "root").exists()
+
+
+def test_changed_data_are_noted_and_read_again(tmp_path: Path) -> None:
+    world = small_world(tmp_path)
+    write_tabular(small_source(num_users=20, num_items=40, days=50), tmp_path / "data")
+    binding, notes = bind(world.root, Request())
+    assert "changed" in notes[0]
+    assert binding.end > world.binding.end
+
+
+def test_an_empty_root_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(RootError, match="sigma materialize"):
+        read_binding(tmp_path)
+
+
+def test_why_a_partition_is_stale(tmp_path: Path) -> None:
+    world = small_world(tmp_path)
+    stage, month = STAGES["interaction_history"], "2024-09-01"
+    empty = InteractionEvents(_no_events())
+
+    def write(**extra: object) -> None:
+        world.store.write(
+            stage.name,
+            month,
+            empty,
+            lineage=world.lineage(stage, month),
+            extra={"code_version": world.code_versions[stage.name], "options": "", **extra},
+        )
+
+    assert world.why_stale(stage, month) == "missing"
+    write()
+    assert world.why_stale(stage, month) is None
+    assert world.why_stale(stage, month, options_digest({"sample": 3})) == "options changed"
+    world.mark_failure(stage.name, month, "a check")
+    assert "failed" in str(world.why_stale(stage, month))
+    world.clear_failure(stage.name, month)
+    world.store.write("interaction_events", "2024-09-10", empty)
+    assert world.why_stale(stage, month) == "an input changed"
+    write()
+    assert world.why_stale(stage, month) is None
+    world.mark_failure("interaction_events", "2024-09-10", "a check")  # a failed input counts as absent
+    assert world.why_stale(stage, month) == "an input changed"
+    write(code_version="other")
+    assert world.why_stale(stage, month) == "settings or code changed"
+
+
+def _no_events() -> "object":
+    import polars as pl
+
+    return pl.DataFrame(schema=InteractionEvents.schema)
+
+
+def test_options_left_out_are_no_options() -> None:
+    assert options_digest({"a": None}) == options_digest(None) == ""
+    assert options_digest({"a": 1}) != options_digest({"a": 2})
