@@ -8,6 +8,7 @@ code 1; `-v` shows the traceback. Source: issue "SIGMA end to end", section CLI.
 import json
 import logging
 import os
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -231,6 +232,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point of the console script: runs a verb and exits with 0, 1 (an error, one line) or 130 (Ctrl-C)."""
     arguments = sys.argv[1:] if arguments is None else arguments
     verbose = "-v" in arguments or "--verbose" in arguments
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends like Ctrl-C
     try:
         code = app(arguments, standalone_mode=False)
     except KeyboardInterrupt:

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 import dagster as dg
+from dagster._core.errors import DagsterExecutionInterruptedError
 
 from sigma_assets.planner import Step
 from sigma_assets.progress import Reporter, show_on

@@ -111,8 +111,8 @@ class InstructionConfig(Section):
 
     shard_stride_days: int = Field(3, ge=1, description="a shard is built every so many days")
     users_per_shard: int = Field(320, ge=1, description="users a shard holds, chosen by hash of user and day")
-    max_recent: int = Field(24, ge=1, description="most recent purchases in a prompt")
-    max_favorites: int = Field(72, ge=1, description="long-term favourites in a prompt")
+    max_recent: int = Field(16, ge=1, description="most recent purchases in a prompt")
+    max_favorites: int = Field(48, ge=1, description="long-term favourites in a prompt")
     favorite_half_life_days: float = Field(
         120.0, gt=0, description="decay of the count that orders favourites"
     )
@@ -135,7 +135,7 @@ class ModelConfig(Section):
         0.15, ge=0, lt=1, description="chance that v_ID or v_img is hidden in training"
     )
     dropout: float = Field(0.1, ge=0, lt=1)
-    temperature: float = Field(0.07, gt=0, description="tau of L_InfoNCE in training")
+    temperature: float = Field(0.035, gt=0, description="tau of L_InfoNCE in training")
 
 
 class TrainingConfig(Section):
@@ -190,7 +190,7 @@ class GenerationConfig(Section):
     )
     apf_temperature: float | None = Field(
         None,
-        description="tau of APF; none: calibrated with the checkpoint so that median sigma/tau is 1/tau_train",
+        description="tau of APF; none: calibrated with the checkpoint so that the geometric mean of sigma/tau is 1/tau_train",
     )
     collapse_text_groups: bool = Field(
         True, description="a list shown to a person holds one item of a text group"
@@ -253,7 +253,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "generation": {"num_prefixes": 6, "sigma_top": 4},
         "evaluation": {"bootstrap_samples": 100, "sample_users": 30},
     },
-    "standard": {"training": {"base_steps": 3000, "lora_steps": 300}, "grounding": {"train_steps": 400}},
+    "standard": {"training": {"base_steps": 3000, "lora_steps": 300}, "grounding": {"train_steps": 400, "batch_size": 256, "max_texts": 8000, "head_steps": 200}},
 }  # fmt: skip
 
 

@@ -74,6 +74,7 @@ def refit_item_embeddings(
 ) -> Published:
     """Grounded vectors of the catalog of the day before the month: what codebooks are fitted on."""
     items = catalog.frame
-    vectors, encoded = embed_items(items[c.ITEM_ID].to_list(), items[c.TEXT].to_list(), encoder)
+    ids, texts = items[c.ITEM_ID].to_list(), items[c.TEXT].to_list()
+    vectors, encoded = embed_items(ids, texts, encoder, progress=sigma.progress(context))
     context.log.info(f"{encoded} texts encoded for {items.height} items")
     yield from publish(context, sigma, vectors, item_ids=items[c.ITEM_ID])

@@ -42,7 +42,8 @@ def item_embeddings(
 ) -> Published:
     """Grounded vectors v_text of a day's catalog; a text that was encoded before is looked up."""
     items, known = catalog.frame, sigma.known_vectors(context.partition_key)
-    vectors, encoded = embed_items(items[c.ITEM_ID].to_list(), items[c.TEXT].to_list(), encoder, known)
+    ids, texts = items[c.ITEM_ID].to_list(), items[c.TEXT].to_list()
+    vectors, encoded = embed_items(ids, texts, encoder, known, sigma.progress(context))
     context.log.info(f"{encoded} texts encoded for {items.height} items")
     yield from publish(context, sigma, vectors, item_ids=items[c.ITEM_ID])
 

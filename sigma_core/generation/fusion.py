@@ -29,6 +29,11 @@ def beam_sigma(probability_RK: "Tensor", top: int, floor: float) -> "Tensor":
     return best.std(dim=1, unbiased=False).clamp_min(floor)
 
 
+def typical(sigma_R: "Tensor") -> "Tensor":
+    """Geometric mean of sigmas. Requests come in two kinds, peaked and flat beams; a median jumps between them."""
+    return sigma_R.log().mean().exp()
+
+
 def apf_sharpness(sigma_R: "Tensor", apf_temperature: "float | Tensor", tau: float, bound: float) -> "Tensor":
     """sigma / tau_APF (R,), kept within 1 / tau divided and multiplied by `bound`.
 

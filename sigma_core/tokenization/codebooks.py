@@ -23,7 +23,7 @@ from sigma_core.tokenization import balanced_kmeans as bk
 from sigma_core.tokenization.health import codebook_health
 
 _TENSORS = "codebooks.safetensors"
-_ENCODE_CHUNK = 32  # rows at a time: 32 x beam x 256 x 128 floats are 16 MB
+_ENCODE_CHUNK = 64
 
 
 class Codebooks:
@@ -246,22 +246,33 @@ def _reconstruct(codebooks_LKD: np.ndarray, codes_ML: np.ndarray) -> np.ndarray:
 def _encode(
     codebooks_LKD: np.ndarray, used_LK: list[np.ndarray], vectors: np.ndarray, owner: Codebooks
 ) -> np.ndarray:
-    # Elementwise sums instead of a matrix product: a product's last bits depend on the batch, and a code must not.
+    # einsum's own loops over chunks of one shape, not BLAS: a product's last bits depend on the batch, and a code must not.
     out = np.zeros((len(vectors), owner.num_levels), dtype=np.int32)
     for start in range(0, len(vectors), _ENCODE_CHUNK):
-        chunk_MD = vectors[start : start + _ENCODE_CHUNK].astype(np.float32)
-        residual_MBD = chunk_MD[:, None, :]
-        codes_MBL = np.zeros((len(chunk_MD), 1, 0), dtype=np.int32)
-        for level, codebook_KD in enumerate(codebooks_LKD):
-            width = 1 if level < owner.prefix_length else owner.beam
-            diff_MBKD = residual_MBD[:, :, None, :] - codebook_KD[used_LK[level]]
-            error_MBK = np.einsum("mbkd,mbkd->mbk", diff_MBKD, diff_MBKD)
-            flat = error_MBK.reshape(len(chunk_MD), -1)
-            best_MW = np.argsort(flat, axis=1, kind="stable")[:, :width]
-            parent_MW, place_MW = np.divmod(best_MW, error_MBK.shape[2])
-            row = np.arange(len(chunk_MD))[:, None]
-            code_MW1 = np.flatnonzero(used_LK[level]).astype(np.int32)[place_MW][..., None]
-            codes_MBL = np.concatenate([codes_MBL[row, parent_MW], code_MW1], axis=2)
-            residual_MBD = diff_MBKD[row, parent_MW, place_MW]
-        out[start : start + _ENCODE_CHUNK] = codes_MBL[:, 0]
+        chunk = vectors[start : start + _ENCODE_CHUNK]
+        rows_MD = np.zeros((_ENCODE_CHUNK, vectors.shape[1]), dtype=np.float32)
+        rows_MD[: len(chunk)] = chunk
+        out[start : start + _ENCODE_CHUNK] = _encode_chunk(codebooks_LKD, used_LK, rows_MD, owner)[
+            : len(chunk)
+        ]
     return out
+
+
+def _encode_chunk(
+    codebooks_LKD: np.ndarray, used_LK: list[np.ndarray], rows_MD: np.ndarray, owner: Codebooks
+) -> np.ndarray:
+    residual_MBD = rows_MD[:, None, :]
+    codes_MBL = np.zeros((len(rows_MD), 1, 0), dtype=np.int32)
+    row_M1 = np.arange(len(rows_MD))[:, None]
+    for level, codebook_KD in enumerate(codebooks_LKD):
+        width = 1 if level < owner.prefix_length else owner.beam
+        codes_K, entries_KD = np.flatnonzero(used_LK[level]).astype(np.int32), codebook_KD[used_LK[level]]
+        norms_K = np.einsum("kd,kd->k", entries_KD, entries_KD)
+        norms_MB1 = np.einsum("mbd,mbd->mb", residual_MBD, residual_MBD)[..., None]
+        error_MBK = norms_MB1 + norms_K - 2.0 * np.einsum("mbd,kd->mbk", residual_MBD, entries_KD)
+        best_MW = np.argsort(error_MBK.reshape(len(rows_MD), -1), axis=1, kind="stable")[:, :width]
+        parent_MW, place_MW = np.divmod(best_MW, len(codes_K))
+        codes_MBL = np.concatenate([codes_MBL[row_M1, parent_MW], codes_K[place_MW][..., None]], axis=2)
+        residual_MBD = np.ascontiguousarray(residual_MBD[row_M1, parent_MW] - entries_KD[place_MW])
+    best: np.ndarray = codes_MBL[:, 0]
+    return best

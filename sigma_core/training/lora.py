@@ -66,14 +66,14 @@ def train_lora(
         "beams_valid": after.beams_valid,
         "probe_loss": after.loss,
         "base_loss": before.loss,
-        "median_sigma": after.median_sigma,
+        "typical_sigma": after.typical_sigma,
     }
     adapter = {name: _array(tensor) for name, tensor in sorted(get_peft_model_state_dict(wrapped).items())}
     heads = {name: _array(p) for name, p in trainer.model.named_parameters() if is_head(name)}
     return LoraCheckpoint(
         tensors={**adapter, **dict(sorted(heads.items()))},
         bound_to=bound,
-        apf_temperature=after.median_sigma * config.model.temperature,
+        apf_temperature=after.typical_sigma * config.model.temperature,
         figures=figures,
         base_digest=base.digest(),
         adapter_config=adapter_config(config),

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from sigma_core.training.sft import Trainer
 
 PROBE_SHARE = 16  # one user in so many
-PROBE_STEPS = 4  # batches; beams are searched on the first
+PROBE_STEPS = 4  # batches; beams are searched on the first two
+BEAM_STEPS = 2
 MAX_PROBE_USERS = 160
 
 
@@ -28,7 +29,7 @@ class Probe(NamedTuple):
 
     loss: float
     beams_valid: float  # share of beams that name existing prefixes
-    median_sigma: float
+    typical_sigma: float
 
 
 def split_probe(data: TrainingSet) -> tuple[TrainingSet, TrainingSet]:
@@ -45,10 +46,10 @@ def split_probe(data: TrainingSet) -> tuple[TrainingSet, TrainingSet]:
 
 
 def run_probe(trainer: "Trainer", probe: TrainingSet, prefixes_NP: np.ndarray, seed: int) -> Probe:
-    """Loss, beam validity and the median sigma of the trainer's model on the probe users. The model stays in eval mode."""
+    """Loss, beam validity and the typical sigma of the trainer's model on the probe users. The model stays in eval mode."""
     import torch
 
-    from sigma_core.generation.fusion import beam_sigma
+    from sigma_core.generation.fusion import beam_sigma, typical
 
     trainer.model.eval()
     losses: list[float] = []
@@ -59,13 +60,13 @@ def run_probe(trainer: "Trainer", probe: TrainingSet, prefixes_NP: np.ndarray, s
     with torch.inference_mode():
         for inputs in sample_steps(probe, prefixes_NP, trainer.config.training, PROBE_STEPS, seed):
             losses.append(trainer.losses(inputs)["loss"].item())
-            if sigmas:
+            if len(sigmas) == BEAM_STEPS:
                 continue
             beams = _beams(trainer, inputs)
             sigmas.append(beam_sigma(beams.log_prob_RK.exp(), generation.sigma_top, generation.sigma_floor))
             found = beams.prefix_RKP[beams.log_prob_RK > float("-inf")].tolist()
             valid.append(float(np.mean([tuple(p) in existing for p in found])))
-    return Probe(float(np.mean(losses)), float(np.mean(valid)), float(torch.cat(sigmas).median()))
+    return Probe(float(np.mean(losses)), float(np.mean(valid)), typical(torch.cat(sigmas)).item())
 
 
 def _beams(trainer: "Trainer", inputs: "StepInputs") -> "Beams":

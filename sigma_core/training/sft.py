@@ -65,14 +65,14 @@ class Trainer:
         self.padding: list[float] = []
 
     def sharpness(self, prefix_probability_RK: "Tensor") -> "Tensor":
-        """APF's sigma/tau of each request, tau such that the batch's median is 1/tau_train: vectors are trained at the
+        """APF's sigma/tau of each request, tau such that the batch's typical one is 1/tau_train: vectors are trained at the
         sharpness they will be ranked with (our choice).
         """
-        from sigma_core.generation.fusion import apf_sharpness, beam_sigma
+        from sigma_core.generation.fusion import apf_sharpness, beam_sigma, typical
 
         generation, tau = self.config.generation, self.model.config.temperature
         sigma = beam_sigma(prefix_probability_RK, generation.sigma_top, generation.sigma_floor)
-        return apf_sharpness(sigma, sigma.median() * tau, tau, generation.sharpness_range)
+        return apf_sharpness(sigma, typical(sigma) * tau, tau, generation.sharpness_range)
 
     def focus_vectors(self, texts: Sequence[str]) -> "Tensor":
         """Grounded vectors (F, T) of a batch's focus texts."""
@@ -300,12 +300,12 @@ def train_base(
         "beams_valid": after.beams_valid,
         "probe_loss": after.loss,
         "base_loss": before.loss,
-        "median_sigma": after.median_sigma,
+        "typical_sigma": after.typical_sigma,
     }
     return SigmaBase(
         tensors=tensors_of(model),
         bound_to=compatibility(codebooks, encoder),
-        apf_temperature=after.median_sigma * config.model.temperature,
+        apf_temperature=after.typical_sigma * config.model.temperature,
         figures=figures,
         model=config.model.model_dump(mode="json"),
         shape=shape._asdict(),
