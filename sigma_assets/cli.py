@@ -73,10 +73,10 @@ def materialize(
     then what depends on them is made again.
     """
     _prepare(root, threads, verbose)
+    from sigma_assets.binding import Request
     from sigma_assets.commands import materialize as run
     from sigma_assets.progress import Reporter
     from sigma_assets.tables import print_steps
-    from sigma_assets.world import Request
     from sigma_core.config import parse_date
 
     settings = (*(set_ or ()), *((f"runtime.threads={threads}",) if threads else ()))
@@ -208,6 +208,9 @@ def _prepare(root: Path, threads: int | None, verbose: bool) -> None:
     number = threads or _remembered_threads(root)
     for variable in THREAD_VARIABLES:
         os.environ.setdefault(variable, str(number))
+    os.environ.setdefault(
+        "OMP_WAIT_POLICY", "PASSIVE"
+    )  # a thread that spins for a taken core makes two slower than one
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is looked up or fetched behind the user's back
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")

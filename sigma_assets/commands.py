@@ -11,11 +11,12 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sigma_assets.binding import Request, read_binding, resolve, save
 from sigma_assets.locking import root_lock
 from sigma_assets.periods import MAX_EDGE, ROLLUP_LAG_DAYS, day_key
 from sigma_assets.planner import PlanError, Step, evaluation_days, plan_day
 from sigma_assets.progress import Reporter
-from sigma_assets.world import Binding, Request, World, bind, read_binding
+from sigma_assets.world import World
 
 if TYPE_CHECKING:
     from sigma_assets.runner import Done, Runner
@@ -50,11 +51,12 @@ def materialize(
         RootError, ConfigError, SourceError, PlanError, LockedError, StepError: see their classes.
     """
     with root_lock(root, "materialize"):
-        binding, notes = bind(root, request)
-        for note in notes:
-            reporter.line(f"note: {note}")
+        binding, notes = resolve(root, request)
         world = World(root, binding)
         steps = plan_day(as_of, world.span)
+        save(root, binding)  # only now: a date that cannot be made binds nothing
+        for note in notes:
+            reporter.line(f"note: {note}")
         with _runner(world, reporter, verbose=verbose) as runner:
             return world, runner.run(steps)
 
@@ -116,8 +118,3 @@ def _runner(world: World, reporter: Reporter, *, verbose: bool) -> Iterator["Run
             reporter.line(f"note: marked {len(dead)} run(s) of killed processes as failed")
         reconcile(instance, world)
         yield Runner(world, instance, reporter, verbose)
-
-
-def binding_of(root: Path) -> Binding:
-    """The binding of an existing root; `RootError` when there is none."""
-    return read_binding(root)

@@ -15,13 +15,14 @@ import dagster as dg
 
 from sigma_assets.assets import evaluation, grounding, instruction, serving, sources, tokenization, training
 from sigma_assets.automation import condition_of, sensor
+from sigma_assets.binding import ROOT_FILE
 from sigma_assets.checks.contract import check_specs
 from sigma_assets.io_manager import WINDOW_KEY, SigmaIOManager
 from sigma_assets.jobs import all_jobs
 from sigma_assets.partitions import DEFAULT_SPAN, Calendar, calendar_of
 from sigma_assets.resources import SigmaResource
 from sigma_assets.stages import STAGES, Stage
-from sigma_assets.world import ROOT_FILE, World
+from sigma_assets.world import World
 from sigma_core.contracts import contract_names, load_contract
 
 ROOT_VARIABLE: Final = "SIGMA_ROOT"

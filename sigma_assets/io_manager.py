@@ -46,8 +46,7 @@ class SigmaIOManager(dg.ConfigurableIOManager):
         loaded = self._loaded.pop(step, None)
         if loaded is None:
             return None
-        stage = STAGES[context.asset_key.path[-1]]
-        return loaded | ({"source": self.world.binding.fingerprint} if stage.reads_source else {})
+        return loaded | self.world.source_lineage(STAGES[context.asset_key.path[-1]])
 
     # ------------------------------------------------------------------------------------- reading
     def load_input(self, context: dg.InputContext) -> Any:

@@ -120,6 +120,9 @@ class Runner:
                 partition_key=step.partition,
                 asset_selection=[dg.AssetKey(step.asset)],
             )
+        except DagsterExecutionInterruptedError:  # Dagster's own name for Ctrl-C and SIGTERM within a run
+            self.reporter.end("stopped")
+            raise KeyboardInterrupt from None
         except Exception as error:
             self.reporter.end("FAILED")
             raise StepError(f"{step}: {_root_cause(error)}") from error

@@ -40,7 +40,7 @@ class Stage:
         reads: parameter name -> input.
         settings: patterns of `section.key` that its result depends on; `!` takes some out again.
         version: raise it when the code's result changes, and everything made before is stale.
-        reads_source: its content depends on the source itself.
+        source_parts: parts of the source that it reads itself (`binding.SOURCE_PARTS`).
         keep: readers of many days share one loaded copy within a process.
         kinds: what Dagster's UI shows as technology.
         pool: concurrency pool of its runs.
@@ -53,7 +53,7 @@ class Stage:
     reads: dict[str, Read]
     settings: tuple[str, ...] = ()
     version: str = "1"
-    reads_source: bool = False
+    source_parts: tuple[str, ...] = ()
     keep: bool = False
     kinds: frozenset[str] = frozenset({"parquet"})
     pool: str | None = None
@@ -98,7 +98,7 @@ _TORCH: Final = frozenset({"pytorch", "huggingface"})
 _TABLE: Final = (
     # ------------------------------------------------------------------------------------ sources
     Stage(
-        name="interaction_events", group="sources", cadence="day", reads={}, reads_source=True,
+        name="interaction_events", group="sources", cadence="day", reads={}, source_parts=("events",),
         artifact="sigma_core.data.events:InteractionEvents",
     ),
     Stage(
@@ -107,16 +107,16 @@ _TABLE: Final = (
         reads={"days": Read("interaction_events", "days_of_month")},
     ),
     Stage(
-        name="item_catalog", group="sources", cadence="day", reads=_EVENTS_UNTIL_TODAY, reads_source=True,
+        name="item_catalog", group="sources", cadence="day", reads=_EVENTS_UNTIL_TODAY, source_parts=("products",),
         artifact="sigma_core.data.catalog:ItemCatalog", settings=("data.*", "!data.horizon_days", "!data.country"),
     ),
     Stage(
-        name="user_profiles", group="sources", cadence="day", reads=_EVENTS_UNTIL_TODAY, reads_source=True,
+        name="user_profiles", group="sources", cadence="day", reads=_EVENTS_UNTIL_TODAY, source_parts=("users",),
         artifact="sigma_core.data.users:UserProfiles",
     ),
     # ---------------------------------------------------------------------------- (a) grounding
     Stage(
-        name="item_id_embeddings", group="grounding", cadence="month", reads_source=True, keep=True,
+        name="item_id_embeddings", group="grounding", cadence="month", source_parts=("id_vectors",), keep=True,
         artifact="sigma_core.grounding.id_embeddings:ItemIdEmbeddings",
         reads={"history": Read("interaction_history", "id_months")},
         settings=("grounding.id_*", "runtime.seed"), kinds=_TENSORS,
@@ -176,7 +176,7 @@ _TABLE: Final = (
             "profiles": Read("user_profiles", "cut_day"),
         },
         settings=("data.*", "instruction.*", "!instruction.shard_stride_days", "runtime.seed"),
-        reads_source=True, kinds=frozenset({"parquet", "jinja"}),
+        source_parts=("products",), kinds=frozenset({"parquet", "jinja"}),
     ),
     # ----------------------------------------------------------------------------- (c) training
     Stage(
@@ -192,7 +192,7 @@ _TABLE: Final = (
         },
         settings=("model.*", "training.*", "!training.lora_*", "!training.base_minutes", "instruction.max_*",
                   "generation.sigma_*", "generation.apf_temperature", "runtime.seed"),
-        reads_source=True, kinds=_TORCH,
+        source_parts=("image_vectors",), kinds=_TORCH,
     ),
     Stage(
         name="lora_checkpoint", group="training", cadence="day", pool="training",
@@ -208,7 +208,7 @@ _TABLE: Final = (
         },
         settings=("model.*", "training.*", "!training.base_*", "instruction.max_*", "generation.sigma_*",
                   "generation.apf_temperature", "runtime.seed"),
-        reads_source=True, kinds=_TORCH | {"peft"},
+        source_parts=("image_vectors",), kinds=_TORCH | {"peft"},
     ),
     # ------------------------------------------------------------------------------ (d) serving
     Stage(
@@ -221,7 +221,7 @@ _TABLE: Final = (
             "embeddings": Read("item_embeddings", "same_day"),
             "id_embeddings": Read("item_id_embeddings", "own_month"),
         },
-        reads_source=True, kinds=_TENSORS,
+        source_parts=("image_vectors",), kinds=_TENSORS,
     ),
     Stage(
         name="user_to_item_index", group="serving", cadence="day",
@@ -252,7 +252,7 @@ _TABLE: Final = (
             "history": Read("interaction_history", "months_before"),
             "recent": Read("interaction_events", "recent_and_next_days"),
         },
-        settings=("data.*", "generation.*", "evaluation.*", "instruction.*", "runtime.seed"), reads_source=True,
+        settings=("data.*", "generation.*", "evaluation.*", "instruction.*", "runtime.seed"), source_parts=("products",),
         kinds=frozenset({"json", "markdown"}),
     ),
 )  # fmt: skip

@@ -11,8 +11,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from sigma_assets.binding import RootError
 from sigma_assets.locking import root_lock
-from sigma_assets.world import RootError, World
+from sigma_assets.world import World
 
 HOST: Final = "127.0.0.1"
 _STOP_SECONDS: Final = 60

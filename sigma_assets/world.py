@@ -1,172 +1,19 @@
-"""A root: the folder that holds all artifacts of one source, path and profile, and what binds it.
+"""A root, opened: what a step needs (store, settings, dates, source), and what each partition should have been made from.
 
-`root.json` is written once and read by every verb, so that the others need only `--root`. `World` puts together what a step
-needs (store, settings, dates, source) and knows the lineage and code version a partition should have. No Dagster here.
-Source: architecture.md, rule 8; our choice.
+`World` knows the lineage and code version that a partition should have, and so whether it is fresh; and which partitions failed
+their checks. No Dagster here. Source: architecture.md, rules 4, 5 and 8; our choice.
 """
 
-import json
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
+from sigma_assets.binding import Binding, read_binding
 from sigma_assets.periods import SELECT, Span, as_date
 from sigma_assets.stages import STAGES, Stage
 from sigma_core.artifacts import MANIFEST, ArtifactStore, digest_json, read_json, read_manifest, write_json
-from sigma_core.config import SigmaConfig, load_config, profile_config
-from sigma_core.data.sources import Source, open_source
-
-ROOT_FILE: Final = "root.json"
-ROOT_SCHEMA: Final = 1
-DEFAULT_SOURCE: Final = "complete_journey"
-DEFAULT_PROFILE: Final = "demo"
-SOURCE_INPUT: Final = "source"  # key of the source's fingerprint in a lineage
-
-
-class RootError(ValueError):
-    """A root does not exist, is bound to something else, or is of a newer release."""
-
-
-@dataclass(frozen=True)
-class Binding:
-    """What a root is bound to, as in its `root.json`.
-
-    `settings` are the differences to the profile, as `section.key=value`; they may change (then the steps that depend on
-    them are made again), source, path and profile may not.
-    """
-
-    source: str
-    path: str | None
-    profile: str
-    settings: tuple[str, ...]
-    start: date
-    end: date
-    fingerprint: str
-
-    def as_json(self, config: SigmaConfig) -> dict[str, Any]:
-        """The content of `root.json`."""
-        return {
-            "schema_version": ROOT_SCHEMA,
-            "source": self.source,
-            "path": self.path,
-            "profile": self.profile,
-            "settings": list(self.settings),
-            "config_digest": config.digest(),
-            "start": self.start.isoformat(),
-            "end": self.end.isoformat(),
-            "fingerprint": self.fingerprint,
-            "bound_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-
-    def config(self) -> SigmaConfig:
-        """The profile with the root's own settings."""
-        return load_config(self.profile, None, self.settings)
-
-    def open_source(self) -> Source:
-        """The source this root is bound to."""
-        return open_source(self.source, Path(self.path) if self.path else None)
-
-
-def read_binding(root: Path) -> Binding:
-    """The binding of an existing root.
-
-    Raises:
-        RootError: nothing was ever materialized there, or a newer release wrote it.
-    """
-    if not (root / ROOT_FILE).exists():
-        raise RootError(
-            f"{root} holds no artifacts yet. Run `sigma materialize --as-of DATE --root {root}` first."
-        )
-    values = read_json(root / ROOT_FILE)
-    if values["schema_version"] > ROOT_SCHEMA:
-        raise RootError(
-            f"{root} was made with root schema {values['schema_version']}, this release reads up to {ROOT_SCHEMA}. "
-            "Use the newer release, or another --root."
-        )
-    return Binding(
-        source=values["source"],
-        path=values["path"],
-        profile=values["profile"],
-        settings=tuple(values["settings"]),
-        start=date.fromisoformat(values["start"]),
-        end=date.fromisoformat(values["end"]),
-        fingerprint=values["fingerprint"],
-    )
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the caller of `bind` wants; None: whatever the root is bound to, or the default for a new root."""
-
-    source: str | None = None
-    path: Path | None = None
-    profile: str | None = None
-    config_file: Path | None = None
-    settings: tuple[str, ...] = ()
-
-
-def bind(root: Path, request: Request) -> tuple[Binding, list[str]]:
-    """Bind a new root, or check an existing one against `request`; returns the binding and notes for the user.
-
-    `--config` replaces the root's settings, `--set` changes single ones. A source whose content changed is noted and read
-    again. Hold the root's lock when calling.
-
-    Raises:
-        RootError: the root is bound to another source, path or profile; the message names both.
-    """
-    old = read_binding(root) if (root / ROOT_FILE).exists() else None
-    wanted_path = str(request.path.resolve()) if request.path else None
-    if old:
-        _refuse_other(root, old, request, wanted_path)
-    profile = request.profile or (old.profile if old else DEFAULT_PROFILE)
-    kept = old.settings if old and not request.config_file else ()
-    config = load_config(profile, request.config_file, (*kept, *request.settings))
-    name, path = (old.source, old.path) if old else (request.source or DEFAULT_SOURCE, wanted_path)
-    source = open_source(name, Path(path) if path else None)
-    fingerprint = source.fingerprint()
-    unchanged = old is not None and old.fingerprint == fingerprint
-    start, end = (old.start, old.end) if old and unchanged else source.date_range()
-    binding = Binding(name, path, profile, _differences(config, profile), start, end, fingerprint)
-    notes = []
-    if old and not unchanged:
-        notes.append(f"the data of source {name} changed since {root} was made; it is read again.")
-    if old and old.settings != binding.settings:
-        changed = sorted(set(old.settings) ^ set(binding.settings))
-        notes.append(
-            f"settings of {root} changed ({', '.join(changed)}); the steps that depend on them are made again."
-        )
-    if binding != old:
-        root.mkdir(parents=True, exist_ok=True)
-        write_json(root / ROOT_FILE, binding.as_json(config))
-    return binding, notes
-
-
-def _refuse_other(root: Path, old: Binding, request: Request, wanted_path: str | None) -> None:
-    pairs = (
-        ("source", old.source, request.source),
-        ("path", old.path, wanted_path),
-        ("profile", old.profile, request.profile),
-    )
-    for what, bound, arrived in pairs:
-        if arrived is not None and arrived != bound:
-            raise RootError(
-                f"{root} is bound to {what} {bound or 'none'}, {what} {arrived} arrived. "
-                "Use another --root for it, or leave the option out."
-            )
-
-
-def _differences(config: SigmaConfig, profile: str) -> tuple[str, ...]:
-    """`section.key=JSON` of every setting that is not the profile's."""
-    mine, base = config.model_dump(mode="json"), profile_config(profile).model_dump(mode="json")
-    return tuple(
-        f"{section}.{key}={json.dumps(value, sort_keys=True)}"
-        for section, values in sorted(mine.items())
-        if isinstance(values, dict)
-        for key, value in sorted(values.items())
-        if base[section][key] != value
-    )
+from sigma_core.data.sources import Source
 
 
 class World:
@@ -212,9 +59,14 @@ class World:
             (read.asset, key) for read in stage.reads.values() for key in SELECT[read.window](day, self.span)
         ]
 
+    def source_lineage(self, stage: Stage) -> dict[str, str]:
+        """Digest of every part of the source that the stage reads and the source has."""
+        parts = self.binding.parts
+        return {f"source/{part}": parts[part] for part in stage.source_parts if part in parts}
+
     def lineage(self, stage: Stage, partition: str) -> dict[str, str]:
-        """Digest of every input that exists now, by `asset/partition`; of the source too where the stage reads it."""
-        found = {SOURCE_INPUT: self.binding.fingerprint} if stage.reads_source else {}
+        """Digest of every input that exists now, by `asset/partition`; of parts of the source too."""
+        found = self.source_lineage(stage)
         for asset, key in self.inputs(stage, partition):
             if (manifest := self.manifest(asset, key)) is not None and not self.failure(asset, key):
                 found[f"{asset}/{key}"] = manifest["digest"]

@@ -97,7 +97,11 @@ class TokenizationConfig(Section):
     """Stage (b): residual codebooks and the prefix that is used."""
 
     num_levels: int = Field(4, ge=1, le=8, description="codes of a full semantic ID")
-    codebook_size: int = Field(256, ge=2, description="entries per level")
+    codebook_size: int = Field(
+        1024,
+        ge=2,
+        description="entries per level; many small prefix groups let step 1 rank favourites exactly",
+    )
     prefix_length: int = Field(1, ge=1, le=4, description="codes that become tokens (SID1ID = 1)")
     beam: int = Field(4, ge=1, description="beam of the residual quantizer's encoder")
     max_group_ratio: float = Field(4.0, gt=1, description="largest prefix group over the mean one, at most")
@@ -135,7 +139,7 @@ class ModelConfig(Section):
         0.15, ge=0, lt=1, description="chance that v_ID or v_img is hidden in training"
     )
     dropout: float = Field(0.1, ge=0, lt=1)
-    temperature: float = Field(0.035, gt=0, description="tau of L_InfoNCE in training")
+    temperature: float = Field(0.05, gt=0, description="tau of L_InfoNCE in training")
 
 
 class TrainingConfig(Section):
@@ -145,10 +149,10 @@ class TrainingConfig(Section):
     base_minutes: float = Field(
         3.0, gt=0, description="budget that `base_steps` was chosen for; shown, not enforced"
     )
-    base_steps: int = Field(300, ge=1)
+    base_steps: int = Field(240, ge=1)
     base_learning_rate: float = Field(2e-3, gt=0)
     lora_window_days: int = Field(21, ge=1, le=99, description="days of shards before the day")
-    lora_steps: int = Field(60, ge=1)
+    lora_steps: int = Field(40, ge=1)
     lora_learning_rate: float = Field(1e-3, gt=0)
     lora_rank: int = Field(8, ge=1)
     lora_alpha: int = Field(16, ge=1)
@@ -164,7 +168,7 @@ class TrainingConfig(Section):
     grad_clip: float = Field(1.0, gt=0)
     task_weights: dict[str, float] = Field(
         {
-            "just_for_you": 2.0,
+            "just_for_you": 3.0,
             "query": 1.5,
             "category": 1.0,
             "longtail": 1.0,
@@ -179,7 +183,7 @@ class TrainingConfig(Section):
 class GenerationConfig(Section):
     """Stage (d): the three steps."""
 
-    num_prefixes: int = Field(48, ge=1, description="K, prefixes searched")
+    num_prefixes: int = Field(64, ge=1, description="K, prefixes searched")
     items_per_prefix: int = Field(20, ge=1, description="M, items kept under each prefix")
     sigma_top: int = Field(8, ge=2, description="K_sigma: APF's sigma is that of so many top beam scores")
     sigma_floor: float = Field(1e-3, gt=0, description="lower bound of sigma")

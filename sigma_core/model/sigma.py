@@ -190,10 +190,10 @@ class SigmaModel(nn.Module):
         self.prefix_bias = nn.Parameter(torch.zeros(shape.prefix_length, shape.codebook_size))
         self.focus_prefix = nn.Linear(shape.text_dim, hidden, bias=False)
         self.focus_gate = nn.Linear(hidden, 2)
-        self.copy_prefix = CopyAttention(hidden, [0.0, 0.0, 0.8, 0.2])
+        self.copy_prefix = CopyAttention(hidden, [0.0, 0.0, 1.0, 0.1])
         self.copy_gate = nn.Linear(hidden, 1)
         self.item_head = nn.Linear(hidden, config.item_dim)
-        self.copy_item = CopyAttention(hidden, [0.0, 0.0, 0.3, 0.1])
+        self.copy_item = CopyAttention(hidden, [0.0, 0.0, 1.0, 0.2])
         self.copy_item_scale = nn.Linear(hidden, 1)
         self.same_prefix_bonus = nn.Parameter(torch.tensor(8.0))
         with torch.no_grad():
@@ -201,7 +201,7 @@ class SigmaModel(nn.Module):
             self.focus_gate.weight.zero_()
             self.focus_gate.bias.copy_(torch.tensor([4.0, 1.0]))
             self.copy_item_scale.bias.fill_(1.0)
-            self.copy_gate.bias.fill_(2.0)
+            self.copy_gate.bias.fill_(2.5)
             for head in (self.copy_gate, self.copy_item_scale):
                 head.weight.zero_()
             self.item_head.weight.mul_(0.1)

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import polars as pl
 
+from sigma_assets.binding import Request, bind
 from sigma_assets.progress import Reporter
-from sigma_assets.world import Request, World, bind
+from sigma_assets.world import World
 from sigma_core import columns as c
 from tests.toy_world import FrameSource, small_source, write_tabular
 

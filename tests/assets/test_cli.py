@@ -9,6 +9,7 @@ import pytest
 from sigma_assets.cli import _remembered_threads, main, one_line, shown_list
 from sigma_assets.runner import StepError
 from tests.assets.roots import small_world
+from tests.toy_world import toy_source, write_tabular
 
 VERBS = ("materialize", "recommend", "evaluate", "demo", "doctor", "ui")
 
@@ -86,6 +87,22 @@ def test_a_day_outside_the_data_names_the_range(tmp_path: Path, capsys: pytest.C
     assert "not materialized" in said(
         capsys, "evaluate", "--root", root, "--as-of", "2024-10-10", "--json", str(tmp_path / "r.json")
     )
+
+
+def test_a_date_that_cannot_be_made_binds_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_tabular(toy_source(), tmp_path / "data")
+    arguments = (
+        "--root",
+        str(tmp_path / "new"),
+        "--source",
+        "tabular",
+        "--path",
+        str(data),
+        "--as-of",
+        "2030-01-01",
+    )
+    assert "2024-03-01 to 2024-03-08" in said(capsys, "materialize", *arguments)
+    assert not (tmp_path / "new" / "root.json").exists()
 
 
 def test_recommending_imports_no_orchestrator(tmp_path: Path) -> None:

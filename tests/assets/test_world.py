@@ -1,10 +1,14 @@
 from dataclasses import replace
+from datetime import date, datetime
 from pathlib import Path
 
+import polars as pl
 import pytest
 
+from sigma_assets.binding import Request, RootError, bind, read_binding
 from sigma_assets.stages import STAGES
-from sigma_assets.world import Request, RootError, World, bind, options_digest, read_binding
+from sigma_assets.world import World, options_digest
+from sigma_core import columns as c
 from sigma_core.config import ConfigError
 from sigma_core.data.events import InteractionEvents
 from tests.assets.roots import small_request, small_world
@@ -69,6 +73,21 @@ def test_changed_data_are_noted_and_read_again(tmp_path: Path) -> None:
     assert binding.end > world.binding.end
 
 
+def test_a_source_that_only_grew_concerns_its_events_alone(tmp_path: Path) -> None:
+    world = small_world(tmp_path)
+    events = tmp_path / "data" / "events.parquet"
+    rows = pl.read_parquet(events)
+    pl.concat(
+        [rows, rows.head(1).with_columns(pl.lit(datetime(2024, 10, 24)).alias(c.EVENT_TIME))]
+    ).write_parquet(events)
+    grown = World(world.root, bind(world.root, Request())[0])
+    assert grown.binding.end == date(2024, 10, 24)
+    changed = {
+        name for name, stage in STAGES.items() if grown.source_lineage(stage) != world.source_lineage(stage)
+    }
+    assert changed == {"interaction_events"}
+
+
 def test_an_empty_root_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(RootError, match="sigma materialize"):
         read_binding(tmp_path)
@@ -105,9 +124,7 @@ def test_why_a_partition_is_stale(tmp_path: Path) -> None:
     assert world.why_stale(stage, month) == "settings or code changed"
 
 
-def _no_events() -> "object":
-    import polars as pl
-
+def _no_events() -> pl.DataFrame:
     return pl.DataFrame(schema=InteractionEvents.schema)
 
 

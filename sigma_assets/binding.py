@@ -1,0 +1,201 @@
+"""What a root is bound to: `root.json`, written once, read by every verb, so that the others need only `--root`.
+
+Holds the binding, how it is resolved from a request, and what of the source is remembered. Opens a source, makes nothing.
+Source: architecture.md, rule 8; our choice.
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from sigma_core.artifacts import digest_arrays, digest_frame, digest_json, read_json, write_json
+from sigma_core.config import SigmaConfig, load_config, profile_config
+from sigma_core.data.sources import Source, open_source
+
+ROOT_FILE: Final = "root.json"
+ROOT_SCHEMA: Final = 1
+DEFAULT_SOURCE: Final = "complete_journey"
+DEFAULT_PROFILE: Final = "demo"
+SOURCE_PARTS: Final = ("events", "products", "users", "id_vectors", "image_vectors")
+
+
+class RootError(ValueError):
+    """A root does not exist, is bound to something else, or is of a newer release."""
+
+
+@dataclass(frozen=True)
+class Binding:
+    """What a root is bound to, as in its `root.json`.
+
+    Source, path and profile never change; settings and data may, and then the steps that depend on them are made again.
+
+    Attributes:
+        settings: the differences to the profile, as `section.key=value`.
+        start, end: first and last day of the data.
+        fingerprint: of the whole source.
+        parts: digest of each part of the source that stages read singly (`SOURCE_PARTS`), so that a source that only grew by
+            some days leaves trainings alone; a part that the source does not have is missing.
+    """
+
+    source: str
+    path: str | None
+    profile: str
+    settings: tuple[str, ...]
+    start: date
+    end: date
+    fingerprint: str
+    parts: dict[str, str]
+
+    def as_json(self, config: SigmaConfig) -> dict[str, Any]:
+        """The content of `root.json`."""
+        return {
+            "schema_version": ROOT_SCHEMA,
+            "source": self.source,
+            "path": self.path,
+            "profile": self.profile,
+            "settings": list(self.settings),
+            "config_digest": config.digest(),
+            "start": self.start.isoformat(),
+            "end": self.end.isoformat(),
+            "fingerprint": self.fingerprint,
+            "parts": self.parts,
+            "bound_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+
+    def config(self) -> SigmaConfig:
+        """The profile with the root's own settings."""
+        return load_config(self.profile, None, self.settings)
+
+    def open_source(self) -> Source:
+        """The source this root is bound to."""
+        return open_source(self.source, Path(self.path) if self.path else None)
+
+
+def read_binding(root: Path) -> Binding:
+    """The binding of an existing root.
+
+    Raises:
+        RootError: nothing was ever materialized there, or a newer release wrote it.
+    """
+    if not (root / ROOT_FILE).exists():
+        raise RootError(
+            f"{root} holds no artifacts yet. Run `sigma materialize --as-of DATE --root {root}` first."
+        )
+    values = read_json(root / ROOT_FILE)
+    if values["schema_version"] > ROOT_SCHEMA:
+        raise RootError(
+            f"{root} was made with root schema {values['schema_version']}, this release reads up to {ROOT_SCHEMA}. "
+            "Use the newer release, or another --root."
+        )
+    return Binding(
+        source=values["source"],
+        path=values["path"],
+        profile=values["profile"],
+        settings=tuple(values["settings"]),
+        start=date.fromisoformat(values["start"]),
+        end=date.fromisoformat(values["end"]),
+        fingerprint=values["fingerprint"],
+        parts=values["parts"],
+    )
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the caller of `bind` wants; None: whatever the root is bound to, or the default for a new root."""
+
+    source: str | None = None
+    path: Path | None = None
+    profile: str | None = None
+    config_file: Path | None = None
+    settings: tuple[str, ...] = ()
+
+
+def bind(root: Path, request: Request) -> tuple[Binding, list[str]]:
+    """`resolve`, and write the result to `root.json`."""
+    binding, notes = resolve(root, request)
+    save(root, binding)
+    return binding, notes
+
+
+def resolve(root: Path, request: Request) -> tuple[Binding, list[str]]:
+    """The binding of a new root, or of an existing one checked against `request`; and notes for the user. Writes nothing.
+
+    `--config` replaces the root's settings, `--set` changes single ones. A source whose content changed is noted and read
+    again.
+
+    Raises:
+        RootError: the root is bound to another source, path or profile; the message names both.
+    """
+    old = read_binding(root) if (root / ROOT_FILE).exists() else None
+    wanted_path = str(request.path.resolve()) if request.path else None
+    if old:
+        _refuse_other(root, old, request, wanted_path)
+    profile = request.profile or (old.profile if old else DEFAULT_PROFILE)
+    kept = old.settings if old and not request.config_file else ()
+    config = load_config(profile, request.config_file, (*kept, *request.settings))
+    name, path = (old.source, old.path) if old else (request.source or DEFAULT_SOURCE, wanted_path)
+    data = _data_of(open_source(name, Path(path) if path else None), old)
+    binding = Binding(source=name, path=path, profile=profile, settings=_differences(config, profile), **data)
+    return binding, _notes(root, old, binding) if old else []
+
+
+def save(root: Path, binding: Binding) -> None:
+    """Write `root.json` unless it says the same already. Hold the root's lock."""
+    if not (root / ROOT_FILE).exists() or read_binding(root) != binding:
+        root.mkdir(parents=True, exist_ok=True)
+        write_json(root / ROOT_FILE, binding.as_json(binding.config()))
+
+
+def _data_of(source: Source, old: Binding | None) -> dict[str, Any]:
+    """Dates, fingerprint and parts of a source; read only when its fingerprint is not the one the root knows."""
+    fingerprint = source.fingerprint()
+    if old and old.fingerprint == fingerprint:
+        return {"start": old.start, "end": old.end, "fingerprint": fingerprint, "parts": old.parts}
+    start, end = source.date_range()
+    parts = {
+        "events": fingerprint,
+        "products": digest_frame(source.products()),
+        "users": digest_frame(source.users()),
+    }
+    for name, vectors in (("id_vectors", source.id_vectors()), ("image_vectors", source.image_vectors())):
+        if vectors is not None:
+            parts[name] = digest_json([list(vectors[0]), digest_arrays({"vectors": vectors[1]})])
+    return {"start": start, "end": end, "fingerprint": fingerprint, "parts": parts}
+
+
+def _notes(root: Path, old: Binding, new: Binding) -> list[str]:
+    notes = []
+    if old.fingerprint != new.fingerprint:
+        notes.append(f"the data of source {new.source} changed since {root} was made; they are read again.")
+    if old.settings != new.settings:
+        changed = ", ".join(sorted(set(old.settings) ^ set(new.settings)))
+        notes.append(f"settings of {root} changed ({changed}); the steps that depend on them are made again.")
+    return notes
+
+
+def _refuse_other(root: Path, old: Binding, request: Request, wanted_path: str | None) -> None:
+    pairs = (
+        ("source", old.source, request.source),
+        ("path", old.path, wanted_path),
+        ("profile", old.profile, request.profile),
+    )
+    for what, bound, arrived in pairs:
+        if arrived is not None and arrived != bound:
+            raise RootError(
+                f"{root} is bound to {what} {bound or 'none'}, {what} {arrived} arrived. "
+                "Use another --root for it, or leave the option out."
+            )
+
+
+def _differences(config: SigmaConfig, profile: str) -> tuple[str, ...]:
+    """`section.key=JSON` of every setting that is not the profile's."""
+    mine, base = config.model_dump(mode="json"), profile_config(profile).model_dump(mode="json")
+    return tuple(
+        f"{section}.{key}={json.dumps(value, sort_keys=True)}"
+        for section, values in sorted(mine.items())
+        if isinstance(values, dict)
+        for key, value in sorted(values.items())
+        if base[section][key] != value
+    )
