@@ -41,7 +41,7 @@ class Need(NamedTuple):
 
 NEEDS: Final = (
     Need("toy", 0.1, 2, "under a minute", ("minilm",)),
-    Need("demo", 1.5, 6, "about 10 minutes", ("minilm",)),
+    Need("demo", 1.5, 4, "about 12 minutes", ("minilm",)),
     Need("standard", 2.5, 8, "about 1 hour", ("minilm",)),
 )
 REQUIRED: Final = (

@@ -34,7 +34,9 @@ class WandbTracker:
 
     def __init__(self, run: Any) -> None:
         self._run = run
-        self.url = str(run.url or run.dir)
+        self.url = str(
+            run.dir if run.settings.mode == "offline" else run.url
+        )  # offline, asking for a URL warns
 
     def log(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Record figures, at a step where there is one."""
