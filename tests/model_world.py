@@ -51,7 +51,9 @@ def tiny_world(prefix_length: int = 1, num_items: int = 23, seed: int = 0, **gen
     settings = GenerationConfig.model_validate(
         {"num_prefixes": 3, "items_per_prefix": 50, "sigma_top": 3} | generation
     )
-    recommender = Recommender(model, table, collator, torch.randn(11, 7), settings, apf_temperature=0.02)
+    recommender = Recommender(
+        model, table, collator, torch.randn(11, 7), settings, apf_temperature=0.02, typical_sigma=0.05
+    )
     focus = {
         "soda": rng.normal(size=TEXT_DIM).astype(np.float32),
         "tea": rng.normal(size=TEXT_DIM).astype(np.float32),

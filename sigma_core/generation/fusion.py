@@ -34,13 +34,16 @@ def typical(sigma_R: "Tensor") -> "Tensor":
     return sigma_R.log().mean().exp()
 
 
-def apf_sharpness(sigma_R: "Tensor", apf_temperature: "float | Tensor", tau: float, bound: float) -> "Tensor":
-    """sigma / tau_APF (R,), kept within 1 / tau divided and multiplied by `bound`.
+def apf_sharpness(
+    sigma_R: "Tensor", apf_temperature: "float | Tensor", typical_sigma: "float | Tensor", bound: float
+) -> "Tensor":
+    """sigma / tau_APF (R,), kept within that of a typical request divided and multiplied by `bound`.
 
-    The bounds are our choice: between a one-hot and a flat beam sigma varies by more than an order of magnitude, and a
-    sharpness far from what the vectors were trained at ranks by noise or by the top item alone.
+    The bounds are our choice: between a one-hot and a flat beam sigma varies by more than an order of magnitude, and at the
+    extremes items are ranked by noise or by the top item alone.
     """
-    return (sigma_R / apf_temperature).clamp(1 / (tau * bound), bound / tau)
+    ratio = (sigma_R / typical_sigma).clamp(1 / bound, bound)
+    return ratio * (typical_sigma / apf_temperature)
 
 
 def in_prefix_log_probs(cosine_XG: "Tensor", valid_XG: "Tensor", sharpness_X: "Tensor") -> "Tensor":

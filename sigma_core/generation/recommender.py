@@ -67,9 +67,10 @@ class Recommender:
         lexical: Tensor,
         config: GenerationConfig,
         apf_temperature: float,
+        typical_sigma: float,
     ) -> None:
         self.model, self.items, self.collator, self.lexical = model.eval(), items, collator, lexical
-        self.config, self.apf_temperature = config, apf_temperature
+        self.config, self.apf_temperature, self.typical_sigma = config, apf_temperature, typical_sigma
         self.ranges = items.ranges
         self.group_of_N = torch.repeat_interleave(
             torch.arange(len(self.ranges.length_Q)), self.ranges.length_Q
@@ -90,7 +91,7 @@ class Recommender:
         """
         eligible = self._eligible([ask for mine in asks for ask in mine])
         beams = self.beam(users, [[ask.request for ask in mine] for mine in asks], focus, eligible)
-        return self._search_and_fuse(beams, eligible, top_n, collapse)
+        return self.answer(beams, eligible, top_n, collapse)
 
     def beam(
         self,
@@ -130,9 +131,7 @@ class Recommender:
     def sharpness(self, beams: Beams) -> Tensor:
         """sigma / tau of APF for each request (R,), within its bounds."""
         sigma = beam_sigma(beams.log_prob_RK.exp(), self.config.sigma_top, self.config.sigma_floor)
-        return apf_sharpness(
-            sigma, self.apf_temperature, self.model.config.temperature, self.config.sharpness_range
-        )
+        return apf_sharpness(sigma, self.apf_temperature, self.typical_sigma, self.config.sharpness_range)
 
     def _eligible(self, asks: Sequence[Ask]) -> Tensor:
         out = torch.ones(
@@ -143,9 +142,10 @@ class Recommender:
                 out[row, torch.as_tensor(ask.exclude.astype(np.int64))] = False
         return out
 
-    def _search_and_fuse(
-        self, beams: Beams, eligible_RN: Tensor, top_n: int, collapse: bool
+    def answer(
+        self, beams: Beams, eligible_RN: Tensor, top_n: int, collapse: bool = False
     ) -> list[list[Recommendation]]:
+        """Steps 2 and 3: lists of the beams' requests."""
         num, width, _ = beams.query_RKE.shape
         group = self.ranges.find(beams.prefix_RKP.flatten(0, 1))
         group = group.masked_fill(beams.log_prob_RK.flatten().isinf(), -1)

@@ -57,6 +57,7 @@ class Engine:
             words.vectors(),
             config.generation,
             tau,
+            checkpoint.typical_sigma,
         )
         self._focus: dict[str, np.ndarray] = {}
 

@@ -45,12 +45,14 @@ class ModelArtifact:
         tensors: float32 arrays by parameter name.
         bound_to: the compatibility digest.
         apf_temperature: tau of APF, calibrated on held-out users.
+        typical_sigma: geometric mean of sigma there; APF's bounds lie around it.
         figures: what training and its probe measured; not part of the digest.
     """
 
     tensors: dict[str, np.ndarray]
     bound_to: str
     apf_temperature: float
+    typical_sigma: float
     figures: dict[str, Any] = field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
@@ -117,6 +119,7 @@ class SigmaBase(ModelArtifact):
         return {
             "bound_to": self.bound_to,
             "apf_temperature": self.apf_temperature,
+            "typical_sigma": self.typical_sigma,
             "model": self.model,
             "shape": self.shape,
         }
@@ -183,6 +186,7 @@ class LoraCheckpoint(ModelArtifact):
         return {
             "bound_to": self.bound_to,
             "apf_temperature": self.apf_temperature,
+            "typical_sigma": self.typical_sigma,
             "base_digest": self.base_digest,
         }
 

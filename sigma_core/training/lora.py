@@ -66,14 +66,15 @@ def train_lora(
         "beams_valid": after.beams_valid,
         "probe_loss": after.loss,
         "base_loss": before.loss,
-        "typical_sigma": after.typical_sigma,
+        "sharpening": after.sharpening,
     }
     adapter = {name: _array(tensor) for name, tensor in sorted(get_peft_model_state_dict(wrapped).items())}
     heads = {name: _array(p) for name, p in trainer.model.named_parameters() if is_head(name)}
     return LoraCheckpoint(
         tensors={**adapter, **dict(sorted(heads.items()))},
         bound_to=bound,
-        apf_temperature=after.typical_sigma * config.model.temperature,
+        apf_temperature=after.typical_sigma * config.model.temperature / after.sharpening,
+        typical_sigma=after.typical_sigma,
         figures=figures,
         base_digest=base.digest(),
         adapter_config=adapter_config(config),

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from sigma_core.artifacts import digest_bytes
+from sigma_core.instruction.collate import Request
 from sigma_core.training.batches import TrainingSet, sample_steps
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sigma_core.generation.prefix_beam import Beams
+    from sigma_core.generation.recommender import Recommendation, Recommender
     from sigma_core.training.batches import StepInputs
     from sigma_core.training.sft import Trainer
 
@@ -24,12 +25,16 @@ BEAM_STEPS = 2
 MAX_PROBE_USERS = 160
 
 
+SHARPENINGS = (1.0, 1.5, 2.25, 3.4)  # tried on the probe: tau_APF is tau_train over one of these
+
+
 class Probe(NamedTuple):
     """What the probe found."""
 
     loss: float
     beams_valid: float  # share of beams that name existing prefixes
     typical_sigma: float
+    sharpening: float  # the one of `SHARPENINGS` with the most targets among the first 20
 
 
 def split_probe(data: TrainingSet) -> tuple[TrainingSet, TrainingSet]:
@@ -46,7 +51,10 @@ def split_probe(data: TrainingSet) -> tuple[TrainingSet, TrainingSet]:
 
 
 def run_probe(trainer: "Trainer", probe: TrainingSet, prefixes_NP: np.ndarray, seed: int) -> Probe:
-    """Loss, beam validity and the typical sigma of the trainer's model on the probe users. The model stays in eval mode."""
+    """Loss, beam validity, typical sigma and best sharpening of the trainer's model on the probe users.
+
+    The model stays in eval mode.
+    """
     import torch
 
     from sigma_core.generation.fusion import beam_sigma, typical
@@ -55,25 +63,44 @@ def run_probe(trainer: "Trainer", probe: TrainingSet, prefixes_NP: np.ndarray, s
     losses: list[float] = []
     sigmas: list[Tensor] = []
     valid: list[float] = []
+    hits = dict.fromkeys(SHARPENINGS, 0)
     existing = {tuple(row) for row in np.unique(prefixes_NP, axis=0).tolist()}
-    generation = trainer.config.generation
+    generation, tau = trainer.config.generation, trainer.model.config.temperature
     with torch.inference_mode():
+        recommender, place = _recommender(trainer)
         for inputs in sample_steps(probe, prefixes_NP, trainer.config.training, PROBE_STEPS, seed):
             losses.append(trainer.losses(inputs)["loss"].item())
             if len(sigmas) == BEAM_STEPS:
                 continue
-            beams = _beams(trainer, inputs)
+            requests = [[Request(r.instruction, r.focus) for r in mine] for mine in inputs.requests]
+            eligible = torch.ones(
+                sum(map(len, requests)), len(place), dtype=torch.bool, device=trainer.device
+            )
+            users = [context.with_rows(place) for context in inputs.users]
+            beams = recommender.beam(users, requests, trainer.focus, eligible)
             sigmas.append(beam_sigma(beams.log_prob_RK.exp(), generation.sigma_top, generation.sigma_floor))
             found = beams.prefix_RKP[beams.log_prob_RK > float("-inf")].tolist()
             valid.append(float(np.mean([tuple(p) in existing for p in found])))
-    return Probe(float(np.mean(losses)), float(np.mean(valid)), typical(torch.cat(sigmas)).item())
+            recommender.typical_sigma = typical(sigmas[-1]).item()
+            for sharpening in SHARPENINGS:
+                recommender.apf_temperature = recommender.typical_sigma * tau / sharpening
+                hits[sharpening] += _hits(recommender.answer(beams, eligible, 20), inputs, place)
+    best = max(SHARPENINGS, key=lambda sharpening: (hits[sharpening], -sharpening))
+    return Probe(float(np.mean(losses)), float(np.mean(valid)), typical(torch.cat(sigmas)).item(), best)
 
 
-def _beams(trainer: "Trainer", inputs: "StepInputs") -> "Beams":
+def _hits(lists: "list[list[Recommendation]]", inputs: "StepInputs", place: np.ndarray) -> int:
+    """Targets among the listed rows."""
+    shown = {(number, found.row) for number, ranked in enumerate(lists) for found in ranked}
+    targets = zip(inputs.target_request.tolist(), place[inputs.target_item].tolist(), strict=True)
+    return sum(pair in shown for pair in targets)
+
+
+def _recommender(trainer: "Trainer") -> "tuple[Recommender, np.ndarray]":
+    """The trainer's model over its items sorted by prefix, and where each item row stands there."""
     import torch
 
     from sigma_core.generation.recommender import ItemTable, Recommender
-    from sigma_core.instruction.collate import Request
 
     items = trainer.model.fusion(trainer.streams)
     order = torch.argsort(trainer.group_of, stable=True)
@@ -81,10 +108,9 @@ def _beams(trainer: "Trainer", inputs: "StepInputs") -> "Beams":
     collator = type(trainer.collator)(
         trainer.collator.words, table.prefixes_NP.cpu().numpy(), trainer.collator.codebook_size
     )
-    recommender = Recommender(trainer.model, table, collator, trainer.lexical, trainer.config.generation, 1.0)
     place = torch.empty_like(order)
     place[order] = torch.arange(len(order), device=order.device)
-    users = [context.with_rows(place.cpu().numpy()) for context in inputs.users]
-    requests = [[Request(r.instruction, r.focus) for r in mine] for mine in inputs.requests]
-    eligible = torch.ones(sum(map(len, requests)), len(order), dtype=torch.bool, device=order.device)
-    return recommender.beam(users, requests, trainer.focus, eligible)
+    recommender = Recommender(
+        trainer.model, table, collator, trainer.lexical, trainer.config.generation, 1.0, 1.0
+    )
+    return recommender, place.cpu().numpy()

@@ -72,7 +72,7 @@ class Trainer:
 
         generation, tau = self.config.generation, self.model.config.temperature
         sigma = beam_sigma(prefix_probability_RK, generation.sigma_top, generation.sigma_floor)
-        return apf_sharpness(sigma, typical(sigma) * tau, tau, generation.sharpness_range)
+        return apf_sharpness(sigma, typical(sigma) * tau, typical(sigma), generation.sharpness_range)
 
     def focus_vectors(self, texts: Sequence[str]) -> "Tensor":
         """Grounded vectors (F, T) of a batch's focus texts."""
@@ -300,12 +300,13 @@ def train_base(
         "beams_valid": after.beams_valid,
         "probe_loss": after.loss,
         "base_loss": before.loss,
-        "typical_sigma": after.typical_sigma,
+        "sharpening": after.sharpening,
     }
     return SigmaBase(
         tensors=tensors_of(model),
         bound_to=compatibility(codebooks, encoder),
-        apf_temperature=after.typical_sigma * config.model.temperature,
+        apf_temperature=after.typical_sigma * config.model.temperature / after.sharpening,
+        typical_sigma=after.typical_sigma,
         figures=figures,
         model=config.model.model_dump(mode="json"),
         shape=shape._asdict(),

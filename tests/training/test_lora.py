@@ -18,7 +18,7 @@ CONFIG = profile_config("toy", {"training": {"lora_rank": 2, "lora_alpha": 6}})
 def tiny_base() -> SigmaBase:
     model = tiny_world().model
     return SigmaBase(
-        tensors=tensors_of(model), bound_to="here", apf_temperature=0.01, model=model.config.model_dump(mode="json"),
+        tensors=tensors_of(model), bound_to="here", apf_temperature=0.01, typical_sigma=0.02, model=model.config.model_dump(mode="json"),
         shape=model.shape._asdict(), figures={"steps": 1},
     )  # fmt: skip
 
@@ -38,7 +38,7 @@ def trained_checkpoint(base: SigmaBase) -> tuple[LoraCheckpoint, torch.nn.Module
     heads = {n: p.detach().numpy().copy() for n, p in model.named_parameters() if is_head(n)}
     return (
         LoraCheckpoint(
-            tensors=adapter | heads, bound_to="here", apf_temperature=0.02, base_digest=base.digest(),
+            tensors=adapter | heads, bound_to="here", apf_temperature=0.02, typical_sigma=0.02, base_digest=base.digest(),
             adapter_config=adapter_config(CONFIG), figures={"steps": 2},
         ),
         model,
