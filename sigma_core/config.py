@@ -190,11 +190,11 @@ class GenerationConfig(Section):
     sharpness_range: float = Field(
         2.0,
         ge=1,
-        description="sigma/tau stays within 1/tau_train divided and multiplied by this; 1 turns APF off",
+        description="sigma/tau stays within that of a typical sigma divided and multiplied by this; 1 turns APF off",
     )
     apf_temperature: float | None = Field(
         None,
-        description="tau of APF; none: calibrated with the checkpoint so that the geometric mean of sigma/tau is 1/tau_train",
+        description="tau of APF; none: calibrated on held-out users with the checkpoint",
     )
     collapse_text_groups: bool = Field(
         True, description="a list shown to a person holds one item of a text group"
