@@ -190,7 +190,7 @@ _TABLE: Final = (
             "encoder": Read("grounded_encoder", "same_month"),
             "catalog": _REFIT_CATALOG,
         },
-        settings=("model.*", "training.*", "!training.lora_*", "!training.base_minutes", "instruction.max_*",
+        settings=("model.*", "training.*", "!training.lora_*", "instruction.max_*",
                   "generation.sigma_*", "generation.apf_temperature", "runtime.seed"),
         source_parts=("image_vectors",), kinds=_TORCH,
     ),

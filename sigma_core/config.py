@@ -22,7 +22,7 @@ class Section(BaseModel):
 
 
 class RuntimeConfig(Section):
-    """Machine settings; they never change what is computed."""
+    """Machine settings. Trainings repeat bit by bit only with the same number of threads; all else does with any."""
 
     threads: int = Field(2, ge=1, description="CPU threads of torch, faiss and BLAS; 1 on a busy machine")
     device: str = Field("cpu", description="torch device: cpu or cuda")
@@ -138,7 +138,6 @@ class ModelConfig(Section):
     modality_dropout: float = Field(
         0.15, ge=0, lt=1, description="chance that v_ID or v_img is hidden in training"
     )
-    dropout: float = Field(0.1, ge=0, lt=1)
     temperature: float = Field(0.05, gt=0, description="tau of L_InfoNCE in training")
 
 
@@ -146,9 +145,6 @@ class TrainingConfig(Section):
     """Optimization of `sigma_base` and of the day's LoRA adapter."""
 
     base_window_days: int = Field(92, ge=1, le=99, description="days of shards before the month")
-    base_minutes: float = Field(
-        3.0, gt=0, description="budget that `base_steps` was chosen for; shown, not enforced"
-    )
     base_steps: int = Field(240, ge=1)
     base_learning_rate: float = Field(2e-3, gt=0)
     lora_window_days: int = Field(21, ge=1, le=99, description="days of shards before the day")
