@@ -169,7 +169,7 @@ _TABLE: Final = (
     ),
     # -------------------------------------------------------------------------- (c) instruction
     Stage(
-        name="sft_shards", group="instruction", cadence="day", artifact=_SHARD,
+        name="sft_shards", group="instruction", cadence="day", version="2", artifact=_SHARD,
         reads={
             **_EVENTS_UNTIL_TODAY,
             "catalog": Read("item_catalog", "cut_day"),
@@ -180,7 +180,7 @@ _TABLE: Final = (
     ),
     # ----------------------------------------------------------------------------- (c) training
     Stage(
-        name="sigma_base", group="training", cadence="month", pool="training", keep=True,
+        name="sigma_base", group="training", cadence="month", version="2", pool="training", keep=True,
         artifact="sigma_core.training.checkpoint:SigmaBase",
         reads={
             "shards": Read("sft_shards", "base_shards"),
@@ -190,12 +190,12 @@ _TABLE: Final = (
             "encoder": Read("grounded_encoder", "same_month"),
             "catalog": _REFIT_CATALOG,
         },
-        settings=("model.*", "training.*", "!training.lora_*", "instruction.max_*",
+        settings=("model.*", "training.*", "!training.lora_*", "instruction.max_*", "instruction.prompt_*",
                   "generation.sigma_*", "generation.apf_temperature", "runtime.seed"),
         source_parts=("image_vectors",), kinds=_TORCH,
     ),
     Stage(
-        name="lora_checkpoint", group="training", cadence="day", pool="training",
+        name="lora_checkpoint", group="training", cadence="day", version="2", pool="training",
         artifact="sigma_core.training.checkpoint:LoraCheckpoint",
         reads={
             "base": Read("sigma_base", "own_month"),
@@ -206,13 +206,13 @@ _TABLE: Final = (
             "codebooks": Read("codebooks", "own_month"),
             "encoder": Read("grounded_encoder", "own_month"),
         },
-        settings=("model.*", "training.*", "!training.base_*", "instruction.max_*", "generation.sigma_*",
+        settings=("model.*", "training.*", "!training.base_*", "instruction.max_*", "instruction.prompt_*", "generation.sigma_*",
                   "generation.apf_temperature", "runtime.seed"),
         source_parts=("image_vectors",), kinds=_TORCH | {"peft"},
     ),
     # ------------------------------------------------------------------------------ (d) serving
     Stage(
-        name="item_index", group="serving", cadence="day",
+        name="item_index", group="serving", cadence="day", version="2",
         artifact="sigma_core.serving.item_index:ItemIndex",
         reads={
             "base": Read("sigma_base", "own_month"),
@@ -224,7 +224,7 @@ _TABLE: Final = (
         source_parts=("image_vectors",), kinds=_TENSORS,
     ),
     Stage(
-        name="user_to_item_index", group="serving", cadence="day",
+        name="user_to_item_index", group="serving", cadence="day", version="2",
         artifact="sigma_core.serving.user_to_item:UserToItemIndex",
         reads={
             "base": Read("sigma_base", "own_month"),
@@ -240,7 +240,7 @@ _TABLE: Final = (
     ),
     # ------------------------------------------------------------------------------- evaluation
     Stage(
-        name="eval_report", group="evaluation", cadence="day",
+        name="eval_report", group="evaluation", cadence="day", version="2",
         artifact="sigma_core.evaluation.report:EvalReport",
         reads={
             "base": Read("sigma_base", "own_month"),

@@ -116,7 +116,8 @@ class InstructionConfig(Section):
     shard_stride_days: int = Field(3, ge=1, description="a shard is built every so many days")
     users_per_shard: int = Field(320, ge=1, description="users a shard holds, chosen by hash of user and day")
     max_recent: int = Field(16, ge=1, description="most recent purchases in a prompt")
-    max_favorites: int = Field(48, ge=1, description="long-term favourites in a prompt")
+    max_favorites: int = Field(512, ge=1, description="long-term favourites kept; the pointer reads them all")
+    prompt_favorites: int = Field(48, ge=1, description="the first of them, which are tokens of the prompt")
     favorite_half_life_days: float = Field(
         120.0, gt=0, description="decay of the count that orders favourites"
     )
@@ -147,6 +148,9 @@ class TrainingConfig(Section):
     base_window_days: int = Field(92, ge=1, le=99, description="days of shards before the month")
     base_steps: int = Field(240, ge=1)
     base_learning_rate: float = Field(2e-3, gt=0)
+    gain_learning_rate_ratio: float = Field(
+        10.0, gt=0, description="gains (single numbers that scale a whole head) learn this much faster"
+    )
     lora_window_days: int = Field(21, ge=1, le=99, description="days of shards before the day")
     lora_steps: int = Field(40, ge=1)
     lora_learning_rate: float = Field(1e-3, gt=0)

@@ -8,6 +8,7 @@ import torch
 from sigma_core.config import GenerationConfig, ModelConfig
 from sigma_core.generation.recommender import ItemTable, Recommender
 from sigma_core.instruction.collate import Collator, UserContext
+from sigma_core.model.heads import ItemTensors, activity_tensors
 from sigma_core.model.sigma import ModelShape, SigmaModel
 
 CODES = 5
@@ -46,8 +47,14 @@ def tiny_world(prefix_length: int = 1, num_items: int = 23, seed: int = 0, **gen
     prefixes = rng.integers(0, CODES, (num_items, prefix_length))
     prefixes = prefixes[np.lexsort(prefixes.T[::-1])]
     vectors = torch.nn.functional.normalize(torch.randn(num_items, config.item_dim), dim=-1)
-    table = ItemTable(vectors, torch.as_tensor(prefixes), torch.arange(num_items) // 2)
-    collator = Collator(FakeWords(), prefixes, CODES)
+    text = torch.nn.functional.normalize(torch.randn(num_items, TEXT_DIM), dim=-1)
+    counts = rng.integers(0, 9, (1, num_items, 4)).astype(np.float32)
+    table = ItemTable(
+        ItemTensors(vectors, text, torch.as_tensor(prefixes)),
+        activity_tensors(counts, prefixes[:, 0], CODES, torch.device("cpu")),
+        torch.arange(num_items) // 2,
+    )
+    collator = Collator(FakeWords(), prefixes, CODES, prompt_favorites=4)
     settings = GenerationConfig.model_validate(
         {"num_prefixes": 3, "items_per_prefix": 50, "sigma_top": 3} | generation
     )

@@ -46,14 +46,29 @@ def apf_sharpness(
     return ratio * (typical_sigma / apf_temperature)
 
 
-def in_prefix_log_probs(cosine_XG: "Tensor", valid_XG: "Tensor", sharpness_X: "Tensor") -> "Tensor":
+def in_prefix_log_probs(
+    cosine_XG: "Tensor",
+    valid_XG: "Tensor",
+    sharpness_X: "Tensor",
+    prior_XG: "Tensor | None" = None,
+    copied_XG: "Tensor | None" = None,
+) -> "Tensor":
     """log P(id | T, c) (X, G): log-softmax of cosine * sharpness over the valid items; invalid ones are -inf.
 
-    `sharpness_X` is sigma/tau of APF, or a constant for "without APF". A row without a valid item is all -inf.
+    `sharpness_X` is sigma/tau of APF, or a constant for "without APF". A row without a valid item is all -inf. Our
+    extensions, both off in the paper's form: `prior_XG` are logits that sharpness leaves alone, and `copied_XG` is the share of
+    P(c | T) that points at each item, which the item gets outright: P = (1 - sum of shares) * softmax + share.
     """
-    logits = (cosine_XG * sharpness_X[:, None]).masked_fill(~valid_XG, -math.inf)
-    total = logits.logsumexp(dim=1, keepdim=True)
-    return (logits - total).masked_fill(~valid_XG, -math.inf)
+    logits = cosine_XG * sharpness_X[:, None]
+    if prior_XG is not None:
+        logits = logits + prior_XG
+    logits = logits.masked_fill(~valid_XG, -math.inf)
+    found = logits - logits.logsumexp(dim=1, keepdim=True)
+    if copied_XG is not None:
+        rest = (1 - copied_XG.sum(dim=1, keepdim=True)).clamp_min(1e-6)
+        found = (rest.log() + found).logaddexp(copied_XG.log())
+        found = found - found.logsumexp(dim=1, keepdim=True)
+    return found.masked_fill(~valid_XG, -math.inf)
 
 
 def fuse(prefix_log_prob_X: "Tensor", item_log_prob_XG: "Tensor") -> "Tensor":

@@ -3,7 +3,8 @@
 Holds the search and the cached states it needs; what is under a prefix is step 2's business. A prefix no eligible item has
 can never be generated: masks come from the prefix tree and fail closed. Source: paper, three-step item generation, step 1.
 
-Shape legend: B users, R requests, K beams, C codes per level, P prefix length, L past positions, D hidden.
+Shape legend: B users, R requests, K beams, C codes per level, P prefix length, L past positions, D hidden, J history items,
+S statistics.
 """
 
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,8 +12,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from sigma_core.model.heads import Focus
+
 if TYPE_CHECKING:
-    from sigma_core.model.sigma import Focus, Memory, SigmaModel, TensorBatch
+    from sigma_core.model.heads import Memory
+    from sigma_core.model.sigma import SigmaModel, TensorBatch
 
 NEGATIVE = torch.finfo(torch.float32).min
 
@@ -23,6 +27,10 @@ class Beams(NamedTuple):
     prefix_RKP: Tensor
     log_prob_RK: Tensor  # log P(c | T), renormalised over the allowed prefixes at every level
     query_RKE: Tensor  # unit vectors h at <q>
+    focus_RK: Tensor  # weight of cos(words, item text) under each prefix
+    activity_RKS: Tensor  # weights of the items' statistics
+    share_RKJ: Tensor  # share of P(c | T) that points at each history item; 0 for items of other prefixes
+    row_RJ: Tensor  # item rows of the history
 
 
 class Past(NamedTuple):
@@ -104,14 +112,17 @@ def feed(
 
 def prefix_beam(
     model: "SigmaModel",
-    start_RD: Tensor,
+    start_R1D: Tensor,
     memory_R: "Memory",
     focus_R: "Focus | None",
     past: Past,
     allowed: AllowedPrefixes,
     num_beams: int,
+    prefix_RCS: Tensor | None = None,
 ) -> Beams:
-    """Best `num_beams` prefixes of each request, their probabilities and the query vector under each.
+    """Best `num_beams` prefixes of each request, their probabilities and what ranks the items under each.
+
+    `memory_R` must hold no item that may not be returned: the pointer copies whatever it finds there.
 
     With `num_beams` at least the number of allowed prefixes this is exhaustive scoring. Requests are independent: a batch
     gives what single requests give.
@@ -120,13 +131,15 @@ def prefix_beam(
 
     depth, num_codes = model.shape.prefix_length, model.shape.codebook_size
     embeddings = model.prefix_tokens()
-    num, device = len(start_RD), start_RD.device
+    num, device = len(start_R1D), start_R1D.device
     chosen = torch.zeros(num, 1, 0, dtype=torch.long, device=device)
     score = torch.zeros(num, 1, device=device)
-    state = start_RD[:, None]  # (R, K, D)
+    state = start_R1D  # (R, K, D)
     places = torch.zeros(num, 1, 0, dtype=torch.long, device=device)
     for level in range(depth):
-        log_probs = model.prefix_log_probs(state, memory_R, level, chosen, focus_R if level == 0 else None)
+        focus = None if focus_R is None else Focus(*(_widened(part, state.shape[1]) for part in focus_R))
+        scores = model.prefix_scores(state, memory_R, level, chosen, focus, prefix_RCS)
+        log_probs = scores.log_prob_BQK
         open_codes = allowed.codes(level, chosen, num_codes)
         log_probs = log_probs.masked_fill(~open_codes, -torch.inf)
         log_probs = (log_probs - log_probs.logsumexp(dim=-1, keepdim=True)).masked_fill(
@@ -138,6 +151,8 @@ def prefix_beam(
         chosen = torch.cat(
             (chosen.gather(1, parent[..., None].expand(-1, -1, level)), code[..., None]), dim=2
         )
+        share = scores.copied_BQJ.gather(1, parent[..., None].expand(-1, -1, scores.copied_BQJ.shape[2]))
+        share = share / scores.log_prob_BQK.flatten(1).gather(1, flat).exp()[..., None]
         places = places.gather(1, parent[..., None].expand(-1, -1, places.shape[2]))
         tokens = embeddings[level][code][:, :, None]  # (R, K, 1, D)
         if level == depth - 1:
@@ -146,9 +161,20 @@ def prefix_beam(
         states, place = feed(model, past, tokens, places, level)
         places = torch.cat((places, place[:, :, :1]), dim=2)
         state = states[:, :, -1]
-    focus_K = (
-        None
-        if focus_R is None
-        else type(focus_R)(*(part.expand(-1, score.shape[1], *part.shape[2:]) for part in focus_R))
+    focus = None if focus_R is None else Focus(*(_widened(part, score.shape[1]) for part in focus_R))
+    ranking = model.item_scores(state, memory_R, chosen, focus)
+    inside = (memory_R.prefix_BJP[:, None] == chosen[:, :, None]).all(dim=-1)
+    return Beams(
+        chosen,
+        score,
+        ranking.query_BQE,
+        ranking.focus_BQ,
+        ranking.activity_BQS,
+        share * inside,
+        memory_R.row_BJ,
     )
-    return Beams(chosen, score, model.item_query(state, memory_R, chosen, focus_K))
+
+
+def _widened(part_R1: Tensor, width: int) -> Tensor:
+    """(R, 1, ...) to (R, width, ...)."""
+    return part_R1.expand(-1, width, *part_R1.shape[2:])

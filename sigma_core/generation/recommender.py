@@ -17,9 +17,10 @@ from torch import Tensor
 from sigma_core.config import GenerationConfig
 from sigma_core.generation.fusion import apf_sharpness, beam_sigma, fuse, in_prefix_log_probs
 from sigma_core.generation.prefix_beam import AllowedPrefixes, Beams, prefix_beam, request_past
-from sigma_core.generation.subset_search import PrefixRanges, search_groups
+from sigma_core.generation.subset_search import GroupHits, PrefixRanges, search_groups
 from sigma_core.instruction.collate import Collator, Request, UserContext
-from sigma_core.model.sigma import Slots, TensorBatch
+from sigma_core.model.heads import Activity, Focus, ItemTensors, Slots
+from sigma_core.model.sigma import TensorBatch
 
 if TYPE_CHECKING:
     from sigma_core.model.sigma import SigmaModel
@@ -36,16 +37,16 @@ class Recommendation(NamedTuple):
 
 @dataclass(frozen=True)
 class ItemTable:
-    """Fused vectors of a catalog, rows sorted by prefix."""
+    """What the model knows of a catalog, rows sorted by prefix."""
 
-    vectors_NE: Tensor
-    prefixes_NP: Tensor
+    tensors: ItemTensors
+    activity: Activity  # one set in serving; the probe has one a day
     text_group_N: Tensor | None = None  # items of one number count as one in a shown list
 
     @property
     def ranges(self) -> PrefixRanges:
         """Where each prefix lies."""
-        return PrefixRanges.of_sorted(self.prefixes_NP)
+        return PrefixRanges.of_sorted(self.tensors.prefixes_NP)
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,14 @@ class Ask:
 
     request: Request
     exclude: np.ndarray | None = None
+
+
+class Searched(NamedTuple):
+    """What step 1 leaves to the others."""
+
+    beams: Beams
+    focus: Focus | None  # the requests' words, one state a request
+    set_R: Tensor  # set of item statistics
 
 
 class Recommender:
@@ -90,8 +99,8 @@ class Recommender:
         `focus` holds the grounded vector of every focus text. `collapse` keeps one item of a text group.
         """
         eligible = self._eligible([ask for mine in asks for ask in mine])
-        beams = self.beam(users, [[ask.request for ask in mine] for mine in asks], focus, eligible)
-        return self.answer(beams, eligible, top_n, collapse)
+        found = self.beam(users, [[ask.request for ask in mine] for mine in asks], focus, eligible)
+        return self.answer(found, eligible, top_n, collapse)
 
     def beam(
         self,
@@ -99,43 +108,53 @@ class Recommender:
         requests: Sequence[Sequence[Request]],
         focus: Mapping[str, np.ndarray],
         eligible_RN: Tensor,
-    ) -> Beams:
-        """Step 1 for a batch of users."""
+        sets_B: Tensor | None = None,
+    ) -> "Searched":
+        """Step 1 for a batch of users; `sets_B` names the set of item statistics of each user's day."""
         from transformers import DynamicCache
 
-        model, device = self.model, self.items.vectors_NE.device
+        model, items = self.model, self.items.tensors
+        device = items.vectors_NE.device
+        sets = torch.zeros(len(users), dtype=torch.long, device=device) if sets_B is None else sets_B
         tree = self.collator(users, requests)
         width = model.shape.text_dim
         vectors = np.asarray([focus[t] for t in tree.focus_texts], dtype=np.float32).reshape(-1, width)
         batch = TensorBatch(tree, torch.as_tensor(vectors, device=device), device)
         cache = DynamicCache(config=model.backbone.config)
-        states = model.read(batch, self.items.vectors_NE, self.lexical, cache)
-        memory = model.memory(batch, states, self.items.vectors_NE, self.items.prefixes_NP)
+        states = model.read(batch, items.vectors_NE, self.lexical, cache)
         user = batch.request_user_R
+        memory = model.memory(batch, items, self.items.activity.item_UNS, sets).of(user)
+        memory = memory.only(eligible_RN.gather(1, memory.row_BJ))
         one = Slots(torch.arange(len(user), device=device), len(user))
         past = request_past(batch, cache, model.backbone.config)
         counts = torch.zeros(len(user), len(self.ranges.length_Q), device=device)
         allowed = AllowedPrefixes(
             self.ranges.rows_QP, counts.index_add(1, self.group_of_N, eligible_RN.float()) > 0
         )
-        return prefix_beam(
+        about = model.focus(batch, batch.request_focus_RV, one)
+        beams = prefix_beam(
             model,
-            states[user, batch.request_start_R],
-            memory.of(user),
-            model.focus(batch, batch.request_focus_R, one),
+            states[user, batch.request_start_R][:, None],
+            memory,
+            about,
             past,
             allowed,
             min(self.config.num_prefixes, len(self.ranges.length_Q)),
+            self.items.activity.prefix_UKS[sets[user]],
         )
+        return Searched(beams, about, sets[user])
 
-    def sharpness(self, beams: Beams) -> Tensor:
+    def sharpness(self, found: "Searched") -> Tensor:
         """sigma / tau of APF for each request (R,), within its bounds."""
-        sigma = beam_sigma(beams.log_prob_RK.exp(), self.config.sigma_top, self.config.sigma_floor)
+        sigma = beam_sigma(found.beams.log_prob_RK.exp(), self.config.sigma_top, self.config.sigma_floor)
         return apf_sharpness(sigma, self.apf_temperature, self.typical_sigma, self.config.sharpness_range)
 
     def _eligible(self, asks: Sequence[Ask]) -> Tensor:
         out = torch.ones(
-            len(asks), len(self.items.vectors_NE), dtype=torch.bool, device=self.items.vectors_NE.device
+            len(asks),
+            len(self.items.tensors.vectors_NE),
+            dtype=torch.bool,
+            device=self.items.tensors.vectors_NE.device,
         )
         for row, ask in enumerate(asks):
             if ask.exclude is not None and len(ask.exclude):
@@ -143,16 +162,23 @@ class Recommender:
         return out
 
     def answer(
-        self, beams: Beams, eligible_RN: Tensor, top_n: int, collapse: bool = False
+        self, found: "Searched", eligible_RN: Tensor, top_n: int, collapse: bool = False
     ) -> list[list[Recommendation]]:
         """Steps 2 and 3: lists of the beams' requests."""
+        beams = found.beams
         num, width, _ = beams.query_RKE.shape
         group = self.ranges.find(beams.prefix_RKP.flatten(0, 1))
         group = group.masked_fill(beams.log_prob_RK.flatten().isinf(), -1)
-        hits = search_groups(beams.query_RKE.flatten(0, 1), group, self.items.vectors_NE, self.ranges)
+        hits = search_groups(beams.query_RKE.flatten(0, 1), group, self.items.tensors.vectors_NE, self.ranges)
         request = torch.arange(num, device=group.device).repeat_interleave(width)
         valid = hits.valid_XG & eligible_RN[request[:, None], hits.row_XG]
-        inside = in_prefix_log_probs(hits.cosine_XG, valid, self.sharpness(beams).repeat_interleave(width))
+        inside = in_prefix_log_probs(
+            hits.cosine_XG,
+            valid,
+            self.sharpness(found).repeat_interleave(width),
+            self._prior(found, group, hits, request),
+            self._copied(beams, group, hits),
+        )
         kept = min(self.config.items_per_prefix, inside.shape[1])
         inside, slot = inside.topk(kept, dim=1)  # top M under each prefix
         rows = hits.row_XG.gather(1, slot).view(num, -1)
@@ -166,6 +192,42 @@ class Recommender:
         row = rows.gather(1, place)
         beam = order.gather(1, place) // kept
         return [self._list(row[r], best[r], beam[r], beams, r, top_n, collapse) for r in range(num)]
+
+    def _prior(self, found: "Searched", group_X: Tensor, hits: GroupHits, request_X: Tensor) -> Tensor:
+        """Logits (X, G) of how much an item is bought, and of how well its text fits the request's words."""
+        beams = found.beams
+        statistics = self.items.activity.item_UNS[found.set_R[request_X][:, None], hits.row_XG]
+        prior = (statistics @ beams.activity_RKS.flatten(0, 1)[..., None]).squeeze(-1)
+        if found.focus is not None:
+            prior = prior + beams.focus_RK.flatten()[:, None] * self._matches(
+                found.focus, group_X, hits, request_X
+            )
+        return prior
+
+    def _matches(self, focus: Focus, group_X: Tensor, hits: GroupHits, request_X: Tensor) -> Tensor:
+        """Cosine (X, G) of each item with the aspect of its request nearest to it."""
+        texts, best = self.items.tensors.text_NT, torch.full_like(hits.cosine_XG, -2.0)
+        for aspect in range(focus.valid_BQV.shape[2]):
+            known = focus.valid_BQV[request_X, 0, aspect]
+            cosine = search_groups(
+                focus.text_BQVT[request_X, 0, aspect], group_X.masked_fill(~known, -1), texts, self.ranges
+            ).cosine_XG
+            if not cosine.numel():
+                continue
+            wide = torch.full_like(best, -2.0)
+            wide[:, : cosine.shape[1]] = cosine.masked_fill(~known[:, None], -2.0)
+            best = torch.maximum(best, wide)
+        return best
+
+    def _copied(self, beams: Beams, group_X: Tensor, hits: GroupHits) -> Tensor:
+        """The pointer's share of each item (X, G)."""
+        out = torch.zeros_like(hits.cosine_XG)
+        request, beam, item = beams.share_RKJ.nonzero(as_tuple=True)
+        at = request * beams.share_RKJ.shape[1] + beam
+        known = group_X[at] >= 0
+        request, beam, item, at = request[known], beam[known], item[known], at[known]
+        slot = beams.row_RJ[request, item] - self.ranges.start_Q[group_X[at]]
+        return out.index_put((at, slot), beams.share_RKJ[request, beam, item], accumulate=True)
 
     def _list(
         self, row: Tensor, score: Tensor, beam: Tensor, beams: Beams, request: int, top_n: int, collapse: bool

@@ -7,7 +7,7 @@ cores enough). Holds the layout and the mask only; embeddings belong to `model/s
 
 Source: paper, multi-task SFT: profile, history as (<a> v~) pairs, instruction, <|end|><|start|> <a_target> <q>.
 
-Shape legend: B users, L positions, J history items, R requests, M leaves, P prefix length, S statistics.
+Shape legend: B users, L positions, J history items, R requests, M leaves, P prefix length, S statistics, V aspects.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,6 +18,7 @@ import numpy as np
 import polars as pl
 
 from sigma_core import columns as c
+from sigma_core.instruction.aspects import aspects_of
 
 # special tokens, rows of one small table
 USER, RECENT, FAVORITES, TASK, START, QUERY = range(6)
@@ -48,7 +49,7 @@ class UserContext:
     favorite_stats: np.ndarray  # float32 (J, 4)
 
     def history(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Rows (J,), roles (J,) and statistics (J, S) of recents, then favourites."""
+        """Rows (J,), roles (J,) and statistics (J, S) of recents, then all favourites."""
         rows = np.concatenate((self.recent_rows, self.favorite_rows)).astype(np.int64)
         roles = np.repeat((ROLE_RECENT, ROLE_FAVORITE), (len(self.recent_rows), len(self.favorite_rows)))
         raw = np.concatenate((self.recent_stats, self.favorite_stats))
@@ -111,12 +112,13 @@ class TreeBatch:
     branch_BL: np.ndarray  # 0 = trunk
     leaf_BL: np.ndarray  # 0 = not in a leaf
     valid_BL: np.ndarray
-    memory_position_BJ: np.ndarray  # where the history items stand; -1 pads
+    memory_valid_BJ: np.ndarray  # which history items the heads may copy; each distinct item once
     memory_row_BJ: np.ndarray
+    memory_role_BJ: np.ndarray
     memory_stats_BJS: np.ndarray
     request_user_R: np.ndarray
     request_start_R: np.ndarray  # position of <|start|>
-    request_focus_R: np.ndarray
+    request_focus_RV: np.ndarray  # rows of `focus_texts` of each aspect; -1 pads
     leaf_request_M: np.ndarray
     leaf_positions_MP1: np.ndarray  # positions of the prefix tokens, then of <q>
     leaf_prefix_MP: np.ndarray
@@ -129,10 +131,11 @@ class TreeBatch:
 
 
 class _History(NamedTuple):
-    """Where a user's history items stand in the row, and which of them the heads may copy."""
+    """A user's history items, where those of the prompt stand in the row, and which the heads may copy."""
 
-    place: np.ndarray
+    place: np.ndarray  # -1 for favourites that are no tokens
     rows: np.ndarray
+    roles: np.ndarray
     stats: np.ndarray
     copyable: np.ndarray
 
@@ -161,10 +164,17 @@ class _Row:
 
 
 class Collator:
-    """Builds tree batches. `words` turns text into ids; `prefixes_NP` are the item table's prefixes."""
+    """Builds tree batches.
 
-    def __init__(self, words: WordsLike, prefixes_NP: np.ndarray, codebook_size: int) -> None:
+    `words` turns text into ids; `prefixes_NP` are the item table's prefixes; so many favourites become tokens, while
+    the heads may copy from all of them.
+    """
+
+    def __init__(
+        self, words: WordsLike, prefixes_NP: np.ndarray, codebook_size: int, prompt_favorites: int
+    ) -> None:
         self.words = words
+        self.prompt_favorites = prompt_favorites
         self.prefixes = prefixes_NP
         self.codebook_size = codebook_size
 
@@ -173,20 +183,23 @@ class Collator:
         focus_index: dict[str, int] = {}
         rows = [_Row() for _ in users]
         memory: list[_History] = []
-        request_meta: list[tuple[int, int, int]] = []
+        request_meta: list[tuple[int, int]] = []
+        request_focus: list[list[int]] = []
         leaf_meta: list[tuple[int, list[int], tuple[int, ...]]] = []
         for user, (context, asked) in enumerate(zip(users, requests, strict=True)):
             row = rows[user]
             memory.append(self._trunk(row, context))
             trunk = row.length
             for branch, request in enumerate(asked, start=1):
-                focus = focus_index.setdefault(request.focus, len(focus_index)) if request.focus else -1
+                aspects = aspects_of(request.focus)
+                focus = [focus_index.setdefault(aspect, len(focus_index)) for aspect in aspects]
                 start, end = self._branch(row, request, branch, trunk, focus)
-                request_meta.append((user, start, focus))
+                request_meta.append((user, start))
+                request_focus.append(focus)
                 for leaf, prefix in enumerate(request.leaves, start=1):
                     at = self._leaf(row, prefix, branch, leaf, end)
                     leaf_meta.append((len(request_meta) - 1, at, prefix))
-        return self._pad(rows, memory, request_meta, leaf_meta, list(focus_index))
+        return self._pad(rows, memory, request_meta, request_focus, leaf_meta, list(focus_index))
 
     def _trunk(self, row: _Row, context: UserContext) -> "_History":
         def position(n: int) -> np.ndarray:
@@ -196,10 +209,12 @@ class Collator:
         ids = self.words.ids(context.profile_text)
         row.add(len(ids), word=ids, position=position(len(ids)))
         items, roles, stats = context.history()
-        places = []
+        place = np.full(len(items), -1, dtype=np.int64)
         for role, special in ((ROLE_RECENT, RECENT), (ROLE_FAVORITE, FAVORITES)):
             row.add(1, special=special, position=position(1))
-            mine = items[roles == role]
+            told = np.flatnonzero(roles == role)
+            told = told[: self.prompt_favorites] if role == ROLE_FAVORITE else told
+            mine = items[told]
             width = self.prefixes.shape[1] + 1
             tokens = np.full((len(mine), width), -1, dtype=np.int64)
             levels = np.arange(width - 1) * self.codebook_size
@@ -210,22 +225,24 @@ class Collator:
                 tokens.size, prefix=prefix.ravel(), item=item.ravel(), role=np.where(item.ravel() >= 0, role, -1),
                 position=position(tokens.size),
             )  # fmt: skip
-            places.append(start + np.arange(len(mine)) * width + width - 1)
-        place = np.concatenate(places)
+            place[told] = start + np.arange(len(mine)) * width + width - 1
         twice = np.isin(items, context.favorite_rows) & (
             roles == ROLE_RECENT
         )  # stands among the favourites too
-        return _History(place, items, stats, ~twice)
+        return _History(place, items, roles, stats, ~twice)
 
-    def _branch(self, row: _Row, request: Request, branch: int, offset: int, focus: int) -> tuple[int, int]:
+    def _branch(
+        self, row: _Row, request: Request, branch: int, offset: int, focus: list[int]
+    ) -> tuple[int, int]:
         ids = self.words.ids(request.instruction)
         at = offset
         row.add(1, special=TASK, position=at, branch=branch)
         row.add(len(ids), word=ids, position=np.arange(at + 1, at + 1 + len(ids)), branch=branch)
         at += 1 + len(ids)
-        if focus >= 0:
-            row.add(1, focus=focus, role=ROLE_FOCUS, position=at, branch=branch)
-            at += 1
+        if focus:
+            where = np.arange(at, at + len(focus))
+            row.add(len(focus), focus=np.asarray(focus), role=ROLE_FOCUS, position=where, branch=branch)
+            at += len(focus)
         start = row.add(1, special=START, position=at, branch=branch)
         return start, at + 1
 
@@ -241,7 +258,8 @@ class Collator:
         self,
         rows: list[_Row],
         memory: list[_History],
-        requests: list[tuple[int, int, int]],
+        requests: list[tuple[int, int]],
+        request_focus: list[list[int]],
         leaves: list[tuple[int, list[int], tuple[int, ...]]],
         focus_texts: list[str],
     ) -> TreeBatch:
@@ -253,27 +271,32 @@ class Collator:
                 out[index, : row.length] = row.column(name)
             columns[f"{name}_BL"] = out
         width = max((len(m.place) for m in memory), default=0)
-        place = np.full((size, width), -1, dtype=np.int64)
-        item = np.full((size, width), -1, dtype=np.int64)
+        copyable = np.zeros((size, width), dtype=bool)
+        item, role = (np.full((size, width), -1, dtype=np.int64) for _ in range(2))
         stats = np.zeros((size, width, NUM_STATS), dtype=np.float32)
         full = np.zeros((size, length, NUM_STATS), dtype=np.float32)
         for index, history in enumerate(memory):
             n = len(history.place)
-            place[index, :n] = np.where(history.copyable, history.place, -1)
+            copyable[index, :n], role[index, :n] = history.copyable, history.roles
             item[index, :n], stats[index, :n] = history.rows, history.stats
-            full[index, history.place] = history.stats
-        meta = np.asarray(requests, dtype=np.int64).reshape(-1, 3)
+            told = history.place >= 0
+            full[index, history.place[told]] = history.stats[told]
+        meta = np.asarray(requests, dtype=np.int64).reshape(-1, 2)
+        focus = np.full((len(requests), max(map(len, request_focus), default=0)), -1, dtype=np.int64)
+        for index, aspects in enumerate(request_focus):
+            focus[index, : len(aspects)] = aspects
         depth = self.prefixes.shape[1]
         return TreeBatch(
             **columns,
             stats_BLS=full,
             valid_BL=np.arange(length)[None] < np.asarray([row.length for row in rows])[:, None],
-            memory_position_BJ=place,
+            memory_valid_BJ=copyable,
             memory_row_BJ=item,
+            memory_role_BJ=role,
             memory_stats_BJS=stats,
             request_user_R=meta[:, 0],
             request_start_R=meta[:, 1],
-            request_focus_R=meta[:, 2],
+            request_focus_RV=focus,
             leaf_request_M=np.asarray([m[0] for m in leaves], dtype=np.int64),
             leaf_positions_MP1=np.asarray([m[1] for m in leaves], dtype=np.int64).reshape(-1, depth + 1),
             leaf_prefix_MP=np.asarray([m[2] for m in leaves], dtype=np.int64).reshape(-1, depth),

@@ -20,6 +20,7 @@ from sigma_core import columns as c
 from sigma_core.data.calendar import Holiday, holidays_between, season_name
 from sigma_core.data.catalog import ItemCatalog
 from sigma_core.data.splits import target_window
+from sigma_core.instruction.aspects import HEAD, LISTED
 from sigma_core.instruction.labels import users_of_types
 from sigma_core.instruction.phrases import load_phrases, name_words
 from sigma_core.instruction.tasks import TASKS, Task, TaskError, render, task_named
@@ -134,7 +135,7 @@ def focus_of(task: Task, slots: Mapping[str, Any]) -> str:
     if not task.focus:
         return ""
     about = str(slots[task.focus])
-    return f"{about}: {', '.join(slots['ramping'])}" if slots.get("ramping") else about
+    return f"{about}{HEAD}{LISTED.join(slots['ramping'])}" if slots.get("ramping") else about
 
 
 def slots_json(slots: Mapping[str, Any]) -> str:

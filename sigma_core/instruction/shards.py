@@ -15,6 +15,7 @@ from sigma_core import columns as c
 from sigma_core.artifacts import digest_bytes, digest_frame, digest_json, read_json, write_json
 from sigma_core.config import SigmaConfig
 from sigma_core.data.catalog import ItemCatalog
+from sigma_core.data.item_activity import ACTIVITY_SCHEMA, activity_of
 from sigma_core.data.splits import split_targets
 from sigma_core.data.users import UserProfiles
 from sigma_core.instruction.contexts import CONTEXT_SCHEMA, history_users
@@ -24,6 +25,7 @@ from sigma_core.instruction.tasks import TASKS
 
 CONTEXTS_FILE: Final = "contexts.parquet"
 EXAMPLES_FILE: Final = "examples.parquet"
+ACTIVITY_FILE: Final = "activity.parquet"
 DROPPED_FILE: Final = "dropped.json"
 
 
@@ -34,22 +36,26 @@ class SftShard:
     Attributes:
         contexts: frame of `CONTEXT_SCHEMA`, one row a user, sorted.
         examples: frame of `EXAMPLE_SCHEMA`, one row a request, sorted; every user has a context.
+        activity: frame of `ACTIVITY_SCHEMA`, one row an item of the catalog of the cut: how much it was bought by then.
         dropped: what was left out, by reason.
     """
 
     contexts: pl.DataFrame
     examples: pl.DataFrame
+    activity: pl.DataFrame
     dropped: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for frame, schema in ((self.contexts, CONTEXT_SCHEMA), (self.examples, EXAMPLE_SCHEMA)):
+        frames = (self.contexts, self.examples, self.activity)
+        for frame, schema in zip(frames, (CONTEXT_SCHEMA, EXAMPLE_SCHEMA, ACTIVITY_SCHEMA), strict=True):
             if dict(frame.schema) != schema:
                 raise ValueError(f"SftShard: needed columns {schema}, arrived {dict(frame.schema)}.")
 
     def save(self, directory: Path) -> None:
-        """Write `contexts.parquet`, `examples.parquet` and `dropped.json`."""
+        """Write `contexts.parquet`, `examples.parquet`, `activity.parquet` and `dropped.json`."""
         self.contexts.write_parquet(directory / CONTEXTS_FILE)
         self.examples.write_parquet(directory / EXAMPLES_FILE)
+        self.activity.write_parquet(directory / ACTIVITY_FILE)
         write_json(directory / DROPPED_FILE, self.dropped)
 
     @classmethod
@@ -58,13 +64,14 @@ class SftShard:
         return cls(
             pl.read_parquet(directory / CONTEXTS_FILE),
             pl.read_parquet(directory / EXAMPLES_FILE),
+            pl.read_parquet(directory / ACTIVITY_FILE),
             read_json(directory / DROPPED_FILE),
         )
 
     def digest(self) -> str:
-        """Digest of both frames and of the counts of what was dropped."""
-        parts = (digest_frame(self.contexts), digest_frame(self.examples), digest_json(self.dropped))
-        return digest_bytes(*(part.encode() for part in parts))
+        """Digest of the frames and of the counts of what was dropped."""
+        frames = map(digest_frame, (self.contexts, self.examples, self.activity))
+        return digest_bytes(*(part.encode() for part in (*frames, digest_json(self.dropped))))
 
     def summary(self) -> dict[str, Any]:
         """Users, examples and targets, in all and per task (0 for an undefined one), and what was dropped."""
@@ -128,4 +135,4 @@ def build_shard(
         item_types=item_types,
     )
     dropped = built.dropped | {"users_over_limit": eligible.height - len(chosen)}
-    return SftShard(built.contexts, built.examples, dropped)
+    return SftShard(built.contexts, built.examples, activity_of(catalog.frame), dropped)

@@ -2,7 +2,7 @@
 
 Holds no model and no batch layout, so each can be tested against a float64 reference.
 
-Shape legend: X states, M leaves, N items, C prefix groups, G largest group, E item width.
+Shape legend: X states, M leaves, T targets, N items, C prefix groups, G largest group, E item width.
 """
 
 from typing import NamedTuple
@@ -40,20 +40,18 @@ def prefix_nll(log_probs_XK: Tensor, state_T: Tensor, code_T: Tensor, weight_T: 
     return -(picked * weight_T).sum() / weight_T.sum().clamp_min(1e-9)
 
 
-def in_prefix_info_nce(
-    query_ME: Tensor,
-    group_M: Tensor,
-    items_NE: Tensor,
-    groups: PrefixGroups,
-    leaf_T: Tensor,
-    item_T: Tensor,
-    sharpness_M: Tensor,
-) -> Tensor:
-    """L_InfoNCE: mean over targets of -log softmax of cos(h, v~) * sharpness over *all* items of the target's prefix group.
+class Copied(NamedTuple):
+    """What a pointer explains: of each leaf's prefix (M,), and of each target (T,), as shares of P(prefix)."""
 
-    `leaf_T` and `item_T` name each target's leaf and item row; a leaf may have several. The group product is one batched
-    matrix product over padded groups, leaves sorted by group. Source: paper, L_ID with hard negatives that share the
-    target's prefix.
+    share_M: Tensor
+    share_T: Tensor
+
+
+def group_products(query_ME: Tensor, group_M: Tensor, items_NE: Tensor, groups: PrefixGroups) -> Tensor:
+    """Product of each leaf's query with all items of its prefix group, (M, G), columns as in `PrefixGroups.members_CG`.
+
+    One batched matrix product over padded groups, leaves sorted by group: no candidate is gathered per row. Columns of
+    padding hold finite nonsense.
     """
     order = torch.argsort(group_M, stable=True)
     counts = torch.bincount(group_M, minlength=len(groups.members_CG))
@@ -65,11 +63,32 @@ def in_prefix_info_nce(
     dense[used] = torch.arange(len(used), device=group_M.device)
     padded = query_ME.new_zeros(len(used), int(counts.max()), query_ME.shape[1])
     padded = padded.index_put((dense[group_M], slot), query_ME)
-    logits = padded @ items_NE[groups.members_CG[used]].transpose(1, 2)  # (U, Q, G)
-    logits = logits.masked_fill(~groups.valid_CG[used][:, None], float("-inf"))
-    rows = logits[dense[group_M], slot] * sharpness_M[:, None]  # (M, G)
-    log_probs = rows - rows.logsumexp(dim=-1, keepdim=True)
-    return -log_probs[leaf_T, groups.slot_of_N[item_T]].mean()
+    product = padded @ items_NE[groups.members_CG[used]].transpose(1, 2)  # (U, Q, G)
+    return product[dense[group_M], slot]
+
+
+def in_prefix_info_nce(
+    logits_MG: Tensor,
+    group_M: Tensor,
+    groups: PrefixGroups,
+    leaf_T: Tensor,
+    item_T: Tensor,
+    copied: Copied | None = None,
+) -> Tensor:
+    """L_InfoNCE: mean over targets of -log P(item | prefix), the softmax being over *all* items of the prefix group.
+
+    `logits_MG` are cosines times sharpness (`group_products`), and priors if any; `leaf_T` and `item_T` name each target's
+    leaf and item row; a leaf may have several. With `copied`, a prefix that a pointer chose is answered by the pointer's own
+    item: P = (1 - share) * softmax + share of the item. Source: paper, L_ID with hard negatives that share the target's
+    prefix; the pointer's share is our choice.
+    """
+    logits = logits_MG.masked_fill(~groups.valid_CG[group_M], float("-inf"))
+    log_probs = logits - logits.logsumexp(dim=-1, keepdim=True)
+    found = log_probs[leaf_T, groups.slot_of_N[item_T]]
+    if copied is not None:
+        rest = (1 - copied.share_M[leaf_T]).clamp_min(1e-6).log()
+        found = torch.logaddexp(rest + found, copied.share_T.clamp_min(1e-12).log())
+    return -found.mean()
 
 
 def catalog_nll(query_XE: Tensor, items_NE: Tensor, state_T: Tensor, item_T: Tensor, tau: float) -> Tensor:

@@ -4,8 +4,8 @@ Holds the network only: what stands where in a prompt is `instruction/collate.py
 `generation/`. L_NTP reads the state at the answer's <|start|>, L_InfoNCE the state at <q> after the target prefix.
 
 Source: paper, hybrid tokenization and SFT. Our choice, for small backbones: both heads may also *copy* from the history
-(a pointer over history items, after pointer-generator networks), and the words a request is about enter as a text-only
-item vector (the focus). Without history and focus both reduce to the paper's heads.
+(a pointer over history items, after pointer-generator networks), the words a request is about (the focus) are compared with
+what prefixes and items say, and how much things are bought enters as a prior. With all three off both are the paper's heads.
 
 Shape legend: B users, L positions, D hidden, J history items, R requests, M leaves, P prefix length, K codes per level,
 N items, E item width, T text width, S statistics.
@@ -17,9 +17,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from sigma_core.data.item_activity import NUM_ACTIVITY_STATS
 from sigma_core.instruction.collate import NUM_ROLES, NUM_SPECIALS, NUM_STATS, TreeBatch
 from sigma_core.model.backbone import build_backbone
 from sigma_core.model.fusion import ItemStreams, ProjectAndFuse
+from sigma_core.model.heads import (
+    Focus,
+    Gains,
+    ItemScores,
+    ItemTensors,
+    Memory,
+    Pointer,
+    PrefixScores,
+    Slots,
+    best_match,
+    masked_softmax,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,20 +49,6 @@ class ModelShape(NamedTuple):
     prefix_length: int
     codebook_size: int
     lexical_dim: int
-
-
-class Memory(NamedTuple):
-    """What the heads may copy from: the user's history items after the backbone has read them."""
-
-    hidden_BJD: Tensor
-    vector_BJE: Tensor
-    stats_BJS: Tensor
-    prefix_BJP: Tensor  # codes; -1 where padded
-    valid_BJ: Tensor
-
-    def of(self, user: Tensor) -> "Memory":
-        """The memory of each given user, one row a request or leaf."""
-        return Memory(*(part[user] for part in self))
 
 
 @dataclass
@@ -105,63 +104,6 @@ class PrefixTokens(nn.Module):
         return self.project(self.centroids) + self.free + self.level
 
 
-class CopyAttention(nn.Module):
-    """Weights over history items, from a state: content match plus a state-dependent reading of the statistics."""
-
-    def __init__(self, hidden: int, start: list[float], width: int = 16) -> None:
-        super().__init__()
-        self.query = nn.Linear(hidden, hidden)
-        self.key = nn.Linear(hidden, hidden, bias=False)
-        self.features = nn.Sequential(nn.Linear(NUM_STATS, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
-        self.weights = nn.Linear(hidden, width)
-        self.linear = nn.Linear(hidden, NUM_STATS)
-        nn.init.zeros_(self.linear.weight)
-        with torch.no_grad():
-            self.linear.bias.copy_(torch.tensor(start))  # begins as: copy by decayed count
-            for layer in (self.query, self.weights):
-                layer.weight.mul_(0.1)
-                layer.bias.zero_()
-
-    def logits(self, state_BQD: Tensor, memory: Memory) -> Tensor:
-        """Unnormalised log-weights (B, Q, J); padding is -inf."""
-        scale = state_BQD.shape[-1] ** -0.5
-        content = self.query(state_BQD) @ self.key(memory.hidden_BJD).transpose(1, 2) * scale
-        shaped = self.weights(state_BQD) @ self.features(memory.stats_BJS).transpose(1, 2)
-        linear = self.linear(state_BQD) @ memory.stats_BJS.transpose(1, 2)
-        return (content + shaped + linear).masked_fill(~memory.valid_BJ[:, None], float("-inf"))
-
-
-def masked_softmax(logits: Tensor) -> Tensor:
-    """Softmax over the last axis; a row of only -inf (or of nothing) gives zeros, not NaN."""
-    if logits.shape[-1] == 0:
-        return logits
-    top = logits.amax(dim=-1, keepdim=True)
-    weights = (logits - top.masked_fill(top.isinf(), 0.0)).exp()
-    return weights / weights.sum(dim=-1, keepdim=True).clamp_min(1e-30)
-
-
-class Slots:
-    """Regroups a flat list of states by user: `pad` gives (B, Q, ...) with zeros, `flat` undoes it."""
-
-    def __init__(self, group_X: Tensor, num_groups: int) -> None:
-        counts = torch.bincount(group_X, minlength=num_groups)
-        order = torch.argsort(group_X, stable=True)
-        slot = torch.empty_like(group_X)
-        starts = counts.cumsum(0) - counts
-        slot[order] = torch.arange(len(order), device=group_X.device) - starts[group_X[order]]
-        self.group_X, self.slot_X = group_X, slot
-        self.shape = (num_groups, int(counts.max()) if len(group_X) else 0)
-
-    def pad(self, values_X: Tensor) -> Tensor:
-        """(X, ...) to (B, Q, ...)."""
-        out = values_X.new_zeros(*self.shape, *values_X.shape[1:])
-        return out.index_put((self.group_X, self.slot_X), values_X)
-
-    def flat(self, values_BQ: Tensor) -> Tensor:
-        """(B, Q, ...) to (X, ...)."""
-        return values_BQ[self.group_X, self.slot_X]
-
-
 class SigmaModel(nn.Module):
     """Backbone, prefix tokens, fusion and heads."""
 
@@ -186,24 +128,20 @@ class SigmaModel(nn.Module):
         self.stats_project = nn.Linear(NUM_STATS, hidden)
         # heads
         self.prefix_head = nn.Linear(hidden, hidden)
-        self.prefix_scale = nn.Parameter(torch.tensor(1.0))
+        self.prefix_gain = Gains(hidden, [1.0])
         self.prefix_bias = nn.Parameter(torch.zeros(shape.prefix_length, shape.codebook_size))
-        self.focus_prefix = nn.Linear(shape.text_dim, hidden, bias=False)
-        self.focus_gate = nn.Linear(hidden, 2)
-        self.copy_prefix = CopyAttention(hidden, [0.0, 0.0, 1.2, 0.1])
-        self.copy_gate = nn.Linear(hidden, 1)
+        self.prefix_activity = Gains(hidden, [1.0] + [0.0] * (NUM_ACTIVITY_STATS - 1))  # by popularity
+        # how much words count: in prefixes, items, the pointer, the query vector, the gate
+        self.focus_gain = Gains(hidden, [30.0, 20.0, 30.0, 1.0, 15.0], scale=5.0)
+        self.pointer = Pointer(hidden, [0.0, 0.0, 1.2, 0.1])
+        self.copy_gate = Gains(hidden, [2.5])
         self.item_head = nn.Linear(hidden, config.item_dim)
-        self.copy_item = CopyAttention(hidden, [0.0, 0.0, 1.5, 0.0])
-        self.copy_item_scale = nn.Linear(hidden, 1)
-        self.same_prefix_bonus = nn.Parameter(torch.tensor(8.0))
+        self.item_activity = Gains(hidden, [1.0] + [0.0] * (NUM_ACTIVITY_STATS - 1))
+        self.neighbor = Pointer(hidden, [0.0, 0.0, 1.5, 0.0])
+        self.neighbor_gain = Gains(
+            hidden, [2.0, 8.0]
+        )  # of the mean history vector, of items of the prefix in it
         with torch.no_grad():
-            self.focus_prefix.weight.copy_(self.prefix_tokens.project.weight)
-            self.focus_gate.weight.zero_()
-            self.focus_gate.bias.copy_(torch.tensor([4.0, 1.0]))
-            self.copy_item_scale.bias.fill_(2.0)
-            self.copy_gate.bias.fill_(2.5)
-            for head in (self.copy_gate, self.copy_item_scale):
-                head.weight.zero_()
             self.item_head.weight.mul_(0.1)
             self.item_head.bias.zero_()
 
@@ -255,69 +193,94 @@ class SigmaModel(nn.Module):
         )
         return result.last_hidden_state
 
-    def memory(self, batch: TensorBatch, states_BLD: Tensor, items_NE: Tensor, prefixes_NP: Tensor) -> Memory:
-        """The copyable history of each user."""
-        place, row = batch.memory_position_BJ, batch.memory_row_BJ
-        valid = place >= 0
-        index = place.clamp_min(0)
-        hidden = states_BLD.gather(1, index[..., None].expand(-1, -1, states_BLD.shape[-1]))
-        safe = row.clamp_min(0)
-        prefix = prefixes_NP[safe].masked_fill(~valid[..., None], -1)
-        return Memory(hidden, items_NE[safe], batch.memory_stats_BJS, prefix, valid)
+    def memory(self, batch: TensorBatch, items: ItemTensors, item_UNS: Tensor, set_B: Tensor) -> Memory:
+        """The copyable history of each user; `set_B` names the set of item statistics of the user's day."""
+        row, valid = batch.memory_row_BJ.clamp_min(0), batch.memory_valid_BJ
+        vectors = items.vectors_NE[row]
+        own = batch.memory_stats_BJS
+        hidden = (
+            self.item_project(vectors)
+            + self.roles[batch.memory_role_BJ.clamp_min(0)]
+            + self.stats_project(own)
+        )
+        return Memory(
+            hidden,
+            vectors,
+            items.text_NT[row],
+            torch.cat((own, item_UNS[set_B[:, None], row]), dim=-1),
+            items.prefixes_NP[row].masked_fill(~valid[..., None], -1),
+            row,
+            valid,
+        )
 
     # ------------------------------------------------------------------------------------- heads
-    def prefix_log_probs(
-        self, state_BQD: Tensor, memory: Memory, level: int, so_far_BQP: Tensor, focus: "Focus | None" = None
-    ) -> Tensor:
-        """log P(code of `level` | state), (B, Q, K); rows sum to one before any mask.
+    def prefix_scores(
+        self,
+        state_BQD: Tensor,
+        memory: Memory,
+        level: int,
+        so_far_BQP: Tensor,
+        focus: Focus | None = None,
+        prefix_BKS: Tensor | None = None,
+    ) -> PrefixScores:
+        """P(code of `level` | state): what is generated and what is copied, in one distribution.
 
-        `so_far_BQP` are the codes already chosen (its first `level` columns are read).
+        `so_far_BQP` are the codes already chosen (its first `level` columns are read). Words and the prior of `prefix_BKS`
+        speak at level 0, where they are known.
         """
         embeddings = self.prefix_tokens()[level]
-        scale = self.prefix_scale * state_BQD.shape[-1] ** -0.5
-        logits = self.prefix_head(state_BQD) @ embeddings.T * scale + self.prefix_bias[level]
-        if focus is not None and level == 0:
-            strength = self.focus_gate(state_BQD)[..., :1] * focus.present_BQ[..., None]
-            logits = logits + strength * (self.focus_prefix(focus.text_BQT) @ embeddings.T)
+        scale = state_BQD.shape[-1] ** -0.5
+        logits = (self.prefix_head(state_BQD) @ embeddings.T) * (self.prefix_gain(state_BQD) * scale)
+        logits = logits + self.prefix_bias[level]
+        pointed = self.pointer.logits(state_BQD, memory)
+        gate = self.copy_gate(state_BQD)
+        if focus is not None:
+            gain = self.focus_gain(state_BQD) * focus.present
+            match_BQJ = focus.match(memory.text_BJT)
+            pointed = pointed + gain[..., 2:3] * match_BQJ
+            if level == 0:
+                match_BQK = focus.match(self.prefix_tokens.centroids[0])
+                logits = logits + gain[..., :1] * match_BQK
+                gate = gate + gain[..., 4:] * best_match(match_BQJ, match_BQK, memory)
+        if prefix_BKS is not None and level == 0:
+            logits = logits + self.prefix_activity(state_BQD) @ prefix_BKS.transpose(1, 2)
         generated = logits.softmax(dim=-1)
-        weights = self.copy_prefix.logits(state_BQD, memory)
         if level:
             path = so_far_BQP[:, :, None, :level] == memory.prefix_BJP[:, None, :, :level]
-            weights = weights.masked_fill(~path.all(dim=-1), float("-inf"))
-        copied_BQJ = masked_softmax(weights)
+            pointed = pointed.masked_fill(~path.all(dim=-1), float("-inf"))
+        weights = masked_softmax(pointed)
+        copied_BQJ = torch.sigmoid(gate) * weights
         code = memory.prefix_BJP[:, None, :, level].clamp_min(0).expand_as(copied_BQJ)
         copied = torch.zeros_like(generated).scatter_add(2, code, copied_BQJ)
-        gate = torch.sigmoid(self.copy_gate(state_BQD)) * copied.sum(dim=-1, keepdim=True)
-        return ((1 - gate) * generated + gate * copied).clamp_min(1e-9).log()
+        rest = 1 - copied_BQJ.sum(dim=-1, keepdim=True)
+        return PrefixScores((rest * generated + copied).clamp_min(1e-9).log(), copied_BQJ)
 
-    def item_query(
-        self, state_BQD: Tensor, memory: Memory, prefix_BQP: Tensor, focus: "Focus | None" = None
-    ) -> Tensor:
-        """Unit query vectors h (B, Q, E) at <q>, to be compared with v~ by cosine."""
-        out = self.item_head(state_BQD)
+    def item_scores(
+        self, state_BQD: Tensor, memory: Memory, prefix_BQP: Tensor, focus: Focus | None = None
+    ) -> ItemScores:
+        """What ranks the items of a prefix at <q>: h to be compared with v~ by cosine, and the weights of the priors."""
+        gain = self.neighbor_gain(state_BQD)
         same = (memory.prefix_BJP[:, None] == prefix_BQP[:, :, None]).all(dim=-1)
-        weights = masked_softmax(self.copy_item.logits(state_BQD, memory) + self.same_prefix_bonus * same)
-        out = out + self.copy_item_scale(state_BQD) * (weights @ memory.vector_BJE)
+        weights = masked_softmax(self.neighbor.logits(state_BQD, memory) + gain[..., 1:] * same)
+        out = self.item_head(state_BQD) + gain[..., :1] * (weights @ memory.vector_BJE)
+        about = state_BQD.new_zeros(state_BQD.shape[:2])
         if focus is not None:
-            strength = self.focus_gate(state_BQD)[..., 1:] * focus.present_BQ[..., None]
-            out = out + strength * focus.item_BQE
-        return nn.functional.normalize(out, dim=-1)
+            strength = self.focus_gain(state_BQD) * focus.present
+            out = out + strength[..., 3:4] * focus.item_BQE
+            about = strength[..., 1]
+        return ItemScores(nn.functional.normalize(out, dim=-1), about, self.item_activity(state_BQD))
 
-    def focus(self, batch: TensorBatch, index_X: Tensor, slots: Slots) -> "Focus | None":
+    def focus(self, batch: TensorBatch, index_XV: Tensor, slots: Slots) -> Focus | None:
         """What each state's request is about, padded like the states; none when no request of the batch has words."""
         if not len(batch.focus_FT):
             return None
-        at = index_X.clamp_min(0)
-        vectors = self.fuse_text_only(batch.focus_FT)
-        return Focus(slots.pad(batch.focus_FT[at]), slots.pad(vectors[at]), slots.pad((index_X >= 0).float()))
-
-
-class Focus(NamedTuple):
-    """The words a request is about, one row a state."""
-
-    text_BQT: Tensor
-    item_BQE: Tensor
-    present_BQ: Tensor  # 1.0 or 0.0
+        at, valid = index_XV.clamp_min(0), index_XV >= 0
+        vectors = (self.fuse_text_only(batch.focus_FT)[at] * valid[..., None]).sum(dim=1)
+        return Focus(
+            slots.pad(batch.focus_FT[at]),
+            slots.pad(valid),
+            slots.pad(nn.functional.normalize(vectors, dim=-1)),
+        )
 
 
 def item_streams(features: Any, device: torch.device | str = "cpu") -> ItemStreams:

@@ -11,7 +11,9 @@ import numpy as np
 import polars as pl
 
 from sigma_core import columns as c
+from sigma_core.data.item_activity import aligned_counts
 from sigma_core.generation.recommender import Ask, Recommendation, Recommender
+from sigma_core.instruction.aspects import aspects_of
 from sigma_core.instruction.collate import Collator, UserContext, encode_contexts
 from sigma_core.model.words import default_words
 
@@ -52,8 +54,17 @@ class Engine:
         tau = config.generation.apf_temperature or checkpoint.apf_temperature
         self.recommender = Recommender(
             model,
-            index.table([groups[item] for item in index.item_ids]),
-            Collator(words, index.prefixes.astype(np.int64), model.shape.codebook_size),
+            index.table(
+                aligned_counts(catalog.frame, index.item_ids),
+                model.shape.codebook_size,
+                [groups[item] for item in index.item_ids],
+            ),
+            Collator(
+                words,
+                index.prefixes.astype(np.int64),
+                model.shape.codebook_size,
+                config.instruction.prompt_favorites,
+            ),
             words.vectors(),
             config.generation,
             tau,
@@ -66,8 +77,8 @@ class Engine:
         return encode_contexts(frame, self.rows)
 
     def focus(self, texts: Sequence[str]) -> Mapping[str, np.ndarray]:
-        """Grounded vectors of the texts; each distinct text is encoded once in the engine's life."""
-        new = sorted({t for t in texts if t} - self._focus.keys())
+        """Grounded vectors of what the texts stand for; each distinct one is encoded once in the engine's life."""
+        new = sorted({aspect for text in texts for aspect in aspects_of(text)} - self._focus.keys())
         if new:
             self._focus.update(zip(new, self.encoder.encode(new), strict=True))
         return self._focus

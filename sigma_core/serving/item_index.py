@@ -24,32 +24,52 @@ class ItemIndex:
     Attributes:
         item_ids: N ids in row order: sorted by prefix, then id.
         vectors: float32 [N, E], unit rows.
+        text: float32 [N, T], grounded text vectors, unit rows: what a request's words are compared with.
         prefixes: int32 [N, P].
         offsets: int64 [groups + 1], where each prefix group begins, and N.
         bound_to: compatibility digest of the model that made the vectors.
     """
 
     def __init__(
-        self, item_ids: Sequence[str], vectors: np.ndarray, prefixes: np.ndarray, bound_to: str, with_id: int
+        self,
+        item_ids: Sequence[str],
+        vectors: np.ndarray,
+        text: np.ndarray,
+        prefixes: np.ndarray,
+        bound_to: str,
+        with_id: int,
     ) -> None:
         self.item_ids = list(item_ids)
         self.vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+        self.text = np.ascontiguousarray(text, dtype=np.float32)
         self.prefixes = np.ascontiguousarray(prefixes, dtype=np.int32)
         self.bound_to = bound_to
         self.with_id = with_id
         changes = np.flatnonzero((self.prefixes[1:] != self.prefixes[:-1]).any(axis=1)) + 1
         self.offsets = np.concatenate(([0], changes, [len(self.item_ids)])).astype(np.int64)
 
-    def table(self, text_groups: Sequence[str] | None = None) -> "ItemTable":
-        """The index as tensors; `text_groups`, aligned with `item_ids`, lets a shown list collapse equal titles."""
+    def table(
+        self, counts_NA: np.ndarray, num_codes: int, text_groups: Sequence[str] | None = None
+    ) -> "ItemTable":
+        """The index as tensors.
+
+        Args:
+            counts_NA: how much each item is bought (`item_activity.aligned_counts`), aligned with `item_ids`.
+            num_codes: codes of a level.
+            text_groups: aligned too; lets a shown list collapse equal titles.
+        """
         import torch
 
         from sigma_core.generation.recommender import ItemTable
+        from sigma_core.model.heads import ItemTensors, activity_tensors
 
         numbers = None if text_groups is None else np.unique(np.asarray(text_groups), return_inverse=True)[1]
+        prefixes = self.prefixes.astype(np.int64)
         return ItemTable(
-            torch.from_numpy(self.vectors),
-            torch.from_numpy(self.prefixes.astype(np.int64)),
+            ItemTensors(
+                torch.from_numpy(self.vectors), torch.from_numpy(self.text), torch.from_numpy(prefixes)
+            ),
+            activity_tensors(counts_NA[None], prefixes[:, 0], num_codes, torch.device("cpu")),
             None if numbers is None else torch.from_numpy(numbers.reshape(-1)),
         )
 
@@ -57,7 +77,8 @@ class ItemIndex:
         """Write `vectors.safetensors` and `items.json`."""
         from safetensors.numpy import save_file
 
-        save_file({"vectors": self.vectors, "prefixes": self.prefixes}, directory / "vectors.safetensors")
+        tensors = {"vectors": self.vectors, "text": self.text, "prefixes": self.prefixes}
+        save_file(tensors, directory / "vectors.safetensors")
         write_json(directory / "items.json", self._meta())
 
     @classmethod
@@ -66,13 +87,13 @@ class ItemIndex:
         from safetensors.numpy import load_file
 
         tensors = load_file(directory / "vectors.safetensors")
-        return cls(
-            vectors=tensors["vectors"], prefixes=tensors["prefixes"], **read_json(directory / "items.json")
-        )
+        return cls(**tensors, **read_json(directory / "items.json"))
 
     def digest(self) -> str:
         """Digest of ids, vectors, prefixes and binding."""
-        return digest_json([digest_arrays({"v": self.vectors, "p": self.prefixes}), self._meta()])
+        return digest_json(
+            [digest_arrays({"v": self.vectors, "t": self.text, "p": self.prefixes}), self._meta()]
+        )
 
     def summary(self) -> dict[str, Any]:
         """Sizes."""
@@ -104,6 +125,6 @@ def build_item_index(base: "SigmaBase", checkpoint: "LoraCheckpoint", features: 
     with torch.inference_mode():
         vectors = base.build().fusion(item_streams(features)).numpy()
     return ItemIndex(
-        [features.item_ids[row] for row in order], vectors[order], features.prefix[order], base.bound_to,
-        int(features.has_id.sum()),
+        [features.item_ids[row] for row in order], vectors[order], features.text[order], features.prefix[order],
+        base.bound_to, int(features.has_id.sum()),
     )  # fmt: skip

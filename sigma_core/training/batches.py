@@ -4,6 +4,7 @@ Holds users, requests and targets by item row, and nothing of the model. Source:
 the task mix is config, sampling is our choice.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,11 +12,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sigma_core import columns as c
+from sigma_core.data.item_activity import aligned_counts
+from sigma_core.instruction.aspects import aspects_of
 from sigma_core.instruction.collate import Request, UserContext, encode_contexts
 
 if TYPE_CHECKING:
     from sigma_core.config import TrainingConfig
     from sigma_core.instruction.shards import SftShard
+
+COMMON_SHARE = 0.2  # of the users; a task that fewer have is rare
+MAX_REPEATS = 4
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,7 @@ class TrainingUser:
 
     context: UserContext
     requests: tuple[TrainingRequest, ...]
+    day: int = 0  # which of the set's days: row of `TrainingSet.counts`
 
 
 @dataclass
@@ -42,11 +49,13 @@ class TrainingSet:
 
     users: list[TrainingUser]
     dropped_targets: int  # targets whose item the table does not hold
+    counts: np.ndarray  # float32 (days, items, A): how much each item was bought by the cut of each day
 
     @property
     def focus_texts(self) -> list[str]:
-        """Distinct focus texts, sorted."""
-        return sorted({r.focus for u in self.users for r in u.requests if r.focus})
+        """Distinct texts that requests are about, sorted."""
+        asked = {r.focus for u in self.users for r in u.requests}
+        return sorted({aspect for focus in asked for aspect in aspects_of(focus)})
 
 
 def build_training_set(shards: Sequence["SftShard"], item_ids: Sequence[str]) -> TrainingSet:
@@ -58,7 +67,8 @@ def build_training_set(shards: Sequence["SftShard"], item_ids: Sequence[str]) ->
     rows = {item: row for row, item in enumerate(item_ids)}
     users: list[TrainingUser] = []
     dropped = 0
-    for shard in shards:
+    counts = np.stack([aligned_counts(shard.activity, item_ids) for shard in shards])
+    for day, shard in enumerate(shards):
         asked: dict[str, list[TrainingRequest]] = {}
         columns = (c.USER_ID, c.TASK, c.WORDING, c.SLOTS, c.FOCUS_TEXT, c.TARGETS)
         for user, task, wording, slots, focus, targets in shard.examples.select(columns).iter_rows():
@@ -72,11 +82,11 @@ def build_training_set(shards: Sequence["SftShard"], item_ids: Sequence[str]) ->
                     TrainingRequest(task, text, text if whole else focus, np.asarray(sorted(set(known))))
                 )
         users += [
-            TrainingUser(context, tuple(asked[context.user_id]))
+            TrainingUser(context, tuple(asked[context.user_id]), day)
             for context in encode_contexts(shard.contexts, rows)
             if context.user_id in asked
         ]
-    return TrainingSet(users, dropped)
+    return TrainingSet(users, dropped, counts)
 
 
 @dataclass(frozen=True)
@@ -84,6 +94,7 @@ class StepInputs:
     """One batch: users, their requests with leaves, and targets by request and by leaf."""
 
     users: list[UserContext]
+    days: np.ndarray  # of the users: rows of `TrainingSet.counts`
     requests: list[list[Request]]
     target_request: np.ndarray
     target_item: np.ndarray
@@ -95,14 +106,26 @@ class StepInputs:
 def sample_steps(
     data: TrainingSet, prefixes_NP: np.ndarray, config: "TrainingConfig", steps: int, seed: int
 ) -> Iterator[StepInputs]:
-    """`steps` batches; users in shuffled epochs, a user's requests by task weight, target prefixes by chance."""
+    """`steps` batches; users in shuffled epochs, a user's requests by task weight, target prefixes by chance.
+
+    A task that few users have is practised more often: its users come up to `MAX_REPEATS` times an epoch.
+    """
     rng = np.random.default_rng(seed)
+    epoch = np.repeat(np.arange(len(data.users)), _repeats(data.users))
     order: list[int] = []
     for _ in range(steps):
         while len(order) < config.contexts_per_batch:
-            order.extend(rng.permutation(len(data.users)).tolist())
+            order.extend(rng.permutation(epoch).tolist())
         chosen, order = order[: config.contexts_per_batch], order[config.contexts_per_batch :]
         yield _step([data.users[i] for i in chosen], prefixes_NP, config, rng)
+
+
+def _repeats(users: Sequence[TrainingUser]) -> np.ndarray:
+    """How often each user comes in an epoch: as often as the rarest of their tasks needs to reach `COMMON_SHARE`."""
+    tasks = [{request.task for request in user.requests} for user in users]
+    have = Counter(task for mine in tasks for task in mine)
+    needed = {task: round(COMMON_SHARE * len(users) / count) for task, count in have.items()}
+    return np.asarray([min(MAX_REPEATS, max(1, *(needed[task] for task in mine))) for mine in tasks])
 
 
 def _pick(
@@ -144,4 +167,6 @@ def _step(
         asked.append(mine)
     request_of, item_of, weight = (np.concatenate(parts) for parts in zip(*flat, strict=True))
     pairs = np.concatenate(leaf_pairs, axis=1)
-    return StepInputs([u.context for u in users], asked, request_of, item_of, weight, pairs[0], pairs[1])
+    days = np.asarray([u.day for u in users], dtype=np.int64)
+    contexts = [u.context for u in users]
+    return StepInputs(contexts, days, asked, request_of, item_of, weight, pairs[0], pairs[1])

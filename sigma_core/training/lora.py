@@ -81,13 +81,13 @@ def train_lora(
     )
 
 
-def freeze_all_but_adapter(model: Any) -> list[Any]:
-    """Only LoRA factors and heads keep gradients; returns them."""
-    chosen = []
+def freeze_all_but_adapter(model: Any) -> dict[str, Any]:
+    """Only LoRA factors and heads keep gradients; returns them by name."""
+    chosen = {}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("lora_" in name or is_head(name))
         if parameter.requires_grad:
-            chosen.append(parameter)
+            chosen[name] = parameter
     return chosen
 
 

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from sigma_core.training.sft import Trainer
 
 PROBE_SHARE = 16  # one user in so many
-PROBE_STEPS = 4  # batches; beams are searched on the first two
-BEAM_STEPS = 2
+PROBE_STEPS = 4  # batches
+BEAM_STEPS = 4
 MAX_PROBE_USERS = 160
 
 
-SHARPENINGS = (1.0, 1.5, 2.25, 3.4)  # tried on the probe: tau_APF is tau_train over one of these
+SHARPENINGS = (0.3, 0.5, 0.7, 1.0, 1.5, 2.25)  # tried on the probe: tau_APF is tau_train over one of these
 
 
 class Probe(NamedTuple):
@@ -47,7 +47,7 @@ def split_probe(data: TrainingSet) -> tuple[TrainingSet, TrainingSet]:
     probe = [u for u, h in zip(data.users, held, strict=True) if h][-MAX_PROBE_USERS:]
     if not train or not probe:
         return data, data
-    return TrainingSet(train, data.dropped_targets), TrainingSet(probe, 0)
+    return TrainingSet(train, data.dropped_targets, data.counts), TrainingSet(probe, 0, data.counts)
 
 
 def run_probe(trainer: "Trainer", probe: TrainingSet, prefixes_NP: np.ndarray, seed: int) -> Probe:
@@ -77,14 +77,16 @@ def run_probe(trainer: "Trainer", probe: TrainingSet, prefixes_NP: np.ndarray, s
                 sum(map(len, requests)), len(place), dtype=torch.bool, device=trainer.device
             )
             users = [context.with_rows(place) for context in inputs.users]
-            beams = recommender.beam(users, requests, trainer.focus, eligible)
+            days = torch.as_tensor(inputs.days, device=trainer.device)
+            searched = recommender.beam(users, requests, trainer.focus, eligible, days)
+            beams = searched.beams
             sigmas.append(beam_sigma(beams.log_prob_RK.exp(), generation.sigma_top, generation.sigma_floor))
             found = beams.prefix_RKP[beams.log_prob_RK > float("-inf")].tolist()
             valid.append(float(np.mean([tuple(p) in existing for p in found])))
             recommender.typical_sigma = typical(sigmas[-1]).item()
             for sharpening in SHARPENINGS:
                 recommender.apf_temperature = recommender.typical_sigma * tau / sharpening
-                hits[sharpening] += _hits(recommender.answer(beams, eligible, 20), inputs, place)
+                hits[sharpening] += _hits(recommender.answer(searched, eligible, 20), inputs, place)
     best = max(SHARPENINGS, key=lambda sharpening: (hits[sharpening], -sharpening))
     return Probe(float(np.mean(losses)), float(np.mean(valid)), typical(torch.cat(sigmas)).item(), best)
 
@@ -101,12 +103,17 @@ def _recommender(trainer: "Trainer") -> "tuple[Recommender, np.ndarray]":
     import torch
 
     from sigma_core.generation.recommender import ItemTable, Recommender
+    from sigma_core.model.heads import ItemTensors
 
-    items = trainer.model.fusion(trainer.streams)
     order = torch.argsort(trainer.group_of, stable=True)
-    table = ItemTable(items[order], trainer.prefixes[order])
+    items = ItemTensors(*(part[order] for part in trainer.item_tensors()))
+    activity = trainer.activity._replace(item_UNS=trainer.activity.item_UNS[:, order])
+    table = ItemTable(items, activity)
     collator = type(trainer.collator)(
-        trainer.collator.words, table.prefixes_NP.cpu().numpy(), trainer.collator.codebook_size
+        trainer.collator.words,
+        table.tensors.prefixes_NP.cpu().numpy(),
+        trainer.collator.codebook_size,
+        trainer.collator.prompt_favorites,
     )
     place = torch.empty_like(order)
     place[order] = torch.arange(len(order), device=order.device)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from sigma_core.grounding.encoder import GroundedEncoder
     from sigma_core.instruction.shards import SftShard
     from sigma_core.model.fusion import ItemStreams
+    from sigma_core.model.heads import ItemTensors, Memory
+    from sigma_core.model.losses import Copied
     from sigma_core.model.sigma import SigmaModel
     from sigma_core.tokenization.codebooks import Codebooks
     from sigma_core.tokenization.item_features import ItemFeatures
@@ -44,9 +46,11 @@ class Trainer:
         collator: Collator,
         lexical: "Tensor",
         config: "SigmaConfig",
+        counts_UNA: np.ndarray,
     ) -> None:
         import torch
 
+        from sigma_core.model.heads import activity_tensors
         from sigma_core.model.losses import PrefixGroups
         from sigma_core.model.sigma import item_streams
 
@@ -55,6 +59,9 @@ class Trainer:
         self.lexical = lexical.to(self.device)
         self.streams: ItemStreams = item_streams(features, self.device)
         self.prefixes = torch.as_tensor(features.prefix.astype(np.int64), device=self.device)
+        self.activity = activity_tensors(
+            counts_UNA, features.prefix[:, 0], model.shape.codebook_size, self.device
+        )
         _, group = np.unique(features.prefix, axis=0, return_inverse=True)
         self.group_of = torch.as_tensor(group.reshape(-1), device=self.device)
         self.groups: PrefixGroups = PrefixGroups.build(self.group_of)
@@ -82,11 +89,31 @@ class Trainer:
         rows = [self.focus[t] for t in texts] or np.zeros((0, width), dtype=np.float32)
         return torch.as_tensor(np.asarray(rows, dtype=np.float32), device=self.device)
 
+    def item_tensors(self) -> "ItemTensors":
+        """The item table under the model's present fusion."""
+        from sigma_core.model.heads import ItemTensors
+
+        return ItemTensors(self.model.fusion(self.streams), self.streams.text_NT, self.prefixes)
+
+    def _matches(self, text_MVT: "Tensor", valid_MV: "Tensor", group_M: "Tensor") -> "Tensor":
+        """Cosine (M, G) of each item of a leaf's group with the aspect of the request nearest to it."""
+        import torch
+
+        from sigma_core.model.losses import group_products
+
+        aspects = [
+            group_products(text_MVT[:, aspect], group_M, self.streams.text_NT, self.groups).masked_fill(
+                ~valid_MV[:, aspect, None], -2.0
+            )
+            for aspect in range(valid_MV.shape[1])
+        ]
+        return torch.stack(aspects).amax(dim=0)
+
     def losses(self, inputs: StepInputs) -> dict[str, "Tensor"]:
         """The step's losses by name: `ntp`, `id`, `catalog`, and their weighted sum `loss`."""
         import torch
 
-        from sigma_core.model.losses import catalog_nll, in_prefix_info_nce, prefix_nll
+        from sigma_core.model.losses import catalog_nll, group_products, in_prefix_info_nce, prefix_nll
         from sigma_core.model.sigma import Slots, TensorBatch
 
         model, weights = self.model, self.config.training
@@ -94,9 +121,10 @@ class Trainer:
         self.tokens += int(tree.valid_BL.sum())
         self.padding.append(tree.padding_share)
         batch = TensorBatch(tree, self.focus_vectors(tree.focus_texts), self.device)
-        items = model.fusion(self.streams)
-        states = model.read(batch, items, self.lexical)
-        memory = model.memory(batch, states, items, self.prefixes)
+        items = self.item_tensors()
+        states = model.read(batch, items.vectors_NE, self.lexical)
+        day = torch.as_tensor(inputs.days, device=self.device)
+        memory = model.memory(batch, items, self.activity.item_UNS, day)
 
         user = batch.request_user_R
         slots = Slots(user, len(states))
@@ -105,53 +133,74 @@ class Trainer:
         weight_T = torch.as_tensor(inputs.target_weight, device=self.device, dtype=torch.float32)
         start = slots.pad(states[user, batch.request_start_R])
         none = start.new_zeros(*start.shape[:2], 0, dtype=torch.long)
-        focus = model.focus(batch, batch.request_focus_R, slots)
-        log_probs = slots.flat(model.prefix_log_probs(start, memory, 0, none, focus))
+        focus = model.focus(batch, batch.request_focus_RV, slots)
+        scores = model.prefix_scores(start, memory, 0, none, focus, self.activity.prefix_UKS[day])
+        log_probs = slots.flat(scores.log_prob_BQK)
         ntp = prefix_nll(log_probs, request_T, self.prefixes[item_T, 0], weight_T)
 
         leaf_request = batch.leaf_request_M
         leaf_user = user[leaf_request]
         leaf_slots = Slots(leaf_user, len(states))
-        path = leaf_slots.pad(batch.leaf_prefix_MP)
+        path_MP = batch.leaf_prefix_MP
+        path = leaf_slots.pad(path_MP)
+        leaf_focus = model.focus(batch, batch.request_focus_RV[leaf_request], leaf_slots)
         every = torch.arange(len(leaf_user), device=self.device)
+        log_prob_M = log_probs[leaf_request, path_MP[:, 0]]
+        copied_MJ = slots.flat(scores.copied_BQJ)[leaf_request]
         for level in range(1, self.prefixes.shape[1]):
             state = leaf_slots.pad(states[leaf_user, batch.leaf_positions_MP1[:, level - 1]])
-            deeper = leaf_slots.flat(model.prefix_log_probs(state, memory, level, path))
-            ntp = ntp + prefix_nll(
-                deeper, every, batch.leaf_prefix_MP[:, level], torch.ones_like(every).float()
-            )
+            scores = model.prefix_scores(state, memory, level, path, leaf_focus)
+            deeper = leaf_slots.flat(scores.log_prob_BQK)
+            ntp = ntp + prefix_nll(deeper, every, path_MP[:, level], torch.ones_like(every).float())
+            log_prob_M, copied_MJ = deeper[every, path_MP[:, level]], leaf_slots.flat(scores.copied_BQJ)
         state = leaf_slots.pad(states[leaf_user, batch.leaf_positions_MP1[:, -1]])
-        leaf_focus = model.focus(batch, batch.request_focus_R[leaf_request], leaf_slots)
-        query = leaf_slots.flat(model.item_query(state, memory, path, leaf_focus))
+        ranking = model.item_scores(state, memory, path, leaf_focus)
+        query = leaf_slots.flat(ranking.query_BQE)
         leaf_T = torch.as_tensor(inputs.leaf_target_leaf, device=self.device)
         leaf_item_T = torch.as_tensor(inputs.leaf_target_item, device=self.device)
-        group_M = torch.as_tensor(
-            [self.group_number[tuple(p)] for p in tree.leaf_prefix_MP.tolist()], device=self.device
-        )
-        tau = model.config.temperature
+        group_M = torch.as_tensor([self.group_number[tuple(p)] for p in path_MP.tolist()], device=self.device)
         sharpness = self.sharpness(log_probs.detach().exp())[leaf_request]
-        ident = in_prefix_info_nce(query, group_M, items, self.groups, leaf_T, leaf_item_T, sharpness)
+        logits = group_products(query * sharpness[:, None], group_M, items.vectors_NE, self.groups)
+        if leaf_focus is not None:
+            logits = logits + leaf_slots.flat(ranking.focus_BQ)[:, None] * self._matches(
+                leaf_slots.flat(leaf_focus.text_BQVT), leaf_slots.flat(leaf_focus.valid_BQV), group_M
+            )
+        statistics = self.activity.item_UNS[day[leaf_user][:, None], self.groups.members_CG[group_M]]
+        logits = logits + (statistics @ leaf_slots.flat(ranking.activity_BQS)[..., None]).squeeze(-1)
+        copied = _copied(memory, leaf_user, path_MP, copied_MJ, log_prob_M, leaf_T, leaf_item_T)
+        ident = in_prefix_info_nce(logits, group_M, self.groups, leaf_T, leaf_item_T, copied)
         total = weights.weight_ntp * ntp + weights.weight_id * ident
         out = {"ntp": ntp, "id": ident}
         if weights.weight_catalog > 0:
             few = leaf_T < weights.catalog_leaves
             out["catalog"] = catalog_nll(
-                query[: weights.catalog_leaves], items, leaf_T[few], leaf_item_T[few], tau
+                query[: weights.catalog_leaves],
+                items.vectors_NE,
+                leaf_T[few],
+                leaf_item_T[few],
+                model.config.temperature,
             )
             total = total + weights.weight_catalog * out["catalog"]
         out["loss"] = total
         return out
 
 
-def start_from_popularity(model: "SigmaModel", data: TrainingSet, prefixes_NP: np.ndarray) -> None:
-    """Sets the bias of each level's codes to their log share among the training targets."""
-    import torch
+def _copied(
+    memory: "Memory",
+    user_M: "Tensor",
+    path_MP: "Tensor",
+    copied_MJ: "Tensor",
+    log_prob_M: "Tensor",
+    leaf_T: "Tensor",
+    item_T: "Tensor",
+) -> "Copied":
+    """The pointer's shares of each leaf's prefix and of each target item."""
+    from sigma_core.model.losses import Copied
 
-    targets = np.concatenate([r.targets for user in data.users for r in user.requests])
-    for level in range(prefixes_NP.shape[1]):
-        counts = np.bincount(prefixes_NP[targets, level], minlength=model.shape.codebook_size) + 1.0
-        with torch.no_grad():
-            model.prefix_bias[level].copy_(torch.from_numpy(np.log(counts / counts.sum())))
+    share_MJ = copied_MJ / log_prob_M.exp()[:, None]
+    inside = (memory.prefix_BJP[user_M] == path_MP[:, None]).all(dim=-1)
+    same = memory.row_BJ[user_M][leaf_T] == item_T[:, None]
+    return Copied((share_MJ * inside).sum(dim=1), (share_MJ[leaf_T] * (same & inside[leaf_T])).sum(dim=1))
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup_share: float) -> float:
@@ -167,7 +216,7 @@ def run_steps(
     trainer: Trainer,
     data: TrainingSet,
     prefixes_NP: np.ndarray,
-    parameters: Sequence["torch.nn.Parameter"],
+    names: Mapping[str, "torch.nn.Parameter"],
     *,
     steps: int,
     peak: float,
@@ -176,7 +225,7 @@ def run_steps(
     progress: Progress,
     label: str,
 ) -> dict[str, Any]:
-    """Train `parameters` for `steps`; returns the figures of the run (first and last losses, tokens, padding share).
+    """Train the named parameters for `steps`; returns the figures of the run (first and last losses, tokens, padding share).
 
     Raises:
         FloatingPointError: a loss is not finite; nothing of the run should be kept.
@@ -184,14 +233,24 @@ def run_steps(
     import torch
 
     config = trainer.config.training
-    optimizer = torch.optim.AdamW(parameters, lr=peak, weight_decay=config.weight_decay, betas=(0.9, 0.98))
+    gains = [parameter for name, parameter in names.items() if name.endswith(".gain")]
+    parameters = [parameter for name, parameter in names.items() if not name.endswith(".gain")]
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": parameters, "ratio": 1.0},
+            {"params": gains, "ratio": config.gain_learning_rate_ratio, "weight_decay": 0.0},
+        ],
+        lr=peak,
+        weight_decay=config.weight_decay,
+        betas=(0.9, 0.98),
+    )
     history: list[dict[str, float]] = []
     began = time.perf_counter()
     trainer.model.train()
     for step, inputs in enumerate(sample_steps(data, prefixes_NP, config, steps, seed)):
         rate = learning_rate(step, steps, peak, config.warmup_share)
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["ratio"]
         losses = trainer.losses(inputs)
         if not torch.isfinite(losses["loss"]):
             raise FloatingPointError(
@@ -199,7 +258,7 @@ def run_steps(
             )
         optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
-        torch.nn.utils.clip_grad_norm_(parameters, config.grad_clip)
+        torch.nn.utils.clip_grad_norm_([*parameters, *gains], config.grad_clip)
         optimizer.step()
         values = {name: value.item() for name, value in losses.items()}
         history.append(values)
@@ -248,8 +307,15 @@ def make_trainer(
         )
     words = default_words()
     focus = focus_table(sorted({*data.focus_texts, *probe.focus_texts}), encoder)
-    collator = Collator(words, features.prefix.astype(np.int64), model.shape.codebook_size)
-    return Trainer(model.to(config.runtime.device), features, focus, collator, words.vectors(), config)
+    collator = Collator(
+        words,
+        features.prefix.astype(np.int64),
+        model.shape.codebook_size,
+        config.instruction.prompt_favorites,
+    )
+    return Trainer(
+        model.to(config.runtime.device), features, focus, collator, words.vectors(), config, data.counts
+    )
 
 
 def train_base(
@@ -286,12 +352,11 @@ def train_base(
     model = SigmaModel(config.model, shape)
     model.prefix_tokens.centroids.copy_(torch.from_numpy(codebooks.codebooks[: shape.prefix_length]))
     data, probe_data = split_probe(build_training_set(shards, features.item_ids))
-    start_from_popularity(model, data, features.prefix)
     trainer = make_trainer(model, features, data, probe_data, encoder, config)
     before = run_probe(trainer, probe_data, features.prefix, config.runtime.seed)
     settings = config.training
     figures = run_steps(
-        trainer, data, features.prefix, list(model.parameters()), steps=settings.base_steps,
+        trainer, data, features.prefix, dict(model.named_parameters()), steps=settings.base_steps,
         peak=settings.base_learning_rate, seed=config.runtime.seed, tracker=tracker, progress=progress, label="sigma_base",
     )  # fmt: skip
     after = run_probe(trainer, probe_data, features.prefix, config.runtime.seed)

@@ -72,3 +72,26 @@ def test_a_group_without_a_valid_item_has_no_probability() -> None:
     out = in_prefix_log_probs(torch.zeros(1, 3), torch.zeros(1, 3, dtype=torch.bool), torch.ones(1))
     assert torch.isinf(out).all()
     assert not torch.isnan(out).any()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**31), st.floats(0.0, 1.0))
+def test_what_is_copied_goes_to_its_item_and_the_rest_is_shared_as_before(seed: int, share: float) -> None:
+    rng = np.random.default_rng(seed)
+    cosine, valid = torch.tensor(rng.uniform(-1, 1, (1, 5))), torch.tensor([[True, True, False, True, True]])
+    prior = torch.tensor(rng.normal(size=(1, 5)))
+    copied = torch.zeros(1, 5, dtype=torch.float64)
+    copied[0, 3] = share
+    plain = in_prefix_log_probs(cosine, valid, torch.tensor([7.0]), prior).exp()
+    mixed = in_prefix_log_probs(cosine, valid, torch.tensor([7.0]), prior, copied).exp()
+    torch.testing.assert_close(mixed, (1 - share) * plain + copied, atol=2e-6, rtol=1e-5)
+    assert mixed.sum().item() == pytest.approx(1.0)
+
+
+def test_a_prior_is_left_alone_by_sharpness() -> None:
+    """Equal cosines, prior log 3: three to one, however flat the beam."""
+    cosine, valid = torch.tensor([[0.5, 0.5]]), torch.ones(1, 2, dtype=torch.bool)
+    prior = torch.tensor([[math.log(3.0), 0.0]])
+    for sharpness in (0.01, 50.0):
+        found = in_prefix_log_probs(cosine, valid, torch.tensor([sharpness]), prior).exp()
+        assert found[0].tolist() == pytest.approx([0.75, 0.25], abs=1e-5)

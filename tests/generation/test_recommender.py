@@ -26,11 +26,11 @@ def scores(world: TinyWorld, user_seed: int, request: Ask) -> dict[int, float]:
 @given(st.integers(0, 10_000), st.integers(1, 4), st.integers(1, 6))
 def test_a_beam_yields_only_prefixes_that_some_item_has(seed: int, depth: int, width: int) -> None:
     world = tiny_world(depth, seed=seed, num_prefixes=width)
-    existing = {tuple(p) for p in world.table.prefixes_NP.tolist()}
+    existing = {tuple(p) for p in world.table.tensors.prefixes_NP.tolist()}
     ranked = world.recommender.rank([tiny_user("u", seed)], [[ask()]], world.focus, 1000)[0]
     assert ranked
     assert {r.prefix for r in ranked} <= existing
-    assert all(tuple(world.table.prefixes_NP[r.row].tolist()) == r.prefix for r in ranked)
+    assert all(tuple(world.table.tensors.prefixes_NP[r.row].tolist()) == r.prefix for r in ranked)
 
 
 @settings(max_examples=10, deadline=None)
@@ -38,7 +38,7 @@ def test_a_beam_yields_only_prefixes_that_some_item_has(seed: int, depth: int, w
 def test_full_width_scores_every_item_and_sums_to_one(seed: int, depth: int) -> None:
     world = tiny_world(depth, seed=seed, num_prefixes=CODES**3)
     found = scores(world, seed, ask(focus="soda"))
-    assert len(found) == len(world.table.vectors_NE)
+    assert len(found) == len(world.table.tensors.vectors_NE)
     assert sum(found.values()) == pytest.approx(1.0, abs=1e-4)
 
 
@@ -55,11 +55,14 @@ def test_a_narrow_beam_ranks_its_items_as_the_exhaustive_search_does(depth: int)
 def test_excluded_items_never_return_and_their_prefix_dies_with_them() -> None:
     world = tiny_world(1, num_prefixes=5)
     first_group = (
-        (world.table.prefixes_NP[:, 0] == world.table.prefixes_NP[0, 0]).nonzero().flatten().tolist()
+        (world.table.tensors.prefixes_NP[:, 0] == world.table.tensors.prefixes_NP[0, 0])
+        .nonzero()
+        .flatten()
+        .tolist()
     )
     ranked = world.recommender.rank([tiny_user("u", 1)], [[ask(exclude=first_group)]], world.focus, 1000)[0]
     assert not {r.row for r in ranked} & set(first_group)
-    assert tuple(world.table.prefixes_NP[0].tolist()) not in {r.prefix for r in ranked}
+    assert tuple(world.table.tensors.prefixes_NP[0].tolist()) not in {r.prefix for r in ranked}
     assert sum(r.score for r in ranked) == pytest.approx(1.0, abs=1e-4)
 
 
@@ -108,19 +111,25 @@ def test_lists_are_ranked_and_probabilities_are_finite() -> None:
 def test_the_states_of_a_leaf_are_those_of_the_training_pass() -> None:
     """L_InfoNCE reads the state at <q>: the query built by the beam's cached pass equals the one of a full pass."""
     world = tiny_world(2, num_prefixes=3)
-    from sigma_core.model.sigma import Slots, TensorBatch
+    from sigma_core.model.heads import Slots
+    from sigma_core.model.sigma import TensorBatch
 
     user = tiny_user("u", 4)
-    eligible = torch.ones(1, len(world.table.vectors_NE), dtype=torch.bool)
+    eligible = torch.ones(1, len(world.table.tensors.vectors_NE), dtype=torch.bool)
     with torch.inference_mode():
-        beams = world.recommender.beam([user], [[Request("x y", "soda")]], world.focus, eligible)
+        beams = world.recommender.beam([user], [[Request("x y", "soda")]], world.focus, eligible).beams
         leaves = tuple(tuple(p) for p in beams.prefix_RKP[0].tolist())
         tree = world.collator([user], [[Request("x y", "soda", leaves)]])
         batch = TensorBatch(tree, torch.tensor(world.focus["soda"])[None], torch.device("cpu"))
-        states = world.model.read(batch, world.table.vectors_NE, world.recommender.lexical)
-        memory = world.model.memory(batch, states, world.table.vectors_NE, world.table.prefixes_NP)
+        states = world.model.read(batch, world.table.tensors.vectors_NE, world.recommender.lexical)
+        memory = world.model.memory(
+            batch,
+            world.table.tensors,
+            world.table.activity.item_UNS,
+            torch.zeros(1, dtype=torch.long),
+        )
         slots = Slots(torch.zeros(len(leaves), dtype=torch.long), 1)
-        focus = world.model.focus(batch, batch.request_focus_R[batch.leaf_request_M], slots)
+        focus = world.model.focus(batch, batch.request_focus_RV[batch.leaf_request_M], slots)
         at_query = slots.pad(states[0, batch.leaf_positions_MP1[:, -1]])
-        query = world.model.item_query(at_query, memory, slots.pad(batch.leaf_prefix_MP), focus)
+        query = world.model.item_scores(at_query, memory, slots.pad(batch.leaf_prefix_MP), focus).query_BQE
     torch.testing.assert_close(query, beams.query_RKE, atol=1e-4, rtol=1e-4)

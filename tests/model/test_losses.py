@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from sigma_core.model.losses import PrefixGroups, catalog_nll, in_prefix_info_nce, prefix_nll
+from sigma_core.model.losses import (
+    Copied,
+    PrefixGroups,
+    catalog_nll,
+    group_products,
+    in_prefix_info_nce,
+    prefix_nll,
+)
 
 
 def test_groups_list_every_item_once() -> None:
@@ -29,7 +36,8 @@ def test_equal_items_cost_the_log_of_the_group_not_of_the_catalogue() -> None:
     groups = PrefixGroups.build(torch.tensor([0, 0, 0, 1, 1]))
     query = items[:1]
     args = (torch.tensor([0]), torch.tensor([1]))
-    inside = in_prefix_info_nce(query, torch.tensor([0]), items, groups, *args, torch.tensor([10.0]))
+    logits = group_products(query * 10, torch.tensor([0]), items, groups)
+    inside = in_prefix_info_nce(logits, torch.tensor([0]), groups, *args)
     assert inside.item() == pytest.approx(math.log(3), abs=1e-5)
     assert catalog_nll(query, items, *args, tau=0.1).item() == pytest.approx(math.log(5), abs=1e-5)
 
@@ -48,8 +56,26 @@ def test_in_prefix_info_nce_equals_the_float64_reference() -> None:
         members = np.flatnonzero(group == leaf_group[one])
         logits = unit[members] @ query[one] / 0.07
         expected.append(np.log(np.exp(logits).sum()) - logits[members.tolist().index(target)])
-    got = in_prefix_info_nce(
-        torch.tensor(query), torch.tensor(leaf_group), torch.tensor(unit), PrefixGroups.build(torch.tensor(group)),
-        torch.tensor(leaf), torch.tensor(item), torch.full((5,), 1 / 0.07, dtype=torch.float64),
-    )  # fmt: skip
+    groups, leaf_groups = PrefixGroups.build(torch.tensor(group)), torch.tensor(leaf_group)
+    logits = group_products(torch.tensor(query) / 0.07, leaf_groups, torch.tensor(unit), groups)
+    got = in_prefix_info_nce(logits, leaf_groups, groups, torch.tensor(leaf), torch.tensor(item))
     assert got.item() == pytest.approx(np.mean(expected), rel=1e-9)
+
+
+def test_a_prior_counts_within_the_group_only() -> None:
+    """Two equal items of one group, prior log 3 for the first: it is three times as likely."""
+    groups = PrefixGroups.build(torch.tensor([0, 0, 1]))
+    logits = torch.tensor([[math.log(3.0), 0.0]])
+    loss = in_prefix_info_nce(logits, torch.tensor([0]), groups, torch.tensor([0]), torch.tensor([0]))
+    assert loss.item() == pytest.approx(-math.log(3 / 4), abs=1e-6)
+
+
+def test_what_a_pointer_explains_is_mixed_with_the_softmax() -> None:
+    """A pointer holds .6 of P(c), all of it on item 1 of 4 equal ones: P = .4 / 4 + .6 there, .4 / 4 elsewhere."""
+    groups = PrefixGroups.build(torch.tensor([0, 0, 0, 0]))
+    for item, share, expected in ((1, 0.6, 0.7), (2, 0.0, 0.1)):
+        copied = Copied(torch.tensor([0.6]), torch.tensor([share]))
+        loss = in_prefix_info_nce(
+            torch.zeros(1, 4), torch.tensor([0]), groups, torch.tensor([0]), torch.tensor([item]), copied
+        )
+        assert loss.item() == pytest.approx(-math.log(expected), abs=1e-5)

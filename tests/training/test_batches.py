@@ -19,14 +19,16 @@ def user() -> UserContext:
 
 def tree():  # type: ignore[no-untyped-def]
     asked = [Request("go", "", ((1,), (2,))), Request("up to", "tea", ())]
-    return Collator(FakeWords(), PREFIXES, codebook_size=4)([user()], [asked])
+    return Collator(FakeWords(), PREFIXES, codebook_size=4, prompt_favorites=2)([user()], [asked])
 
 
 def test_a_history_item_is_a_prefix_token_and_then_its_vector() -> None:
     batch = tree()
     at = int(np.flatnonzero(batch.item_BL[0] == 2)[0])
     assert batch.prefix_BL[0, at - 1] == 1  # item 2 has prefix 1
-    assert batch.memory_position_BJ[0].tolist() == [at, int(np.flatnonzero(batch.item_BL[0] == 0)[0])]
+    assert (batch.item_BL[0] == 0).sum() == 1
+    assert batch.memory_row_BJ[0].tolist() == [2, 0]
+    assert at >= 1
 
 
 def test_ntp_reads_the_start_token_and_info_nce_the_query_token_after_the_prefix() -> None:
@@ -65,8 +67,8 @@ def test_a_token_sees_trunk_own_branch_and_own_leaf_only() -> None:
 def test_an_item_among_recents_and_favourites_is_copied_once() -> None:
     stats = np.ones((1, 4), dtype=np.float32)
     twice = UserContext("u", "", np.array([3]), stats, np.array([3]), stats)
-    batch = Collator(FakeWords(), PREFIXES, 4)([twice], [[Request("x")]])
-    assert (batch.memory_position_BJ[0] >= 0).tolist() == [False, True]
+    batch = Collator(FakeWords(), PREFIXES, 4, 2)([twice], [[Request("x")]])
+    assert batch.memory_valid_BJ[0].tolist() == [False, True]
 
 
 def test_steps_repeat_with_the_seed_and_hold_every_target_of_a_leaf() -> None:
@@ -74,7 +76,7 @@ def test_steps_repeat_with_the_seed_and_hold_every_target_of_a_leaf() -> None:
         TrainingRequest("just_for_you", "a", "", np.array([0, 1, 3])),
         TrainingRequest("query", "b", "tea", np.array([2])),
     )
-    data = TrainingSet([TrainingUser(user(), requests)], 0)
+    data = TrainingSet([TrainingUser(user(), requests)], 0, np.zeros((1, 4, 4), dtype=np.float32))
     config = profile_config("toy", {"training": {"contexts_per_batch": 2}}).training
     one, two = (list(sample_steps(data, PREFIXES, config, 3, seed=5)) for _ in range(2))
     for a, b in zip(one, two, strict=True):

@@ -32,7 +32,7 @@ def trained_checkpoint(base: SigmaBase) -> tuple[LoraCheckpoint, torch.nn.Module
     wrapped = get_peft_model(model.backbone, LoraConfig(r=2, lora_alpha=6, target_modules=list(LORA_TARGETS)))
     model.backbone = wrapped
     with torch.no_grad():
-        for parameter in freeze_all_but_adapter(model):
+        for parameter in freeze_all_but_adapter(model).values():
             parameter.add_(torch.randn_like(parameter) * 0.1)
     adapter = {n: t.detach().numpy().copy() for n, t in get_peft_model_state_dict(wrapped).items()}
     heads = {n: p.detach().numpy().copy() for n, p in model.named_parameters() if is_head(n)}

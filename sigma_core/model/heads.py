@@ -1,0 +1,183 @@
+"""Parts of the heads: what may be copied, what a request is about, the pointer over the history, and gains.
+
+Holds modules and small value objects, no backbone and no prompt layout. A gain is a number the state decides: it starts at a
+given value, the same for all requests, and training learns when to raise it. Source: our choice (pointer-generator networks).
+
+Shape legend: B users, Q states of a user, J history items, D hidden, E item width, T text width, S statistics, K codes,
+U sets of statistics (a training shard each), N items, V aspects of a request.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sigma_core.data.item_activity import NUM_ACTIVITY_STATS, item_statistics, prefix_statistics
+from sigma_core.instruction.collate import NUM_STATS
+
+
+class ItemTensors(NamedTuple):
+    """What the model knows of N items, rows aligned."""
+
+    vectors_NE: Tensor  # v~, unit rows
+    text_NT: Tensor  # grounded text vectors, unit rows: what a request's words are compared with
+    prefixes_NP: Tensor
+
+
+class Activity(NamedTuple):
+    """How much items and prefixes are bought, in U sets: one a day in training, one alone in serving."""
+
+    item_UNS: Tensor
+    prefix_UKS: Tensor  # of first codes
+
+
+def activity_tensors(
+    counts_UNA: np.ndarray, code_N: np.ndarray, num_codes: int, device: torch.device
+) -> Activity:
+    """Statistics of each set of counts; `code_N` are the items' first codes."""
+    return Activity(
+        torch.as_tensor(np.stack([item_statistics(counts) for counts in counts_UNA]), device=device),
+        torch.as_tensor(
+            np.stack([prefix_statistics(counts, code_N, num_codes) for counts in counts_UNA]), device=device
+        ),
+    )
+
+
+class Memory(NamedTuple):
+    """What the heads may copy from: all of the user's history items, more than the prompt has room for."""
+
+    hidden_BJD: Tensor  # as the prompt would hold them, without their prefix
+    vector_BJE: Tensor
+    text_BJT: Tensor
+    stats_BJS: Tensor  # of user and item (`NUM_STATS`), then of the item (`NUM_ACTIVITY_STATS`)
+    prefix_BJP: Tensor  # codes; -1 where padded
+    row_BJ: Tensor  # item rows; 0 where padded
+    valid_BJ: Tensor
+
+    def of(self, user: Tensor) -> "Memory":
+        """The memory of each given user, one row a request or leaf."""
+        return Memory(*(part[user] for part in self))
+
+    def only(self, allowed_BJ: Tensor) -> "Memory":
+        """The same memory in which other items cannot be copied."""
+        return self._replace(valid_BJ=self.valid_BJ & allowed_BJ)
+
+
+class Focus(NamedTuple):
+    """What each state's request is about, in one or several aspects."""
+
+    text_BQVT: Tensor
+    valid_BQV: Tensor  # bool
+    item_BQE: Tensor  # v~ of the words alone, the mean of the aspects
+
+    @property
+    def present(self) -> Tensor:
+        """1.0 where the request has words, 0.0 elsewhere, (B, Q, 1)."""
+        return self.valid_BQV.any(dim=-1, keepdim=True).float()
+
+    def match(self, text_BNT: Tensor) -> Tensor:
+        """Cosine of each text with the aspect nearest to it (B, Q, N); 0 for a request without words.
+
+        `text_BNT` may be (N, T): the same texts for all.
+        """
+        batch, states, aspects, width = self.text_BQVT.shape
+        flat = self.text_BQVT.reshape(batch, states * aspects, width) @ text_BNT.transpose(-1, -2)
+        cosine = flat.view(batch, states, aspects, -1).masked_fill(~self.valid_BQV[..., None], -2.0)
+        return cosine.amax(dim=2) * self.present
+
+
+class PrefixScores(NamedTuple):
+    """One level of step 1."""
+
+    log_prob_BQK: Tensor  # rows sum to one before any mask
+    copied_BQJ: Tensor  # the part of it that points at each history item: sums to at most one
+
+
+class ItemScores(NamedTuple):
+    """What ranks the items under a prefix, beside their vectors."""
+
+    query_BQE: Tensor  # unit vectors h at <q>
+    focus_BQ: Tensor  # weight of cos(words, item text); 0 without words
+    activity_BQS: Tensor  # weights of the item's statistics
+
+
+class Gains(nn.Module):
+    """`len(start)` numbers that a state decides; `start` before training. `scale` is the unit the state moves them in."""
+
+    def __init__(self, hidden: int, start: list[float], scale: float = 1.0) -> None:
+        super().__init__()
+        self.scale = scale
+        self.weight = nn.Parameter(torch.zeros(len(start), hidden))
+        self.gain = nn.Parameter(torch.tensor(start))
+
+    def forward(self, state: Tensor) -> Tensor:
+        """(..., D) to (..., len(start))."""
+        return self.scale * nn.functional.linear(state, self.weight) + self.gain
+
+
+class Pointer(nn.Module):
+    """Weights over history items, from a state: content match plus a state-dependent reading of the statistics."""
+
+    def __init__(self, hidden: int, start: list[float], width: int = 16) -> None:
+        super().__init__()
+        size = NUM_STATS + NUM_ACTIVITY_STATS
+        self.query = nn.Linear(hidden, hidden)
+        self.key = nn.Linear(hidden, hidden, bias=False)
+        self.features = nn.Sequential(nn.Linear(size, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        self.weights = nn.Linear(hidden, width)
+        self.linear = Gains(hidden, start + [0.0] * (size - len(start)))  # begins as: copy by decayed count
+        with torch.no_grad():
+            for layer in (self.query, self.weights):
+                layer.weight.mul_(0.1)
+                layer.bias.zero_()
+
+    def logits(self, state_BQD: Tensor, memory: Memory) -> Tensor:
+        """Unnormalised log-weights (B, Q, J); what cannot be copied is -inf."""
+        scale = state_BQD.shape[-1] ** -0.5
+        content = self.query(state_BQD) @ self.key(memory.hidden_BJD).transpose(1, 2) * scale
+        shaped = self.weights(state_BQD) @ self.features(memory.stats_BJS).transpose(1, 2)
+        linear = self.linear(state_BQD) @ memory.stats_BJS.transpose(1, 2)
+        return (content + shaped + linear).masked_fill(~memory.valid_BJ[:, None], float("-inf"))
+
+
+def masked_softmax(logits: Tensor) -> Tensor:
+    """Softmax over the last axis; a row of only -inf (or of nothing) gives zeros, not NaN."""
+    if logits.shape[-1] == 0:
+        return logits
+    top = logits.amax(dim=-1, keepdim=True)
+    weights = (logits - top.masked_fill(top.isinf(), 0.0)).exp()
+    return weights / weights.sum(dim=-1, keepdim=True).clamp_min(1e-30)
+
+
+def best_match(match_BQJ: Tensor, match_BQK: Tensor, memory: Memory) -> Tensor:
+    """How much better the history's best match with the words is than the best prefix's, (B, Q, 1); 0 without history.
+
+    Copying is for requests that the history can answer: nobody who never bought charcoal should be shown their bread for it.
+    """
+    if match_BQJ.shape[-1] == 0:
+        return torch.zeros_like(match_BQK[..., :1])
+    mine = match_BQJ.masked_fill(~memory.valid_BJ[:, None], -1.0).amax(dim=-1, keepdim=True)
+    return mine - match_BQK.amax(dim=-1, keepdim=True)
+
+
+class Slots:
+    """Regroups a flat list of states by user: `pad` gives (B, Q, ...) with zeros, `flat` undoes it."""
+
+    def __init__(self, group_X: Tensor, num_groups: int) -> None:
+        counts = torch.bincount(group_X, minlength=num_groups)
+        order = torch.argsort(group_X, stable=True)
+        slot = torch.empty_like(group_X)
+        starts = counts.cumsum(0) - counts
+        slot[order] = torch.arange(len(order), device=group_X.device) - starts[group_X[order]]
+        self.group_X, self.slot_X = group_X, slot
+        self.shape = (num_groups, int(counts.max()) if len(group_X) else 0)
+
+    def pad(self, values_X: Tensor) -> Tensor:
+        """(X, ...) to (B, Q, ...)."""
+        out = values_X.new_zeros(*self.shape, *values_X.shape[1:])
+        return out.index_put((self.group_X, self.slot_X), values_X)
+
+    def flat(self, values_BQ: Tensor) -> Tensor:
+        """(B, Q, ...) to (X, ...)."""
+        return values_BQ[self.group_X, self.slot_X]
