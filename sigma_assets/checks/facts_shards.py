@@ -23,10 +23,10 @@ def shard_facts(
     item_ids: Iterable[str] | pl.Series,
     events: pl.DataFrame | None = None,
 ) -> Frames:
-    """Contexts and examples of `sft_shards[day]`.
+    """Contexts, examples and activity of `sft_shards[day]`.
 
     Args:
-        value: `.contexts` and `.examples` of `SftShard`.
+        value: `.contexts`, `.examples` and `.activity` of `SftShard`.
         day: the partition; the cut is `horizon` days before it.
         horizon: days of the outcome window.
         item_ids: catalog of the cut.
@@ -57,7 +57,15 @@ def shard_facts(
         .map_elements(_is_json_object, return_dtype=pl.Boolean, skip_nulls=False)
         .alias("slots_are_json"),
     )
-    return {"contexts": contexts, "examples": _targets_outside(examples, events)}
+    activity = value.activity.with_columns(
+        known(c.ITEM_ID, item_ids, "item_known"),
+        true(pl.col(c.NUM_EVENTS_14D) <= pl.col(c.NUM_EVENTS_56D), "windows_nest"),
+    )
+    return {
+        "contexts": contexts,
+        "examples": _targets_outside(examples, events),
+        "activity": activity,
+    }
 
 
 def _aligned() -> pl.Expr:

@@ -87,7 +87,8 @@ class ItemIndex:
         from safetensors.numpy import load_file
 
         tensors = load_file(directory / "vectors.safetensors")
-        return cls(**tensors, **read_json(directory / "items.json"))
+        meta = read_json(directory / "items.json")
+        return cls(vectors=tensors["vectors"], text=tensors["text"], prefixes=tensors["prefixes"], **meta)
 
     def digest(self) -> str:
         """Digest of ids, vectors, prefixes and binding."""

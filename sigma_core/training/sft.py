@@ -113,8 +113,9 @@ class Trainer:
         """The step's losses by name: `ntp`, `id`, `catalog`, and their weighted sum `loss`."""
         import torch
 
+        from sigma_core.model.heads import Slots
         from sigma_core.model.losses import catalog_nll, group_products, in_prefix_info_nce, prefix_nll
-        from sigma_core.model.sigma import Slots, TensorBatch
+        from sigma_core.model.sigma import TensorBatch
 
         model, weights = self.model, self.config.training
         tree = self.collator(inputs.users, inputs.requests)

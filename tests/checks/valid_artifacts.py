@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from sigma_core import columns as c
+from sigma_core.data.item_activity import ACTIVITY_SCHEMA
 from sigma_core.instruction.contexts import CONTEXT_SCHEMA
 
 DAY = date(2017, 10, 23)
@@ -190,7 +191,17 @@ def _sft_shards() -> Case:
         schema_overrides={c.WORDING: pl.Int32},
     )
     inputs = {"day": DAY, "horizon": 7, "item_ids": ITEMS, "events": events()}
-    return SimpleNamespace(contexts=contexts, examples=examples), inputs
+    activity = pl.DataFrame(
+        {
+            c.ITEM_ID: ITEMS,
+            c.NUM_EVENTS_56D: [9, 4, 4, 2, 1, 0],
+            c.NUM_EVENTS_14D: [3, 4, 0, 1, 0, 0],
+            c.IS_NEW: [False] * 5 + [True],
+            c.IS_TAIL: [False] * 4 + [True] * 2,
+        },
+        schema=ACTIVITY_SCHEMA,
+    )
+    return SimpleNamespace(contexts=contexts, examples=examples, activity=activity), inputs
 
 
 def _checkpoint() -> Case:

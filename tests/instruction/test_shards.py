@@ -7,6 +7,7 @@ import pytest
 
 from sigma_core import columns as c
 from sigma_core.artifacts import ArtifactStore
+from sigma_core.data.item_activity import ACTIVITY_SCHEMA
 from sigma_core.instruction.phrases import load_phrases
 from sigma_core.instruction.shards import SftShard, build_shard
 from sigma_core.instruction.tasks import TASKS
@@ -93,4 +94,12 @@ def test_a_day_before_any_history_gives_an_empty_shard():
 
 def test_a_frame_of_other_columns_is_refused():
     with pytest.raises(ValueError, match="needed columns"):
-        SftShard(shard().contexts.drop(c.PROFILE_TEXT), shard().examples)
+        SftShard(shard().contexts.drop(c.PROFILE_TEXT), shard().examples, shard().activity)
+
+
+def test_activity_is_the_catalog_of_the_cut():
+    built = shard()
+    assert built.activity.columns == list(ACTIVITY_SCHEMA)
+    assert built.activity[c.ITEM_ID].n_unique() == built.activity.height > 0
+    known = set(built.activity[c.ITEM_ID])
+    assert all(set(items) <= known for items in built.examples[c.TARGETS])
