@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from sigma_core.model.heads import Focus
+
 if TYPE_CHECKING:
-    from sigma_core.model.heads import Focus, Memory
+    from sigma_core.model.heads import Memory
     from sigma_core.model.sigma import SigmaModel, TensorBatch
 
 NEGATIVE = torch.finfo(torch.float32).min
@@ -135,7 +137,7 @@ def prefix_beam(
     state = start_R1D  # (R, K, D)
     places = torch.zeros(num, 1, 0, dtype=torch.long, device=device)
     for level in range(depth):
-        focus = None if focus_R is None else focus_R.widened(state.shape[1])
+        focus = None if focus_R is None else Focus(*(_widened(part, state.shape[1]) for part in focus_R))
         scores = model.prefix_scores(state, memory_R, level, chosen, focus, prefix_RCS)
         log_probs = scores.log_prob_BQK
         open_codes = allowed.codes(level, chosen, num_codes)
@@ -159,7 +161,7 @@ def prefix_beam(
         states, place = feed(model, past, tokens, places, level)
         places = torch.cat((places, place[:, :, :1]), dim=2)
         state = states[:, :, -1]
-    focus = None if focus_R is None else focus_R.widened(score.shape[1])
+    focus = None if focus_R is None else Focus(*(_widened(part, score.shape[1]) for part in focus_R))
     ranking = model.item_scores(state, memory_R, chosen, focus)
     inside = (memory_R.prefix_BJP[:, None] == chosen[:, :, None]).all(dim=-1)
     return Beams(
@@ -171,3 +173,8 @@ def prefix_beam(
         share * inside,
         memory_R.row_BJ,
     )
+
+
+def _widened(part_R1: Tensor, width: int) -> Tensor:
+    """(R, 1, ...) to (R, width, ...)."""
+    return part_R1.expand(-1, width, *part_R1.shape[2:])

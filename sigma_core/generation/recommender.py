@@ -19,7 +19,7 @@ from sigma_core.generation.fusion import apf_sharpness, beam_sigma, fuse, in_pre
 from sigma_core.generation.prefix_beam import AllowedPrefixes, Beams, prefix_beam, request_past
 from sigma_core.generation.subset_search import GroupHits, PrefixRanges, search_groups
 from sigma_core.instruction.collate import Collator, Request, UserContext
-from sigma_core.model.heads import NO_MATCH, Activity, Focus, ItemTensors, Slots, fit
+from sigma_core.model.heads import Activity, Focus, ItemTensors, Slots
 from sigma_core.model.sigma import TensorBatch
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class Recommender:
         allowed = AllowedPrefixes(
             self.ranges.rows_QP, counts.index_add(1, self.group_of_N, eligible_RN.float()) > 0
         )
-        about = model.focus(batch, batch.request_focus_RV, one, items)
+        about = model.focus(batch, batch.request_focus_RV, one)
         beams = prefix_beam(
             model,
             states[user, batch.request_start_R][:, None],
@@ -205,17 +205,18 @@ class Recommender:
         return prior
 
     def _matches(self, focus: Focus, group_X: Tensor, hits: GroupHits, request_X: Tensor) -> Tensor:
-        """How well (X, G) each item fits the aspect of its request that it fits best."""
-        texts, best = self.items.tensors.text_NT, torch.full_like(hits.cosine_XG, NO_MATCH)
+        """Cosine (X, G) of each item with the aspect of its request nearest to it."""
+        texts, best = self.items.tensors.text_NT, torch.full_like(hits.cosine_XG, -2.0)
         for aspect in range(focus.valid_BQV.shape[2]):
             known = focus.valid_BQV[request_X, 0, aspect]
-            group = group_X.masked_fill(~known, -1)
-            cosine = search_groups(focus.text_BQVT[request_X, 0, aspect], group, texts, self.ranges).cosine_XG
-            top, spread = (
-                part[request_X, 0, aspect, None] for part in (focus.reach_BQV.top, focus.reach_BQV.spread)
-            )
-            found = fit(cosine, top, spread).masked_fill(~known[:, None], NO_MATCH)
-            best[:, : found.shape[1]] = torch.maximum(best[:, : found.shape[1]], found)
+            cosine = search_groups(
+                focus.text_BQVT[request_X, 0, aspect], group_X.masked_fill(~known, -1), texts, self.ranges
+            ).cosine_XG
+            if not cosine.numel():
+                continue
+            wide = torch.full_like(best, -2.0)
+            wide[:, : cosine.shape[1]] = cosine.masked_fill(~known[:, None], -2.0)
+            best = torch.maximum(best, wide)
         return best
 
     def _copied(self, beams: Beams, group_X: Tensor, hits: GroupHits) -> Tensor:

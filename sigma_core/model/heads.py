@@ -16,10 +16,6 @@ from torch import Tensor, nn
 from sigma_core.data.item_activity import NUM_ACTIVITY_STATS, item_statistics, prefix_statistics
 from sigma_core.instruction.collate import NUM_STATS
 
-MATCH_SLOPE = 2.5  # per spread
-MATCH_MARGIN = 1.7  # spreads below the nearest text; about the nearest hundredth of a catalogue
-NO_MATCH = -30.0  # of what is not there
-
 
 class ItemTensors(NamedTuple):
     """What the model knows of N items, rows aligned."""
@@ -68,36 +64,11 @@ class Memory(NamedTuple):
         return self._replace(valid_BJ=self.valid_BJ & allowed_BJ)
 
 
-class Reach(NamedTuple):
-    """How near the catalogue comes to each aspect: what a cosine must be compared with."""
-
-    top: Tensor  # cosine of the nearest item
-    top_prefix: Tensor  # cosine of the nearest centroid
-    spread: Tensor  # standard deviation of the cosines with all items
-
-    @classmethod
-    def of(cls, focus_FT: Tensor, text_NT: Tensor, centroid_KT: Tensor) -> "Reach":
-        """Of each aspect (F,)."""
-        cosine = focus_FT @ text_NT.T
-        nearest = (focus_FT @ centroid_KT.T).amax(dim=1)
-        return cls(cosine.amax(dim=1), nearest, cosine.std(dim=1, unbiased=False).clamp_min(1e-3))
-
-
-def fit(cosine: Tensor, top: Tensor, spread: Tensor) -> Tensor:
-    """Log-probability-like score (at most 0) that a text is what the words mean: flat near the best one, then falling.
-
-    Whatever lies within `MATCH_MARGIN` spreads of the nearest text answers about equally well, so that inside a category
-    popularity and history decide, not the wording of a label. Source: our choice.
-    """
-    return nn.functional.logsigmoid(MATCH_SLOPE * ((cosine - top) / spread + MATCH_MARGIN))
-
-
 class Focus(NamedTuple):
     """What each state's request is about, in one or several aspects."""
 
     text_BQVT: Tensor
     valid_BQV: Tensor  # bool
-    reach_BQV: Reach
     item_BQE: Tensor  # v~ of the words alone, the mean of the aspects
 
     @property
@@ -105,26 +76,15 @@ class Focus(NamedTuple):
         """1.0 where the request has words, 0.0 elsewhere, (B, Q, 1)."""
         return self.valid_BQV.any(dim=-1, keepdim=True).float()
 
-    def match(self, text_BNT: Tensor, top_BQV: Tensor) -> Tensor:
-        """`fit` of each text to the aspect it fits best (B, Q, N); 0 for a request without words.
+    def match(self, text_BNT: Tensor) -> Tensor:
+        """Cosine of each text with the aspect nearest to it (B, Q, N); 0 for a request without words.
 
         `text_BNT` may be (N, T): the same texts for all.
         """
         batch, states, aspects, width = self.text_BQVT.shape
         flat = self.text_BQVT.reshape(batch, states * aspects, width) @ text_BNT.transpose(-1, -2)
-        found = fit(
-            flat.view(batch, states, aspects, -1), top_BQV[..., None], self.reach_BQV.spread[..., None]
-        )
-        return found.masked_fill(~self.valid_BQV[..., None], NO_MATCH).amax(dim=2) * self.present
-
-    def widened(self, width: int) -> "Focus":
-        """One state a request, made `width` equal ones."""
-
-        def wide(part: Tensor) -> Tensor:
-            return part.expand(-1, width, *part.shape[2:])
-
-        reach = Reach(*(wide(part) for part in self.reach_BQV))
-        return Focus(wide(self.text_BQVT), wide(self.valid_BQV), reach, wide(self.item_BQE))
+        cosine = flat.view(batch, states, aspects, -1).masked_fill(~self.valid_BQV[..., None], -2.0)
+        return cosine.amax(dim=2) * self.present
 
 
 class PrefixScores(NamedTuple):
@@ -190,18 +150,19 @@ def masked_softmax(logits: Tensor) -> Tensor:
     return weights / weights.sum(dim=-1, keepdim=True).clamp_min(1e-30)
 
 
-def best_match(match_BQJ: Tensor, memory: Memory) -> Tensor:
-    """How well the history's best item fits the words, (B, Q, 1); 0 for a user without history.
+def best_match(match_BQJ: Tensor, match_BQK: Tensor, memory: Memory) -> Tensor:
+    """How much better the history's best match with the words is than the best prefix's, (B, Q, 1); 0 without history.
 
     Copying is for requests that the history can answer: nobody who never bought charcoal should be shown their bread for it.
     """
     if match_BQJ.shape[-1] == 0:
-        return match_BQJ.new_zeros(*match_BQJ.shape[:2], 1)
-    return match_BQJ.masked_fill(~memory.valid_BJ[:, None], NO_MATCH).amax(dim=-1, keepdim=True)
+        return torch.zeros_like(match_BQK[..., :1])
+    mine = match_BQJ.masked_fill(~memory.valid_BJ[:, None], -1.0).amax(dim=-1, keepdim=True)
+    return mine - match_BQK.amax(dim=-1, keepdim=True)
 
 
 class Slots:
-    """Regroups a flat list of states by user: `pad` gives (B, Q, ...), `flat` undoes it."""
+    """Regroups a flat list of states by user: `pad` gives (B, Q, ...) with zeros, `flat` undoes it."""
 
     def __init__(self, group_X: Tensor, num_groups: int) -> None:
         counts = torch.bincount(group_X, minlength=num_groups)
@@ -212,9 +173,9 @@ class Slots:
         self.group_X, self.slot_X = group_X, slot
         self.shape = (num_groups, int(counts.max()) if len(group_X) else 0)
 
-    def pad(self, values_X: Tensor, fill: float = 0) -> Tensor:
-        """(X, ...) to (B, Q, ...); empty slots hold `fill`."""
-        out = values_X.new_full((*self.shape, *values_X.shape[1:]), fill)
+    def pad(self, values_X: Tensor) -> Tensor:
+        """(X, ...) to (B, Q, ...)."""
+        out = values_X.new_zeros(*self.shape, *values_X.shape[1:])
         return out.index_put((self.group_X, self.slot_X), values_X)
 
     def flat(self, values_BQ: Tensor) -> Tensor:

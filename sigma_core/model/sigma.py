@@ -29,7 +29,6 @@ from sigma_core.model.heads import (
     Memory,
     Pointer,
     PrefixScores,
-    Reach,
     Slots,
     best_match,
     masked_softmax,
@@ -133,7 +132,7 @@ class SigmaModel(nn.Module):
         self.prefix_bias = nn.Parameter(torch.zeros(shape.prefix_length, shape.codebook_size))
         self.prefix_activity = Gains(hidden, [1.0] + [0.0] * (NUM_ACTIVITY_STATS - 1))  # by popularity
         # how much words count: in prefixes, items, the pointer, the query vector, the gate
-        self.focus_gain = Gains(hidden, [1.0, 0.7, 1.0, 1.0, 0.5])
+        self.focus_gain = Gains(hidden, [30.0, 20.0, 30.0, 1.0, 15.0], scale=5.0)
         self.pointer = Pointer(hidden, [0.0, 0.0, 1.2, 0.1])
         self.copy_gate = Gains(hidden, [2.5])
         self.item_head = nn.Linear(hidden, config.item_dim)
@@ -237,12 +236,12 @@ class SigmaModel(nn.Module):
         gate = self.copy_gate(state_BQD)
         if focus is not None:
             gain = self.focus_gain(state_BQD) * focus.present
-            match_BQJ = focus.match(memory.text_BJT, focus.reach_BQV.top)
+            match_BQJ = focus.match(memory.text_BJT)
             pointed = pointed + gain[..., 2:3] * match_BQJ
             if level == 0:
-                centroids, nearest = self.prefix_tokens.centroids[0], focus.reach_BQV.top_prefix
-                logits = logits + gain[..., :1] * focus.match(centroids, nearest)
-                gate = gate + gain[..., 4:] * best_match(match_BQJ, memory)
+                match_BQK = focus.match(self.prefix_tokens.centroids[0])
+                logits = logits + gain[..., :1] * match_BQK
+                gate = gate + gain[..., 4:] * best_match(match_BQJ, match_BQK, memory)
         if prefix_BKS is not None and level == 0:
             logits = logits + self.prefix_activity(state_BQD) @ prefix_BKS.transpose(1, 2)
         generated = logits.softmax(dim=-1)
@@ -271,17 +270,15 @@ class SigmaModel(nn.Module):
             about = strength[..., 1]
         return ItemScores(nn.functional.normalize(out, dim=-1), about, self.item_activity(state_BQD))
 
-    def focus(self, batch: TensorBatch, index_XV: Tensor, slots: Slots, items: ItemTensors) -> Focus | None:
+    def focus(self, batch: TensorBatch, index_XV: Tensor, slots: Slots) -> Focus | None:
         """What each state's request is about, padded like the states; none when no request of the batch has words."""
         if not len(batch.focus_FT):
             return None
         at, valid = index_XV.clamp_min(0), index_XV >= 0
         vectors = (self.fuse_text_only(batch.focus_FT)[at] * valid[..., None]).sum(dim=1)
-        reach = Reach.of(batch.focus_FT, items.text_NT, self.prefix_tokens.centroids[0])
         return Focus(
             slots.pad(batch.focus_FT[at]),
             slots.pad(valid),
-            Reach(*(slots.pad(part[at], fill=1.0) for part in reach)),
             slots.pad(nn.functional.normalize(vectors, dim=-1)),
         )
 

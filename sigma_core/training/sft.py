@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sigma_core.grounding.encoder import GroundedEncoder
     from sigma_core.instruction.shards import SftShard
     from sigma_core.model.fusion import ItemStreams
-    from sigma_core.model.heads import Focus, ItemTensors, Memory, Slots
+    from sigma_core.model.heads import ItemTensors, Memory
     from sigma_core.model.losses import Copied
     from sigma_core.model.sigma import SigmaModel
     from sigma_core.tokenization.codebooks import Codebooks
@@ -95,20 +95,18 @@ class Trainer:
 
         return ItemTensors(self.model.fusion(self.streams), self.streams.text_NT, self.prefixes)
 
-    def _matches(self, focus: "Focus", slots: "Slots", group_M: "Tensor") -> "Tensor":
-        """How well (M, G) each item of a leaf's group fits the aspect of the request that it fits best."""
+    def _matches(self, text_MVT: "Tensor", valid_MV: "Tensor", group_M: "Tensor") -> "Tensor":
+        """Cosine (M, G) of each item of a leaf's group with the aspect of the request nearest to it."""
         import torch
 
-        from sigma_core.model.heads import NO_MATCH, fit
         from sigma_core.model.losses import group_products
 
-        text, valid = slots.flat(focus.text_BQVT), slots.flat(focus.valid_BQV)
-        top, spread = slots.flat(focus.reach_BQV.top), slots.flat(focus.reach_BQV.spread)
-        aspects = []
-        for aspect in range(valid.shape[1]):
-            cosine = group_products(text[:, aspect], group_M, self.streams.text_NT, self.groups)
-            found = fit(cosine, top[:, aspect, None], spread[:, aspect, None])
-            aspects.append(found.masked_fill(~valid[:, aspect, None], NO_MATCH))
+        aspects = [
+            group_products(text_MVT[:, aspect], group_M, self.streams.text_NT, self.groups).masked_fill(
+                ~valid_MV[:, aspect, None], -2.0
+            )
+            for aspect in range(valid_MV.shape[1])
+        ]
         return torch.stack(aspects).amax(dim=0)
 
     def losses(self, inputs: StepInputs) -> dict[str, "Tensor"]:
@@ -136,7 +134,7 @@ class Trainer:
         weight_T = torch.as_tensor(inputs.target_weight, device=self.device, dtype=torch.float32)
         start = slots.pad(states[user, batch.request_start_R])
         none = start.new_zeros(*start.shape[:2], 0, dtype=torch.long)
-        focus = model.focus(batch, batch.request_focus_RV, slots, items)
+        focus = model.focus(batch, batch.request_focus_RV, slots)
         scores = model.prefix_scores(start, memory, 0, none, focus, self.activity.prefix_UKS[day])
         log_probs = slots.flat(scores.log_prob_BQK)
         ntp = prefix_nll(log_probs, request_T, self.prefixes[item_T, 0], weight_T)
@@ -146,7 +144,7 @@ class Trainer:
         leaf_slots = Slots(leaf_user, len(states))
         path_MP = batch.leaf_prefix_MP
         path = leaf_slots.pad(path_MP)
-        leaf_focus = model.focus(batch, batch.request_focus_RV[leaf_request], leaf_slots, items)
+        leaf_focus = model.focus(batch, batch.request_focus_RV[leaf_request], leaf_slots)
         every = torch.arange(len(leaf_user), device=self.device)
         log_prob_M = log_probs[leaf_request, path_MP[:, 0]]
         copied_MJ = slots.flat(scores.copied_BQJ)[leaf_request]
@@ -165,8 +163,9 @@ class Trainer:
         sharpness = self.sharpness(log_probs.detach().exp())[leaf_request]
         logits = group_products(query * sharpness[:, None], group_M, items.vectors_NE, self.groups)
         if leaf_focus is not None:
-            match = self._matches(leaf_focus, leaf_slots, group_M)
-            logits = logits + leaf_slots.flat(ranking.focus_BQ)[:, None] * match
+            logits = logits + leaf_slots.flat(ranking.focus_BQ)[:, None] * self._matches(
+                leaf_slots.flat(leaf_focus.text_BQVT), leaf_slots.flat(leaf_focus.valid_BQV), group_M
+            )
         statistics = self.activity.item_UNS[day[leaf_user][:, None], self.groups.members_CG[group_M]]
         logits = logits + (statistics @ leaf_slots.flat(ranking.activity_BQS)[..., None]).squeeze(-1)
         copied = _copied(memory, leaf_user, path_MP, copied_MJ, log_prob_M, leaf_T, leaf_item_T)
