@@ -139,14 +139,14 @@ class ModelConfig(Section):
     modality_dropout: float = Field(
         0.15, ge=0, lt=1, description="chance that v_ID or v_img is hidden in training"
     )
-    temperature: float = Field(0.05, gt=0, description="tau of L_InfoNCE in training")
+    temperature: float = Field(0.2, gt=0, description="tau of L_InfoNCE in training")
 
 
 class TrainingConfig(Section):
     """Optimization of `sigma_base` and of the day's LoRA adapter."""
 
     base_window_days: int = Field(92, ge=1, le=99, description="days of shards before the month")
-    base_steps: int = Field(240, ge=1)
+    base_steps: int = Field(400, ge=1)
     base_learning_rate: float = Field(2e-3, gt=0)
     gain_learning_rate_ratio: float = Field(
         10.0, gt=0, description="gains (single numbers that scale a whole head) learn this much faster"
