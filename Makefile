@@ -49,5 +49,5 @@ $(STAMP): pyproject.toml requirements.lock
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (a few minutes, once) ..."
 	$(PIP) -c requirements.lock "$(TORCH)"
-	$(PIP) -c requirements.lock -e ".[dev,ui]"
+	$(PIP) -c requirements.lock -e ".[dev,ui,serve]"
 	@touch $@

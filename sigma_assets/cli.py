@@ -178,6 +178,40 @@ def doctor(root: Root = Path("var"), verbose: Verbose = False) -> None:
 
 
 @app.command()
+def serve(
+    root: Root = Path("var"),
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; one that other machines reach needs an API key.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port.")] = 8000,
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", metavar="DATE", help="Stay with this day. [default: the latest]")
+    ] = None,
+    api_keys_file: Annotated[
+        Path | None,
+        typer.Option(help="File of API keys, one a line, read again when it changes. Or set SIGMA_API_KEYS."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A setting of section http, e.g. http.deadline_ms=500."
+        ),
+    ] = None,
+    threads: Threads = None,
+    verbose: Verbose = False,
+) -> None:
+    """Answer over HTTP: recommendations, prepared lists, similar items, search. Needs the extra `serve`.
+
+    A newly materialized day is taken over while requests go on. /openapi.json describes the API, /metrics its figures.
+    """
+    _prepare(root, threads, verbose)
+    from sigma_core.serving.http.server import ServeOptions
+    from sigma_core.serving.http.server import serve as run
+
+    run(root, ServeOptions(host, port, as_of, api_keys_file, tuple(set_ or ())))
+
+
+@app.command()
 def ui(
     root: Root = Path("var"),
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 3000,

@@ -205,6 +205,27 @@ class ServingConfig(Section):
     batch_users: int = Field(32, ge=1)
 
 
+class HttpConfig(Section):
+    """`sigma serve`. It changes no artifact, so it is no part of a root's digest."""
+
+    max_batch: int = Field(16, ge=1, le=256, description="concurrent requests answered by one forward pass")
+    batch_wait_ms: float = Field(4.0, ge=0, description="how long a lone request waits for company")
+    max_queue: int = Field(256, ge=1, description="requests waiting for the model; more fall back at once")
+    deadline_ms: int = Field(
+        2000, ge=1, description="budget of a request; past it the answer comes from U2I, then popularity"
+    )
+    max_body_bytes: int = Field(262_144, ge=1024, description="larger bodies are refused (413)")
+    body_timeout_s: float = Field(10.0, gt=0, description="a body slower than this is refused (408)")
+    rate_per_minute: int = Field(1200, ge=1, description="requests a key may make a minute (429 beyond)")
+    rate_burst: int = Field(200, ge=1, description="requests a key may make at once")
+    cors_origins: tuple[str, ...] = Field(
+        (), description="web origins that may call the API; none by default"
+    )
+    reload_seconds: float = Field(
+        5.0, gt=0, description="how often the root is looked at for a newer published day"
+    )
+
+
 class EvaluationConfig(Section):
     """How a day is judged."""
 
@@ -232,10 +253,11 @@ class SigmaConfig(Section):
     generation: GenerationConfig = GenerationConfig()
     serving: ServingConfig = ServingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    http: HttpConfig = HttpConfig()
 
     def digest(self) -> str:
-        """Digest of everything that can change a result: all but the `runtime.threads` and `device`."""
-        values = self.model_dump(mode="json")
+        """Digest of everything that can change a result: all but `runtime.threads` and `device`, and `http`."""
+        values = self.model_dump(mode="json", exclude={"http"})
         values["runtime"] = {"seed": self.runtime.seed}
         return digest_json(values)
 
