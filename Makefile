@@ -18,7 +18,7 @@ PIP       := $(BIN)/python -m pip --disable-pip-version-check install -q $(PIP_F
 export DAGSTER_DISABLE_TELEMETRY ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check ui install clean
+.PHONY: help demo test check ui playground install clean
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ check: $(STAMP) ## formatting, lint, types
 
 ui: $(STAMP) ## open the artifacts of var/ in Dagster's UI
 	$(BIN)/sigma ui $(ARGS)
+
+playground: $(STAMP) ## the HTTP API and its page on http://127.0.0.1:8000, over var/
+	$(BIN)/sigma serve $(ARGS)
 
 install: $(STAMP) ## only set up .venv
 

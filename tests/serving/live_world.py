@@ -56,7 +56,7 @@ def catalog() -> ItemCatalog:
         c.BRAND: ["private brand" if k % 2 else "national brand" for k in n],
         c.MAKER: [None] * NUM_ITEMS,
         c.SIZE: [None] * NUM_ITEMS,
-        c.PRICE_BAND: [None if k == 0 else "mid" for k in n],
+        c.PRICE_BAND: [{0: None, 2: "budget"}.get(k, "mid") for k in range(NUM_ITEMS)],
         c.LAUNCHED_ON: [None] * NUM_ITEMS,
         c.IS_NEW: list(n >= NUM_ITEMS - 3),
         c.IS_TAIL: [False] * NUM_ITEMS,

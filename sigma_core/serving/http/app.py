@@ -21,6 +21,7 @@ from sigma_core.serving.holder import Holder
 from sigma_core.serving.http.batcher import DeadlineError, QueueFullError
 from sigma_core.serving.http.gate import Gate, problem
 from sigma_core.serving.http.metrics import Metrics
+from sigma_core.serving.http.pages import add_playground
 from sigma_core.serving.http.schemas import (
     ERRORS,
     MAX_N,
@@ -78,6 +79,7 @@ def create_app(holder: Holder, config: HttpConfig, keys: KeyRing) -> FastAPI:
     _add_items(app, service)
     _add_users(app, service)
     _add_operations(app, service)
+    add_playground(app)
     _add_errors(app)
     if config.cors_origins:
         headers = ["content-type", "x-api-key", "authorization", "x-request-id"]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sigma_core.generation.recommender import Recommendation
     from sigma_core.serving.live import LiveDay, Prepared
 
-_EXPLAINED_ITEMS = 8  # items shown under a prefix
+_EXPLAINED_ITEMS = 12  # items shown under a prefix
 
 
 def ranked_items(
