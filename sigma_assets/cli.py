@@ -212,6 +212,34 @@ def serve(
 
 
 @app.command()
+def nearline(
+    events: Annotated[
+        Path,
+        typer.Option("--events", help="File, or folder of files: JSON lines or Parquet, may still grow."),
+    ],
+    root: Root = Path("var"),
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on looking for new events until Ctrl-C.")
+    ] = False,
+    threads: Threads = None,
+    verbose: Verbose = False,
+) -> None:
+    """Take in new events and refresh the prepared lists of their users, on the latest day of the root.
+
+    Rows hold user_id, item_id, event_time and, if there are any, event_type, session_id, quantity. Late, repeated and
+    unordered events are fine; a run that is killed goes on where it was.
+    """
+    _prepare(root, threads, verbose)
+    from sigma_assets.commands import follow_events as run
+
+    def told(line: str) -> None:
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+
+    run(root, events, told, follow=follow)
+
+
+@app.command()
 def ui(
     root: Root = Path("var"),
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 3000,

@@ -221,9 +221,20 @@ class HttpConfig(Section):
     cors_origins: tuple[str, ...] = Field(
         (), description="web origins that may call the API; none by default"
     )
+    refresh_seconds: float = Field(
+        2.0, gt=0, description="how often users with events of other processes are looked for"
+    )
     reload_seconds: float = Field(
         5.0, gt=0, description="how often the root is looked at for a newer published day"
     )
+
+
+class NearlineConfig(Section):
+    """`sigma nearline`, and the same work inside `sigma serve`. It changes no artifact."""
+
+    batch_events: int = Field(2000, ge=1, description="events committed at once")
+    batch_users: int = Field(32, ge=1, description="users refreshed by one forward pass")
+    poll_seconds: float = Field(1.0, gt=0, description="how often new events are looked for")
 
 
 class EvaluationConfig(Section):
@@ -253,11 +264,12 @@ class SigmaConfig(Section):
     generation: GenerationConfig = GenerationConfig()
     serving: ServingConfig = ServingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    nearline: NearlineConfig = NearlineConfig()
     http: HttpConfig = HttpConfig()
 
     def digest(self) -> str:
-        """Digest of everything that can change a result: all but `runtime.threads` and `device`, and `http`."""
-        values = self.model_dump(mode="json", exclude={"http"})
+        """Digest of everything that can change a result: all but `runtime.threads` and `device`, `nearline` and `http`."""
+        values = self.model_dump(mode="json", exclude={"nearline", "http"})
         values["runtime"] = {"seed": self.runtime.seed}
         return digest_json(values)
 

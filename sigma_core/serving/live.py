@@ -1,9 +1,10 @@
 """One published day, ready for live requests: what was asked becomes model input, what the model says becomes items.
 
 Holds lookups, filters, the batch call and the prepared lists that step in when the budget is spent. Knows no HTTP and no
-queue. Immutable after construction, so a newer day replaces it by one assignment. Source: paper, nearline serving; our choice.
+queue. A newer day replaces it by one assignment. Source: paper, nearline serving; our choice.
 """
 
+import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import polars as pl
 from sigma_core import columns as c
 from sigma_core.instruction.collate import Request, UserContext
 from sigma_core.serving.live_context import Taken, live_context
+from sigma_core.serving.live_store import LiveStore, end_of_day
 from sigma_core.serving.runtime import LoadedRecommender, RequestError
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 MAX_FOCUS: Final = 4096  # focus vectors kept
 _SHOWN: Final = (c.TITLE, c.CATEGORY, c.DEPARTMENT, c.BRAND, c.PRICE_BAND, c.IS_NEW)
+_LIST: Final = (c.ITEM_ID, c.SCORE, c.PREFIX, c.PREFIX_PROBABILITY)
 _FILTERED: Final = {
     "departments": c.DEPARTMENT,
     "categories": c.CATEGORY,
@@ -96,6 +99,8 @@ class LiveDay:
         self._owned_row = {user: n for n, user in enumerate(loaded.lists.owned[c.USER_ID])}
         self._lists = _offsets(loaded.lists.frame)
         self._focus: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._focus_lock = threading.Lock()
+        self.store: LiveStore | None = None
         self._variant = lru_cache(maxsize=64)(self._make_variant)
 
     # ------------------------------------------------------------------------------------- lookups
@@ -108,32 +113,56 @@ class LiveDay:
         """What a filter field may name, sorted."""
         return sorted({value for value in self._values[field] if value})
 
-    def context_frame(self, user_id: str) -> pl.DataFrame | None:
-        """The user's context row as published, or None."""
+    def profile_of(self, user_id: str) -> str:
+        """The user's profile in words; "" when nothing is known."""
         row = self._user_row.get(user_id)
-        return None if row is None else self.loaded.lists.contexts[row : row + 1]
+        return "" if row is None else str(self.loaded.lists.contexts[c.PROFILE_TEXT][row])
 
-    def _context(self, user_id: str) -> UserContext | None:
-        frame = self.context_frame(user_id)
-        return None if frame is None else self.engine.contexts(frame)[0]
+    def known_user(self, user_id: str) -> tuple[UserContext, frozenset[int]] | None:
+        """The user's context and the rows bought before, live events included; None for an unknown user."""
+        published = self._published(user_id)
+        stored = self.store.user(user_id) if self.store else None
+        daily = (end_of_day(self.loaded.day), 0)
+        if stored is None or (stored.watermark_us, stored.num_events) <= daily:
+            return published
+        from sigma_core.serving.nearline import unpacked_context
 
-    def _owned(self, user_id: str) -> frozenset[int]:
-        row = self._owned_row.get(user_id)
-        items = [] if row is None else self.loaded.lists.owned[c.OWNED_ITEMS][row].to_list()
-        return frozenset(self.rows[item] for item in items if item in self.rows)
+        context, new = unpacked_context(user_id, self.profile_of(user_id), stored, self.rows)
+        owned = published[1] if published else frozenset()
+        return context, owned | {self.rows[item] for item in new}
+
+    def _published(self, user_id: str) -> tuple[UserContext, frozenset[int]] | None:
+        row = self._user_row.get(user_id)
+        if row is None:
+            return None
+        context = self.engine.contexts(self.loaded.lists.contexts[row : row + 1])[0]
+        place = self._owned_row.get(user_id)
+        items = [] if place is None else self.loaded.lists.owned[c.OWNED_ITEMS][place].to_list()
+        return context, frozenset(self.rows[item] for item in items if item in self.rows)
 
     def prepared_list(self, user_id: str, task: str) -> "list[Recommendation]":
         """The user's list of the U2I index, best first; empty when there is none."""
         from sigma_core.generation.recommender import Recommendation
 
-        start, stop = self._lists.get((user_id, task), (0, 0))
-        part = self.loaded.lists.frame[start:stop]
-        columns = (c.ITEM_ID, c.SCORE, c.PREFIX, c.PREFIX_PROBABILITY)
+        if self.store is not None:
+            stored = self.store.list_of(user_id, task)
+            listed = stored.value if stored else []
+        else:
+            listed = self._published_list(*self._lists.get((user_id, task), (0, 0)))
         return [
             Recommendation(self.rows[item], score, tuple(prefix), probability)
-            for item, score, prefix, probability in part.select(columns).iter_rows()
+            for item, score, prefix, probability in listed
             if item in self.rows
         ]
+
+    def _published_list(self, start: int, stop: int) -> list[Any]:
+        return [list(row) for row in self.loaded.lists.frame[start:stop].select(_LIST).iter_rows()]
+
+    def load_into(self, store: "LiveStore") -> None:
+        """Put the day's lists into the store, where newer ones stay, and read from it from now on."""
+        lists = ((user, task, self._published_list(*span)) for (user, task), span in self._lists.items())
+        store.load_day(lists, self.loaded.day, self.model)
+        self.store = store
 
     # ----------------------------------------------------------------------------------- requests
     def prepare(self, wish: "RecommendRequest") -> Prepared:
@@ -171,8 +200,8 @@ class LiveDay:
 
     def _who(self, wish: "RecommendRequest") -> tuple[UserContext, frozenset[int], bool]:
         """The context, the rows bought before, and whether anything is known of this user."""
-        if wish.user_id is not None and (context := self._context(wish.user_id)) is not None:
-            return context, self._owned(wish.user_id), True
+        if wish.user_id is not None and (known := self.known_user(wish.user_id)) is not None:
+            return *known, True
         events = wish.history or ()
         taken = [Taken(e.item_id, e.days_ago, -e.days_ago, e.count) for e in events]
         instruction = self.config.instruction
@@ -201,10 +230,7 @@ class LiveDay:
 
     # -------------------------------------------------------------------------------------- model
     def answer(self, batch: Sequence[Prepared]) -> list[Found]:
-        """Answers of the model, in order; requests that share `settings` share one forward pass.
-
-        Call from one thread at a time.
-        """
+        """Answers of the model, in order; requests that share `settings` share one forward pass."""
         out: list[Found] = [Found([], None)] * len(batch)
         groups: dict[Settings, list[int]] = {}
         for number, one in enumerate(batch):
@@ -247,14 +273,15 @@ class LiveDay:
     def focus(self, texts: Iterable[str]) -> dict[str, np.ndarray]:
         """Grounded vectors of the texts; the last `MAX_FOCUS` are remembered."""
         wanted = {text for text in texts if text}
-        new = sorted(wanted - self._focus.keys())
-        if new:
-            self._focus.update(zip(new, self.engine.encoder.encode(new), strict=True))
-        found = {text: self._focus[text] for text in wanted}
-        for text in wanted:
-            self._focus.move_to_end(text)
-        while len(self._focus) > MAX_FOCUS:
-            self._focus.popitem(last=False)
+        with self._focus_lock:
+            new = sorted(wanted - self._focus.keys())
+            if new:
+                self._focus.update(zip(new, self.engine.encoder.encode(new), strict=True))
+            found = {text: self._focus[text] for text in wanted}
+            for text in wanted:
+                self._focus.move_to_end(text)
+            while len(self._focus) > MAX_FOCUS:
+                self._focus.popitem(last=False)
         return found
 
     # ----------------------------------------------------------------------------- without a model

@@ -29,6 +29,8 @@ from sigma_core.serving.http.schemas import (
     Answer,
     BatchAnswer,
     BatchRequest,
+    EventsAnswer,
+    EventsRequest,
     ItemList,
     RecommendRequest,
     UserCard,
@@ -57,12 +59,15 @@ def create_app(holder: Holder, config: HttpConfig, keys: KeyRing) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.batcher.start()
-        looking = asyncio.create_task(_look_out(holder, config.reload_seconds))
+        tasks = [asyncio.create_task(_look_out(holder, config.reload_seconds))]
+        if holder.store is not None:
+            tasks.append(asyncio.create_task(service.keep_current(config.refresh_seconds)))
         try:
             yield
         finally:
-            looking.cancel()
-            await asyncio.gather(looking, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await service.batcher.stop()
 
     app = FastAPI(
@@ -76,6 +81,7 @@ def create_app(holder: Holder, config: HttpConfig, keys: KeyRing) -> FastAPI:
     )
     app.state.service = service
     _add_recommendations(app, service)
+    _add_events(app, service)
     _add_items(app, service)
     _add_users(app, service)
     _add_operations(app, service)
@@ -124,6 +130,16 @@ def _add_recommendations(app: FastAPI, service: Service) -> None:
         user_id: UserIdPath, task: Annotated[str, Query(max_length=64)] = "just_for_you", n: Count = 20
     ) -> Answer:
         return service.prepared_list(user_id, task, n)
+
+
+def _add_events(app: FastAPI, service: Service) -> None:
+    @app.post("/v1/events", tags=["events"], summary="What users did", status_code=202)
+    async def events(batch: EventsRequest) -> EventsAnswer:
+        answer = await run_in_threadpool(service.take, batch)
+        if answer is None:
+            raise HTTPException(409, "this server stays with one day and takes no events")
+        service.wake.set()
+        return answer
 
 
 def _add_items(app: FastAPI, service: Service) -> None:

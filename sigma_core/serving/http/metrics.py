@@ -31,6 +31,8 @@ class Metrics:
             "sigma_batch_size", "Requests of one forward pass.", buckets=(1, 2, 4, 8, 16, 32, 64),
             registry=self.registry,
         )  # fmt: skip
+        self.events = Counter("sigma_events", "Events received.", ["outcome"], registry=self.registry)
+        self.refreshed = Counter("sigma_users_refreshed", "Users brought up to date.", registry=self.registry)
         self.queue = Gauge("sigma_queue", "Requests waiting for the model.", registry=self.registry)
         self.model = Gauge(
             "sigma_model_info", "1 for the model being served.", ["day", "model"], registry=self.registry

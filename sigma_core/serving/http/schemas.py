@@ -109,6 +109,48 @@ class BatchRequest(Wire):
     requests: list[RecommendRequest] = Field(min_length=1, max_length=MAX_BATCH)
 
 
+class EventIn(Wire):
+    """Something a user did. What no event can be is refused by itself, with a reason."""
+
+    user_id: Id
+    item_id: Id
+    event_time: Annotated[str, StringConstraints(max_length=40)] = Field(
+        description="ISO 8601; with an offset it is taken as UTC"
+    )
+    event_type: Literal["purchase", "view", "rating"] = "purchase"
+    session_id: Annotated[str, StringConstraints(max_length=128)] | None = None
+    quantity: float | None = None
+
+
+class EventsRequest(Wire):
+    """Events in any order. Sending them again changes nothing."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"events": [{"user_id": "1", "item_id": "1082185", "event_time": "2017-10-24T09:30:00"}]}
+            ]
+        }
+    )
+
+    events: list[EventIn] = Field(min_length=1, max_length=500)
+
+
+class RefusedEvent(BaseModel):
+    """An event that was not taken."""
+
+    position: int
+    reason: str
+
+
+class EventsAnswer(BaseModel):
+    """What became of the events. They are stored durably when this arrives; lists follow within seconds."""
+
+    accepted: int
+    known: int = Field(description="were here before")
+    refused: list[RefusedEvent]
+
+
 # ------------------------------------------------------------------------------------------ answers
 class Item(BaseModel):
     """An item of the catalog."""
@@ -239,6 +281,7 @@ class About(BaseModel):
     season: str
     holiday: str
     deadline_ms: int
+    takes_events: bool
 
 
 class Problem(BaseModel):
@@ -253,6 +296,7 @@ ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     400: {"model": Problem, "description": "not JSON, or a host this server does not answer to"},
     401: {"model": Problem, "description": "no valid API key"},
     404: {"model": Problem, "description": "no such item, list or page"},
+    409: {"model": Problem, "description": "this server stays with one day and takes no events"},
     413: {"model": Problem, "description": "the body is too large"},
     422: {"model": Problem, "description": "the request breaks a rule; the message says which"},
     429: {"model": Problem, "description": "too many requests for this key"},

@@ -55,6 +55,7 @@ def serve(root: Path, options: ServeOptions) -> None:
         raise RequestError(_MISSING.format(error=error)) from error
     from sigma_core.serving.holder import Holder, load_live_day
     from sigma_core.serving.http.security import KeyRing, check_binding
+    from sigma_core.serving.live_store import LiveStore
 
     keys = KeyRing.from_environment(options.api_keys_file)
     check_binding(options.host, keys)
@@ -62,7 +63,9 @@ def serve(root: Path, options: ServeOptions) -> None:
     _log_to_stderr()
     sys.stderr.write(f"loading {root} ...\n")
     live = load_live_day(root, options.as_of)
-    app = create_app(Holder(root, live, options.as_of), config, keys)
+    store = None if options.as_of else LiveStore.of_root(root)
+    holder = Holder(root, live, options.as_of, store, live.config.nearline)
+    app = create_app(holder, config, keys)
     asked = "with API keys" if keys else "without a key, for this machine only"
     sys.stderr.write(
         f"serving {live.day} (model {live.model}) on http://{options.host}:{options.port} {asked}; Ctrl-C stops\n"

@@ -3,6 +3,8 @@
 Puts together the served day, the micro-batcher and the prepared lists. No HTTP. Our choice; the paper serves from U2I.
 """
 
+import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Sequence
@@ -11,12 +13,21 @@ from typing import TYPE_CHECKING
 from starlette.concurrency import run_in_threadpool
 
 from sigma_core.config import HttpConfig
+from sigma_core.serving.event_files import EventError, read_event
 from sigma_core.serving.holder import Holder
 from sigma_core.serving.http.batcher import DeadlineError, MicroBatcher, QueueFullError
 from sigma_core.serving.http.metrics import Metrics
-from sigma_core.serving.http.schemas import Answer, ItemList, RecommendRequest
+from sigma_core.serving.http.schemas import (
+    Answer,
+    EventsAnswer,
+    EventsRequest,
+    ItemList,
+    RecommendRequest,
+    RefusedEvent,
+)
 from sigma_core.serving.http.shown import explained, ranked_items, scored_items
 from sigma_core.serving.live import Found, LiveDay, Prepared
+from sigma_core.serving.live_store import LiveEvent
 from sigma_core.serving.runtime import RequestError
 
 if TYPE_CHECKING:
@@ -36,6 +47,7 @@ class Service:
 
     def __init__(self, holder: Holder, config: HttpConfig, metrics: Metrics) -> None:
         self.holder, self.config, self.metrics = holder, config, metrics
+        self.wake = asyncio.Event()  # new events are there
         self.batcher: MicroBatcher[Prepared | tuple[LiveDay, str], Found | list[tuple[int, float]]]
         self.batcher = MicroBatcher(
             self._run, config.max_batch, config.batch_wait_ms / 1000, config.max_queue, metrics.batch.observe
@@ -124,7 +136,7 @@ class Service:
         kept = live.config.serving.u2i_tasks
         if task not in kept:
             raise RequestError(f"lists are kept for {', '.join(kept)}; for other tasks POST /v1/recommend.")
-        known = live.context_frame(user_id) is not None
+        known = live.known_user(user_id) is not None
         ranked = live.prepared_list(user_id, task)[:n]
         served_by = "u2i" if ranked else "popularity"
         if not ranked:
@@ -163,6 +175,39 @@ class Service:
         """
         live = self.holder.live
         return ItemList(day=live.day, items=scored_items(live, live.similar(item_id, n)))
+
+    def take(self, batch: EventsRequest) -> EventsAnswer | None:
+        """Store events durably; None when this server takes none. Their users' lists follow."""
+        store = self.holder.store
+        if store is None:
+            return None
+        events: list[LiveEvent] = []
+        refused: list[RefusedEvent] = []
+        for position, event in enumerate(batch.events):
+            try:
+                events.append(read_event(event.model_dump()))
+            except EventError as error:
+                refused.append(RefusedEvent(position=position, reason=str(error)))
+        taken = store.ingest(events)
+        self.metrics.events.labels("new").inc(taken.new)
+        self.metrics.events.labels("known").inc(taken.duplicates)
+        self.metrics.events.labels("refused").inc(len(refused))
+        return EventsAnswer(accepted=taken.new, known=taken.duplicates, refused=refused)
+
+    async def keep_current(self, seconds: float) -> None:
+        """Refresh users with new events, for ever; a failure is logged and tried again."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.wake.wait(), seconds)
+            self.wake.clear()
+            try:
+                refreshed = await run_in_threadpool(self.holder.catch_up)
+            except Exception as error:  # noqa: BLE001 the next round tries again
+                LOG.error("nearline failed: %s", type(error).__name__)
+                await asyncio.sleep(seconds)
+                continue
+            if refreshed:
+                self.metrics.refreshed.inc(refreshed)
 
 
 _MOST_FOUND = 100

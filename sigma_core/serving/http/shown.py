@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from sigma_core import columns as c
 from sigma_core.serving.http.schemas import (
     MAX_EXPLAINED,
@@ -94,22 +96,21 @@ def _label(live: "LiveDay", rows: Sequence[int]) -> str:
 
 def user_card(live: "LiveDay", user_id: str) -> UserCard | None:
     """A known user's profile and history; None for an unknown one."""
-    frame = live.context_frame(user_id)
-    if frame is None:
+    known = live.known_user(user_id)
+    if known is None:
         return None
-    (row,) = frame.to_dicts()
+    context, _ = known
 
-    def cards(items: str, ages: str, counts: str) -> list[ShownEvent]:
-        known = zip(row[items], row[ages], row[counts], strict=True)
-        return [
-            _card(live.shown[live.rows[item]], age, count) for item, age, count in known if item in live.rows
-        ]
+    def cards(rows: np.ndarray, stats: np.ndarray) -> list[ShownEvent]:
+        counts, ages = stats[:, 0].astype(int).tolist(), stats[:, 1].astype(int).tolist()
+        listed = zip(rows.tolist(), ages, counts, strict=True)
+        return [_card(live.shown[row], age, count) for row, age, count in listed]
 
     return UserCard(
         user_id=user_id,
-        profile=row[c.PROFILE_TEXT],
-        recent=cards(c.RECENT_ITEMS, c.RECENT_AGES, c.RECENT_COUNTS),
-        favorites=cards(c.FAVORITE_ITEMS, c.FAVORITE_AGES, c.FAVORITE_COUNTS),
+        profile=context.profile_text,
+        recent=cards(context.recent_rows, context.recent_stats),
+        favorites=cards(context.favorite_rows, context.favorite_stats),
     )
 
 
@@ -145,4 +146,5 @@ def about(live: "LiveDay", deadline_ms: int) -> About:
         season=words.get("season", ""),
         holiday=words.get("holiday", ""),
         deadline_ms=deadline_ms,
+        takes_events=live.store is not None,
     )
