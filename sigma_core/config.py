@@ -216,8 +216,8 @@ class HttpConfig(Section):
     )
     max_body_bytes: int = Field(262_144, ge=1024, description="larger bodies are refused (413)")
     body_timeout_s: float = Field(10.0, gt=0, description="a body slower than this is refused (408)")
-    rate_per_minute: int = Field(1200, ge=1, description="requests a key may make a minute (429 beyond)")
-    rate_burst: int = Field(200, ge=1, description="requests a key may make at once")
+    rate_per_minute: int = Field(60_000, ge=1, description="requests a key may make a minute (429 beyond)")
+    rate_burst: int = Field(2000, ge=1, description="requests a key may make at once")
     cors_origins: tuple[str, ...] = Field(
         (), description="web origins that may call the API; none by default"
     )

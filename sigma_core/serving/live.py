@@ -118,6 +118,10 @@ class LiveDay:
         row = self._user_row.get(user_id)
         return "" if row is None else str(self.loaded.lists.contexts[c.PROFILE_TEXT][row])
 
+    def is_known(self, user_id: str) -> bool:
+        """Whether anything is known of this user, published or live."""
+        return user_id in self._user_row or bool(self.store and self.store.user(user_id))
+
     def known_user(self, user_id: str) -> tuple[UserContext, frozenset[int]] | None:
         """The user's context and the rows bought before, live events included; None for an unknown user."""
         published = self._published(user_id)
@@ -140,8 +144,8 @@ class LiveDay:
         items = [] if place is None else self.loaded.lists.owned[c.OWNED_ITEMS][place].to_list()
         return context, frozenset(self.rows[item] for item in items if item in self.rows)
 
-    def prepared_list(self, user_id: str, task: str) -> "list[Recommendation]":
-        """The user's list of the U2I index, best first; empty when there is none."""
+    def prepared_list(self, user_id: str, task: str, most: int | None = None) -> "list[Recommendation]":
+        """The first `most` of the user's list of the U2I index, best first; empty when there is none."""
         from sigma_core.generation.recommender import Recommendation
 
         if self.store is not None:
@@ -151,7 +155,7 @@ class LiveDay:
             listed = self._published_list(*self._lists.get((user_id, task), (0, 0)))
         return [
             Recommendation(self.rows[item], score, tuple(prefix), probability)
-            for item, score, prefix, probability in listed
+            for item, score, prefix, probability in listed[:most]
             if item in self.rows
         ]
 

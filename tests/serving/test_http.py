@@ -218,6 +218,13 @@ def test_search_finds_the_text_it_is_given(client: TestClient) -> None:
     assert client.get("/v1/search", params={"q": "text 7"}).json()["items"][0]["item_id"] == "i07"
 
 
+@pytest.mark.parametrize("blank", ["", " ", "\r", "\u2003"])
+def test_blank_words_are_no_search_and_no_query(client: TestClient, blank: str) -> None:
+    assert client.get("/v1/search", params={"q": blank}).status_code == 422
+    assert client.post("/v1/recommend", json={"task": "query", "query": blank}).status_code == 422
+    assert ask(client, query=blank, instruction=blank)["task"] == "just_for_you"
+
+
 def test_users_and_their_cards(client: TestClient) -> None:
     assert client.get("/v1/users", params={"starts_with": "u", "n": 2}).json() == {
         "total": 3,

@@ -12,6 +12,7 @@ from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
+from pydantic import StringConstraints
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
@@ -48,7 +49,11 @@ DESCRIPTION: Final = (
 UserIdPath = Annotated[str, Path(min_length=1, max_length=128, examples=["1"])]
 ItemIdPath = Annotated[str, Path(min_length=1, max_length=128, examples=["1082185"])]
 Count = Annotated[int, Query(ge=1, le=MAX_N)]
-SearchWords = Annotated[str, Query(min_length=1, max_length=300, examples=["ice cream"])]
+SearchWords = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=300),
+    Query(examples=["ice cream"]),
+]
 
 
 def create_app(holder: Holder, config: HttpConfig, keys: KeyRing) -> FastAPI:
@@ -107,9 +112,14 @@ async def _look_out(holder: Holder, seconds: float) -> None:
 
 
 def _add_recommendations(app: FastAPI, service: Service) -> None:
-    @app.post("/v1/recommend", tags=["recommend"], summary="Ranked items for a user and a wish")
-    async def recommend(wish: RecommendRequest) -> Answer:
-        return await service.recommend(wish)
+    @app.post(
+        "/v1/recommend",
+        tags=["recommend"],
+        summary="Ranked items for a user and a wish",
+        response_model=Answer,
+    )
+    async def recommend(wish: RecommendRequest) -> Response:
+        return _json(await service.recommend(wish))
 
     @app.post("/v1/recommend:batch", tags=["recommend"], summary="Several requests, answered in one go")
     async def recommend_batch(batch: BatchRequest) -> BatchAnswer:
@@ -124,12 +134,20 @@ def _add_recommendations(app: FastAPI, service: Service) -> None:
         return BatchAnswer(answers=[answer for answer in answers if isinstance(answer, Answer)])
 
     @app.get(
-        "/v1/users/{user_id}/recommendations", tags=["recommend"], summary="The user's prepared list (U2I)"
+        "/v1/users/{user_id}/recommendations",
+        tags=["recommend"],
+        summary="The user's prepared list (U2I)",
+        response_model=Answer,
     )
     async def prepared_list(
         user_id: UserIdPath, task: Annotated[str, Query(max_length=64)] = "just_for_you", n: Count = 20
-    ) -> Answer:
-        return service.prepared_list(user_id, task, n)
+    ) -> Response:
+        return _json(service.prepared_list(user_id, task, n))
+
+
+def _json(answer: Answer) -> Response:
+    """The answer as it is: it was validated when it was made, FastAPI need not do it again."""
+    return Response(answer.model_dump_json(), media_type="application/json")
 
 
 def _add_events(app: FastAPI, service: Service) -> None:
@@ -153,7 +171,7 @@ def _add_items(app: FastAPI, service: Service) -> None:
     @app.get("/v1/search", tags=["items"], summary="Items whose words mean what the query means")
     async def search(q: SearchWords, n: Count = 10) -> ItemList:
         try:
-            return await service.search(q.strip(), n)
+            return await service.search(q, n)
         except (DeadlineError, QueueFullError) as error:
             raise HTTPException(429, "the encoder is busy; try again") from error
 

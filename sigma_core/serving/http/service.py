@@ -136,8 +136,8 @@ class Service:
         kept = live.config.serving.u2i_tasks
         if task not in kept:
             raise RequestError(f"lists are kept for {', '.join(kept)}; for other tasks POST /v1/recommend.")
-        known = live.known_user(user_id) is not None
-        ranked = live.prepared_list(user_id, task)[:n]
+        known = live.is_known(user_id)
+        ranked = live.prepared_list(user_id, task, n)
         served_by = "u2i" if ranked else "popularity"
         if not ranked:
             ranked = live.most_popular(live.everything_N, n)

@@ -32,7 +32,7 @@ function hue(text) { // a category keeps its colour while the page is open; neig
 }
 function tone(text) { return `oklch(var(--tone-l) var(--tone-c) ${hue(text)})`; }
 function toned(made, text) { made.style.setProperty("--tone", tone(text)); return made; }
-function percent(p) { return p >= 0.1 ? `${(100 * p).toFixed(0)}%` : p >= 0.001 ? `${(100 * p).toFixed(1)}%` : "<0.1%"; }
+function percent(p) { return p === 0 ? "0%" : p >= 0.1 ? `${(100 * p).toFixed(0)}%` : p >= 0.001 ? `${(100 * p).toFixed(1)}%` : "<0.1%"; }
 function parts(title) { // "Ice Cream 48 oz - private brand, maker 69" -> name and detail
   const at = title.indexOf(" - ");
   return at < 0 ? [title, ""] : [title.slice(0, at), title.slice(at + 3)];
@@ -184,6 +184,14 @@ function show() {
     track.append(bar);
     score.prepend(track);
     line.append(el("span", "rank", String(item.rank)), mark(item.category), text, score);
+    if (state.about.takes_events && !state.cold && state.user) {
+      const buy = el("button", "buy", "+");
+      buy.type = "button";
+      buy.title = "They buy it: watch the list follow";
+      buy.setAttribute("aria-label", `${name}: they buy it`);
+      buy.addEventListener("click", () => bought(item));
+      line.append(buy);
+    }
     line.dataset.item = item.item_id;
     line.addEventListener("mouseenter", () => { light(item.item_id); pick(shelfOf(item)); });
     line.addEventListener("mouseleave", () => light(null));
@@ -198,6 +206,26 @@ function shelfOf(item) {
 function light(itemId) {
   for (const line of $("items").children) line.classList.toggle("lit", line.dataset.item === itemId);
   for (const box of $("mosaic").querySelectorAll("rect[data-item]")) box.style.opacity = !itemId || box.dataset.item === itemId ? "" : "0.25";
+}
+
+async function bought(item) { // an event of the day after; the list follows when nearline has read it
+  const next = new Date(`${state.about.day}T00:00:00Z`), clock = new Date(), user = state.user, since = performance.now();
+  next.setUTCDate(next.getUTCDate() + 1);
+  const time = `${next.toISOString().slice(0, 10)}T${clock.toTimeString().slice(0, 8)}.${String(clock.getMilliseconds()).padStart(3, "0")}`;
+  try {
+    await call("/v1/events", { events: [{ user_id: user, item_id: item.item_id, event_time: time }] });
+    for (let tries = 0; tries < 40 && state.user === user; tries += 1) {
+      const card = await call(`/v1/users/${encodeURIComponent(user)}`).catch(() => null);
+      if (card?.recent[0]?.item_id === item.item_id) break;
+      await new Promise((done) => setTimeout(done, 150));
+    }
+    if (state.user !== user) return;
+    const took = performance.now() - since;
+    await Promise.all([showUser(), ask()]);
+    if (state.answer) say(`Bought: ${parts(item.title)[0]}. Their history knew it after ${took.toFixed(0)} ms.`);
+  } catch (error) {
+    say(error.message, true);
+  }
 }
 
 // -------------------------------------------------------------------------------------------- steps
