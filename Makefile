@@ -18,7 +18,7 @@ PIP       := $(BIN)/python -m pip --disable-pip-version-check install -q $(PIP_F
 export DAGSTER_DISABLE_TELEMETRY ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check ui install clean
+.PHONY: help demo test check ui playground install clean
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -37,6 +37,9 @@ check: $(STAMP) ## formatting, lint, types
 ui: $(STAMP) ## open the artifacts of var/ in Dagster's UI
 	$(BIN)/sigma ui $(ARGS)
 
+playground: $(STAMP) ## the HTTP API and its page on http://127.0.0.1:8000, over var/
+	$(BIN)/sigma serve $(ARGS)
+
 install: $(STAMP) ## only set up .venv
 
 clean: ## remove caches and builds; var/ and .venv stay
@@ -49,5 +52,5 @@ $(STAMP): pyproject.toml requirements.lock
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (a few minutes, once) ..."
 	$(PIP) -c requirements.lock "$(TORCH)"
-	$(PIP) -c requirements.lock -e ".[dev,ui]"
+	$(PIP) -c requirements.lock -e ".[dev,ui,serve]"
 	@touch $@

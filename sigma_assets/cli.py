@@ -178,6 +178,68 @@ def doctor(root: Root = Path("var"), verbose: Verbose = False) -> None:
 
 
 @app.command()
+def serve(
+    root: Root = Path("var"),
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; one that other machines reach needs an API key.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port.")] = 8000,
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", metavar="DATE", help="Stay with this day. [default: the latest]")
+    ] = None,
+    api_keys_file: Annotated[
+        Path | None,
+        typer.Option(help="File of API keys, one a line, read again when it changes. Or set SIGMA_API_KEYS."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A setting of section http, e.g. http.deadline_ms=500."
+        ),
+    ] = None,
+    threads: Threads = None,
+    verbose: Verbose = False,
+) -> None:
+    """Answer over HTTP: recommendations, prepared lists, similar items, search. Needs the extra `serve`.
+
+    A newly materialized day is taken over while requests go on. /openapi.json describes the API, /metrics its figures.
+    """
+    _prepare(root, threads, verbose)
+    from sigma_core.serving.http.server import ServeOptions
+    from sigma_core.serving.http.server import serve as run
+
+    run(root, ServeOptions(host, port, as_of, api_keys_file, tuple(set_ or ())))
+
+
+@app.command()
+def nearline(
+    events: Annotated[
+        Path,
+        typer.Option("--events", help="File, or folder of files: JSON lines or Parquet, may still grow."),
+    ],
+    root: Root = Path("var"),
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on looking for new events until Ctrl-C.")
+    ] = False,
+    threads: Threads = None,
+    verbose: Verbose = False,
+) -> None:
+    """Take in new events and refresh the prepared lists of their users, on the latest day of the root.
+
+    Rows hold user_id, item_id, event_time and, if there are any, event_type, session_id, quantity. Late, repeated and
+    unordered events are fine; a run that is killed goes on where it was.
+    """
+    _prepare(root, threads, verbose)
+    from sigma_assets.commands import follow_events as run
+
+    def told(line: str) -> None:
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+
+    run(root, events, told, follow=follow)
+
+
+@app.command()
 def ui(
     root: Root = Path("var"),
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 3000,

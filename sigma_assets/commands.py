@@ -4,7 +4,7 @@ Dagster is imported only when a root is opened for writing. The command line (`c
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -85,6 +85,39 @@ def evaluate(
         with _runner(world, reporter, verbose=verbose) as runner:
             done = runner.run(steps, {"eval_report": options.run_config()})
     return world, done, report_json(world, as_of)
+
+
+def follow_events(root: Path, events: Path, told: Callable[[str], None], *, follow: bool) -> None:
+    """Take events in and refresh their users, telling what happens line by line. With `follow` it never ends.
+
+    Takes over a newly published day between two looks.
+
+    Raises:
+        RequestError: the root holds nothing to answer from.
+        FileNotFoundError: there is nothing at `events`.
+    """
+    import time
+
+    from sigma_core.serving.event_files import event_files
+    from sigma_core.serving.holder import Holder, load_live_day
+    from sigma_core.serving.live_store import LiveStore
+
+    event_files(events)  # a wrong path is said before anything is loaded
+    live = load_live_day(root)
+    store = LiveStore.of_root(root)
+    holder = Holder(root, live, None, store, live.config.nearline)
+    while True:
+        done = holder.take_in(events, told)
+        if not follow:
+            counts = store.counts()
+            told(
+                f"{done.new} new events, {done.duplicates} known, {done.refused} refused; {done.refreshed} users refreshed; "
+                f"the store holds {counts['events']} events, {counts['lists']} lists"
+            )
+            return
+        time.sleep(live.config.nearline.poll_seconds)
+        if holder.refresh():
+            told(f"now on {holder.live.day} (model {holder.live.model})")
 
 
 def _need_materialized(world: World, as_of: date) -> None:

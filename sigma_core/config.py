@@ -209,6 +209,38 @@ class ServingConfig(Section):
     batch_users: int = Field(32, ge=1)
 
 
+class HttpConfig(Section):
+    """`sigma serve`. It changes no artifact, so it is no part of a root's digest."""
+
+    max_batch: int = Field(16, ge=1, le=256, description="concurrent requests answered by one forward pass")
+    batch_wait_ms: float = Field(4.0, ge=0, description="how long a lone request waits for company")
+    max_queue: int = Field(256, ge=1, description="requests waiting for the model; more fall back at once")
+    deadline_ms: int = Field(
+        2000, ge=1, description="budget of a request; past it the answer comes from U2I, then popularity"
+    )
+    max_body_bytes: int = Field(262_144, ge=1024, description="larger bodies are refused (413)")
+    body_timeout_s: float = Field(10.0, gt=0, description="a body slower than this is refused (408)")
+    rate_per_minute: int = Field(60_000, ge=1, description="requests a key may make a minute (429 beyond)")
+    rate_burst: int = Field(2000, ge=1, description="requests a key may make at once")
+    cors_origins: tuple[str, ...] = Field(
+        (), description="web origins that may call the API; none by default"
+    )
+    refresh_seconds: float = Field(
+        2.0, gt=0, description="how often users with events of other processes are looked for"
+    )
+    reload_seconds: float = Field(
+        5.0, gt=0, description="how often the root is looked at for a newer published day"
+    )
+
+
+class NearlineConfig(Section):
+    """`sigma nearline`, and the same work inside `sigma serve`. It changes no artifact."""
+
+    batch_events: int = Field(2000, ge=1, description="events committed at once")
+    batch_users: int = Field(32, ge=1, description="users refreshed by one forward pass")
+    poll_seconds: float = Field(1.0, gt=0, description="how often new events are looked for")
+
+
 class EvaluationConfig(Section):
     """How a day is judged."""
 
@@ -236,10 +268,12 @@ class SigmaConfig(Section):
     generation: GenerationConfig = GenerationConfig()
     serving: ServingConfig = ServingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    nearline: NearlineConfig = NearlineConfig()
+    http: HttpConfig = HttpConfig()
 
     def digest(self) -> str:
-        """Digest of everything that can change a result: all but the `runtime.threads` and `device`."""
-        values = self.model_dump(mode="json")
+        """Digest of everything that can change a result: all but `runtime.threads` and `device`, `nearline` and `http`."""
+        values = self.model_dump(mode="json", exclude={"nearline", "http"})
         values["runtime"] = {"seed": self.runtime.seed}
         return digest_json(values)
 

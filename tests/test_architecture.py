@@ -72,6 +72,7 @@ LIGHT = {
     "sigma_assets.cli": {"dagster", "peft", "great_expectations", "torch", "transformers", "faiss", "implicit", "wandb", "matplotlib"},
     "sigma_assets.doctor": {"dagster", "peft", "great_expectations", "torch", "transformers", "faiss"},
     "sigma_assets.checks.contract": {"dagster", "great_expectations"},
+    "sigma_core.serving.http.server": {"fastapi", "uvicorn", "torch", "transformers"},
     "sigma_core.contracts": {"polars", "torch"},
 }  # fmt: skip
 

@@ -63,7 +63,7 @@ def test_the_wheel_carries_contracts_templates_and_the_instance_settings(tmp_pat
     data = {
         str(path.relative_to(ROOT))
         for path in (ROOT / "sigma_core").rglob("*")
-        if path.suffix in {".yaml", ".jinja"}
+        if path.suffix in {".yaml", ".jinja", ".html", ".css", ".js", ".svg"}
     }
     assert data <= names
     assert not [name for name in names if name.startswith("tests/")]

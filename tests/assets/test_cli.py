@@ -11,7 +11,7 @@ from sigma_assets.runner import StepError
 from tests.assets.roots import small_world
 from tests.toy_world import toy_source, write_tabular
 
-VERBS = ("materialize", "recommend", "evaluate", "demo", "doctor", "ui")
+VERBS = ("materialize", "recommend", "evaluate", "demo", "doctor", "serve", "nearline", "ui")
 
 
 def said(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 1) -> str:
@@ -44,6 +44,12 @@ def test_every_verb_takes_a_root(capsys: pytest.CaptureFixture[str]) -> None:
         (("recommend", "--user", "u1"), "no recommendations yet"),
         (("evaluate", "--as-of", "2024-10-20", "--json", "report.json"), "holds no artifacts yet"),
         (("ui",), "holds no artifacts yet"),
+        (("serve",), "holds no artifacts yet"),
+        (("nearline", "--events", "nowhere.jsonl"), "does not exist"),
+        (("nearline",), "--events"),
+        (("serve", "--host", "0.0.0.0"), "SIGMA_API_KEYS"),
+        (("serve", "--api-keys-file", "nowhere.txt"), "nowhere.txt"),
+        (("serve", "--set", "training.lora_steps=3"), "section http"),
         (("materialize", "--as-of", "yesterday"), "not a date"),
         (
             ("materialize", "--as-of", "2024-10-20", "--source", "nowhere"),

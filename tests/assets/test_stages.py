@@ -38,6 +38,8 @@ def test_every_setting_that_changes_a_result_belongs_to_some_stage() -> None:
     free = {"runtime.threads", "runtime.device", "instruction.shard_stride_days"}
     windows = {"training.base_window_days", "training.lora_window_days"}
     for section, values in DEMO.model_dump(mode="json").items():
+        if section in ("http", "nearline"):
+            continue  # how answers are sent and kept current changes no artifact
         for key in values if isinstance(values, dict) else ():
             name = f"{section}.{key}"
             owned = any(name in _settings(stage, DEMO) for stage in STAGES.values())

@@ -1,0 +1,92 @@
+"""The three steps of one answer, taken apart for people: prefix beams, distributions inside them, fused scores.
+
+Reads what `Recommender` returns and recomputes nothing of it, so an explanation can never disagree with the list.
+Source: paper, three-step item generation; showing it is our choice.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sigma_core.generation.fusion import beam_sigma
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sigma_core.generation.prefix_beam import Beams
+    from sigma_core.generation.recommender import Recommendation, Recommender
+
+
+@dataclass(frozen=True)
+class PrefixPart:
+    """One searched prefix.
+
+    Attributes:
+        prefix: its codes.
+        probability: P(c | T), step 1.
+        items: (row, P(id | T, c), P(v | T)) of the items kept under it, best first: steps 2 and 3.
+    """
+
+    prefix: tuple[int, ...]
+    probability: float
+    items: tuple[tuple[int, float, float], ...]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """An answer in its parts.
+
+    Attributes:
+        sigma: spread of the top beam probabilities, what APF reads.
+        sharpness: sigma / tau within its bounds; multiplies cosines inside a prefix.
+        parts: searched prefixes, most probable first.
+    """
+
+    sigma: float
+    sharpness: float
+    parts: tuple[PrefixPart, ...]
+
+
+def explain(recommender: "Recommender", beams: "Beams", eligible_RN: "Tensor") -> list[Explanation]:
+    """The parts of every request of `beams`, from the same public calls that make its list."""
+    config = recommender.config
+    log_prob = beams.log_prob_RK
+    everything = log_prob.shape[1] * config.items_per_prefix
+    ranked = recommender.answer(beams, eligible_RN, everything, collapse=False)
+    sigma = beam_sigma(log_prob.exp(), config.sigma_top, config.sigma_floor).tolist()
+    sharpness = recommender.sharpness(beams).tolist()
+    probability, prefixes = log_prob.exp().tolist(), beams.prefix_RKP.tolist()
+    return [
+        Explanation(sigma[r], sharpness[r], _parts(prefixes[r], probability[r], ranked[r]))
+        for r in range(len(ranked))
+    ]
+
+
+def _parts(
+    prefixes: Sequence[Sequence[int]], probability: Sequence[float], ranked: "Sequence[Recommendation]"
+) -> tuple[PrefixPart, ...]:
+    inside: dict[tuple[int, ...], list[tuple[int, float, float]]] = {}
+    for item in ranked:
+        share = item.score / item.prefix_probability if item.prefix_probability else 0.0
+        inside.setdefault(item.prefix, []).append((item.row, min(share, 1.0), item.score))
+    return tuple(
+        PrefixPart(tuple(codes), value, tuple(inside.get(tuple(codes), ())))
+        for codes, value in zip(prefixes, probability, strict=True)
+        if value > 0
+    )
+
+
+def with_settings(
+    recommender: "Recommender",
+    num_prefixes: int | None = None,
+    items_per_prefix: int | None = None,
+    temperature: float = 1.0,
+) -> "Recommender":
+    """The same model and items with another K, M, or `temperature` times its APF temperature. Shares all tensors."""
+    given = {"num_prefixes": num_prefixes, "items_per_prefix": items_per_prefix}
+    update = {key: value for key, value in given.items() if value is not None}
+    other = copy.copy(recommender)
+    other.config = recommender.config.model_copy(update=update)
+    other.apf_temperature = recommender.apf_temperature * temperature
+    return other

@@ -1,0 +1,93 @@
+"""Starts the API on a root: checks what must hold before a port is opened, loads the day, then serves until told to stop."""
+
+import logging
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from sigma_core.artifacts import ArtifactError, read_json
+from sigma_core.config import HttpConfig, load_config
+from sigma_core.serving.runtime import RequestError
+
+_MISSING = "`sigma serve` needs the extra `serve`: pip install 'sigma-recommender[serve]' ({error})."
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """What the command line says."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    as_of: str | None = None
+    api_keys_file: Path | None = None
+    settings: tuple[str, ...] = ()
+
+
+def http_config(root: Path, settings: tuple[str, ...]) -> HttpConfig:
+    """Section `http` of the root's settings and of those given.
+
+    Raises:
+        RequestError: the root holds nothing, or a setting is not of section http.
+    """
+    if wrong := [s for s in settings if not s.startswith("http.")]:
+        raise RequestError(f"--set {wrong[0]}: `sigma serve` takes settings of section http only.")
+    try:
+        binding = read_json(root / "root.json")
+    except ArtifactError as error:
+        raise RequestError(
+            f"{root} holds no artifacts yet. Run `sigma materialize --as-of DATE` first."
+        ) from error
+    return load_config(binding["profile"], None, (*binding["settings"], *settings)).http
+
+
+def serve(root: Path, options: ServeOptions) -> None:
+    """Serve a root until SIGINT or SIGTERM; requests in flight are answered first.
+
+    Raises:
+        SecurityError: the binding needs a key and there is none.
+        RequestError: the root cannot be served.
+    """
+    try:
+        import uvicorn
+
+        from sigma_core.serving.http.app import create_app
+    except ModuleNotFoundError as error:
+        raise RequestError(_MISSING.format(error=error)) from error
+    from sigma_core.serving.holder import Holder, load_live_day
+    from sigma_core.serving.http.security import KeyRing, check_binding
+    from sigma_core.serving.live_store import LiveStore
+
+    keys = KeyRing.from_environment(options.api_keys_file)
+    check_binding(options.host, keys)
+    config = http_config(root, options.settings)
+    _log_to_stderr()
+    sys.stderr.write(f"loading {root} ...\n")
+    live = load_live_day(root, options.as_of)
+    store = None if options.as_of else LiveStore.of_root(root)
+    holder = Holder(root, live, options.as_of, store, live.config.nearline)
+    app = create_app(holder, config, keys)
+    asked = "with API keys" if keys else "without a key, for this machine only"
+    sys.stderr.write(
+        f"serving {live.day} (model {live.model}) on http://{options.host}:{options.port} {asked}; Ctrl-C stops\n"
+    )
+    uvicorn.run(
+        app,
+        host=options.host,
+        port=options.port,
+        access_log=False,  # it would log paths, and with them user ids; the gate logs routes
+        server_header=False,
+        log_config=None,
+        timeout_graceful_shutdown=10,
+        limit_concurrency=1024,
+        h11_max_incomplete_event_size=65_536,
+    )
+
+
+def _log_to_stderr() -> None:
+    """The server's own log, whatever the level of other loggers."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    for name in ("sigma.serve", "uvicorn.error"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(logging.INFO if name == "sigma.serve" else logging.WARNING)

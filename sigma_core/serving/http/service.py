@@ -1,0 +1,213 @@
+"""What the routes call: a request in, an answer within its budget out, whatever happens.
+
+Puts together the served day, the micro-batcher and the prepared lists. No HTTP. Our choice; the paper serves from U2I.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from starlette.concurrency import run_in_threadpool
+
+from sigma_core.config import HttpConfig
+from sigma_core.serving.event_files import EventError, read_event
+from sigma_core.serving.holder import Holder
+from sigma_core.serving.http.batcher import DeadlineError, MicroBatcher, QueueFullError
+from sigma_core.serving.http.metrics import Metrics
+from sigma_core.serving.http.schemas import (
+    Answer,
+    EventsAnswer,
+    EventsRequest,
+    ItemList,
+    RecommendRequest,
+    RefusedEvent,
+)
+from sigma_core.serving.http.shown import explained, ranked_items, scored_items
+from sigma_core.serving.live import Found, LiveDay, Prepared
+from sigma_core.serving.live_store import LiveEvent
+from sigma_core.serving.runtime import RequestError
+
+if TYPE_CHECKING:
+    from sigma_core.generation.recommender import Recommendation
+
+LOG = logging.getLogger("sigma.serve")
+_NOTES = {
+    "deadline": "the budget was spent before the model answered",
+    "queue": "too many requests were waiting for the model",
+    "model": "the model failed on this request",
+    "empty": "no item passes the filters",
+}
+
+
+class Service:
+    """Answers requests from the day its holder serves now."""
+
+    def __init__(self, holder: Holder, config: HttpConfig, metrics: Metrics) -> None:
+        self.holder, self.config, self.metrics = holder, config, metrics
+        self.wake = asyncio.Event()  # new events are there
+        self.batcher: MicroBatcher[Prepared | tuple[LiveDay, str], Found | list[tuple[int, float]]]
+        self.batcher = MicroBatcher(
+            self._run, config.max_batch, config.batch_wait_ms / 1000, config.max_queue, metrics.batch.observe
+        )
+
+    @property
+    def ready(self) -> bool:
+        """True when requests are answered."""
+        return self.batcher.running
+
+    def _run(self, jobs: Sequence[Prepared | tuple[LiveDay, str]]) -> list[Found | list[tuple[int, float]]]:
+        """One batch: recommendations by day, searches one by one. Runs in the model's thread."""
+        out: list[Found | list[tuple[int, float]]] = [[]] * len(jobs)
+        by_day: dict[int, list[int]] = {}
+        for number, job in enumerate(jobs):
+            if isinstance(job, Prepared):
+                by_day.setdefault(id(job.day), []).append(number)
+            else:
+                live, query = job
+                out[number] = live.search(live.focus([query])[query], _MOST_FOUND)
+        for numbers in by_day.values():
+            mine = [job for number in numbers if isinstance(job := jobs[number], Prepared)]
+            for number, found in zip(numbers, mine[0].day.answer(mine), strict=True):
+                out[number] = found
+        return out
+
+    async def recommend(self, wish: RecommendRequest) -> Answer:
+        """The answer, from the model when it makes it within the budget.
+
+        Raises:
+            RequestError: the request names something that does not exist, or lacks what its task needs.
+        """
+        start = time.monotonic()
+        budget = (wish.deadline_ms or self.config.deadline_ms) / 1000
+        prepared = await run_in_threadpool(self.holder.live.prepare, wish)
+        ranked: list[Recommendation] = []
+        served_by, found, note = "model", None, ""
+        if not prepared.eligible_N.any():
+            note = _NOTES["empty"]
+        else:
+            found, note = await self._by_model(prepared, budget - (time.monotonic() - start))
+            if found is None:
+                served_by, ranked = await run_in_threadpool(prepared.day.fall_back, prepared)
+            else:
+                ranked = found.ranked
+        self.metrics.served.labels(served_by).inc()
+        why = found.explanation if found else None
+        return Answer.model_validate(
+            {
+                "served_by": served_by,
+                "user_known": prepared.known,
+                "task": prepared.task,
+                "instruction": prepared.request.instruction,
+                "focus": prepared.request.focus,
+                "day": prepared.day.day,
+                "model": prepared.day.model,
+                "milliseconds": round((time.monotonic() - start) * 1000, 2),
+                "items": ranked_items(prepared.day, ranked, prepared.owned),
+                "explanation": explained(prepared.day, prepared, why) if why else None,
+                "note": note,
+            }
+        )
+
+    async def _by_model(self, prepared: Prepared, budget: float) -> tuple[Found | None, str]:
+        """What the model found, or None and why not."""
+        try:
+            found = await self.batcher.submit(prepared, budget)
+        except DeadlineError:
+            return None, _NOTES["deadline"]
+        except QueueFullError:
+            return None, _NOTES["queue"]
+        except Exception as error:  # noqa: BLE001 a prepared list is better than no answer; the log has the kind
+            LOG.error("the model failed: %s", type(error).__name__)
+            return None, _NOTES["model"]
+        assert isinstance(found, Found)
+        return found, ""
+
+    def prepared_list(self, user_id: str, task: str, n: int) -> Answer:
+        """The user's list of the U2I index; popularity for a user who has none.
+
+        Raises:
+            RequestError: no list is kept for that task.
+        """
+        start = time.monotonic()
+        live = self.holder.live
+        kept = live.config.serving.u2i_tasks
+        if task not in kept:
+            raise RequestError(f"lists are kept for {', '.join(kept)}; for other tasks POST /v1/recommend.")
+        known = live.is_known(user_id)
+        ranked = live.prepared_list(user_id, task, n)
+        served_by = "u2i" if ranked else "popularity"
+        if not ranked:
+            ranked = live.most_popular(live.everything_N, n)
+        self.metrics.served.labels(served_by).inc()
+        return Answer.model_validate(
+            {
+                "served_by": served_by,
+                "user_known": known,
+                "task": task,
+                "instruction": "",
+                "focus": "",
+                "day": live.day,
+                "model": live.model,
+                "milliseconds": round((time.monotonic() - start) * 1000, 3),
+                "items": ranked_items(live, ranked, frozenset()),
+            }
+        )
+
+    async def search(self, query: str, n: int) -> ItemList:
+        """Items whose words mean what the query means.
+
+        Raises:
+            DeadlineError, QueueFullError: the encoder was not free in time.
+        """
+        live = self.holder.live
+        found = await self.batcher.submit((live, query), self.config.deadline_ms / 1000)
+        assert isinstance(found, list)
+        return ItemList(day=live.day, items=scored_items(live, found[:n]))
+
+    def similar(self, item_id: str, n: int) -> ItemList:
+        """Items like this one.
+
+        Raises:
+            KeyError: no such item.
+        """
+        live = self.holder.live
+        return ItemList(day=live.day, items=scored_items(live, live.similar(item_id, n)))
+
+    def take(self, batch: EventsRequest) -> EventsAnswer | None:
+        """Store events durably; None when this server takes none. Their users' lists follow."""
+        store = self.holder.store
+        if store is None:
+            return None
+        events: list[LiveEvent] = []
+        refused: list[RefusedEvent] = []
+        for position, event in enumerate(batch.events):
+            try:
+                events.append(read_event(event.model_dump()))
+            except EventError as error:
+                refused.append(RefusedEvent(position=position, reason=str(error)))
+        taken = store.ingest(events)
+        self.metrics.events.labels("new").inc(taken.new)
+        self.metrics.events.labels("known").inc(taken.duplicates)
+        self.metrics.events.labels("refused").inc(len(refused))
+        return EventsAnswer(accepted=taken.new, known=taken.duplicates, refused=refused)
+
+    async def keep_current(self, seconds: float) -> None:
+        """Refresh users with new events, for ever; a failure is logged and tried again."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.wake.wait(), seconds)
+            self.wake.clear()
+            try:
+                refreshed = await run_in_threadpool(self.holder.catch_up)
+            except Exception as error:  # noqa: BLE001 the next round tries again
+                LOG.error("nearline failed: %s", type(error).__name__)
+                await asyncio.sleep(seconds)
+                continue
+            if refreshed:
+                self.metrics.refreshed.inc(refreshed)
+
+
+_MOST_FOUND = 100

@@ -1,0 +1,150 @@
+"""Rows of the index as the answers of the API: titles, probabilities, cards, explanations. No model, no queue."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sigma_core import columns as c
+from sigma_core.serving.http.schemas import (
+    MAX_EXPLAINED,
+    About,
+    Explained,
+    ExplainedItem,
+    ExplainedPrefix,
+    RankedItem,
+    ShownEvent,
+    UserCard,
+)
+
+if TYPE_CHECKING:
+    from sigma_core.generation.explain import Explanation, PrefixPart
+    from sigma_core.generation.recommender import Recommendation
+    from sigma_core.serving.live import LiveDay, Prepared
+
+_EXPLAINED_ITEMS = 12  # items shown under a prefix
+
+
+def ranked_items(
+    live: "LiveDay", ranked: "Sequence[Recommendation]", owned: frozenset[int]
+) -> list[RankedItem]:
+    """A list for the wire."""
+    out = []
+    for rank, found in enumerate(ranked, start=1):
+        by_model = bool(found.prefix)
+        inside = found.score / found.prefix_probability if found.prefix_probability else 0.0
+        out.append(
+            RankedItem(
+                rank=rank,
+                score=found.score,
+                prefix=list(found.prefix) if by_model else None,
+                prefix_probability=found.prefix_probability if by_model else None,
+                item_probability=min(inside, 1.0) if by_model else None,
+                owned=found.row in owned,
+                **live.shown[found.row],
+            )
+        )
+    return out
+
+
+def scored_items(live: "LiveDay", scored: Iterable[tuple[int, float]]) -> list[RankedItem]:
+    """Rows with a cosine for the wire."""
+    return [
+        RankedItem(rank=rank, score=score, **live.shown[row])
+        for rank, (row, score) in enumerate(scored, start=1)
+    ]
+
+
+def explained(live: "LiveDay", one: "Prepared", why: "Explanation") -> Explained:
+    """The three steps for the wire, at most `MAX_EXPLAINED` prefixes."""
+    own = live.engine.recommender.config
+    return Explained(
+        sigma=why.sigma,
+        sharpness=why.sharpness,
+        num_prefixes=one.settings.num_prefixes or own.num_prefixes,
+        items_per_prefix=one.settings.items_per_prefix or own.items_per_prefix,
+        temperature=one.settings.temperature,
+        covered=min(sum(part.probability for part in why.parts), 1.0),
+        prefixes=[_prefix(live, part) for part in why.parts[:MAX_EXPLAINED]],
+    )
+
+
+def _prefix(live: "LiveDay", part: "PrefixPart") -> ExplainedPrefix:
+    return ExplainedPrefix(
+        prefix=list(part.prefix),
+        label=_label(live, [row for row, _, _ in part.items]),
+        probability=part.probability,
+        num_items=len(part.items),
+        items=[
+            ExplainedItem(
+                item_id=live.item_ids[row],
+                title=live.shown[row][c.TITLE],
+                item_probability=inside,
+                score=score,
+            )
+            for row, inside, score in part.items[:_EXPLAINED_ITEMS]
+        ],
+    )
+
+
+def _label(live: "LiveDay", rows: Sequence[int]) -> str:
+    """The category most of the rows are of."""
+    counts = Counter(live.shown[row][c.CATEGORY] or "" for row in rows)
+    return min(counts, key=lambda name: (-counts[name], name)) if counts else ""
+
+
+def user_card(live: "LiveDay", user_id: str) -> UserCard | None:
+    """A known user's profile and history; None for an unknown one."""
+    known = live.known_user(user_id)
+    if known is None:
+        return None
+    context, _ = known
+
+    def cards(rows: np.ndarray, stats: np.ndarray) -> list[ShownEvent]:
+        counts, ages = stats[:, 0].astype(int).tolist(), stats[:, 1].astype(int).tolist()
+        listed = zip(rows.tolist(), ages, counts, strict=True)
+        return [_card(live.shown[row], age, count) for row, age, count in listed]
+
+    return UserCard(
+        user_id=user_id,
+        profile=context.profile_text,
+        recent=cards(context.recent_rows, context.recent_stats),
+        favorites=cards(context.favorite_rows, context.favorite_stats),
+    )
+
+
+def _card(shown: dict[str, Any], days_ago: int, count: int) -> ShownEvent:
+    return ShownEvent(
+        item_id=shown[c.ITEM_ID],
+        title=shown[c.TITLE],
+        category=shown[c.CATEGORY],
+        days_ago=days_ago,
+        count=count,
+    )
+
+
+def about(live: "LiveDay", deadline_ms: int) -> About:
+    """What the server answers from."""
+    from sigma_core.instruction.tasks import TASKS
+
+    words = live.loaded.lists.words or {}
+    config = live.engine.recommender.config
+    return About(
+        day=live.day,
+        model=live.model,
+        num_items=len(live.item_ids),
+        num_users=len(live.user_ids),
+        tasks={task.name: task.description for task in TASKS.values()},
+        u2i_tasks=list(live.config.serving.u2i_tasks),
+        departments=live.values("departments"),
+        categories=live.values("categories"),
+        brands=live.values("brands"),
+        price_bands=live.values("price_bands"),
+        num_prefixes=config.num_prefixes,
+        items_per_prefix=config.items_per_prefix,
+        season=words.get("season", ""),
+        holiday=words.get("holiday", ""),
+        deadline_ms=deadline_ms,
+        takes_events=live.store is not None,
+    )

@@ -1,0 +1,343 @@
+"""One published day, ready for live requests: what was asked becomes model input, what the model says becomes items.
+
+Holds lookups, filters, the batch call and the prepared lists that step in when the budget is spent. Knows no HTTP and no
+queue. A newer day replaces it by one assignment. Source: paper, nearline serving; our choice.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from sigma_core import columns as c
+from sigma_core.instruction.collate import Request, UserContext
+from sigma_core.serving.live_context import Taken, live_context
+from sigma_core.serving.live_store import LiveStore, end_of_day
+from sigma_core.serving.runtime import LoadedRecommender, RequestError
+
+if TYPE_CHECKING:
+    from sigma_core.generation.explain import Explanation
+    from sigma_core.generation.recommender import Recommendation, Recommender
+    from sigma_core.serving.http.schemas import Filters, RecommendRequest
+
+MAX_FOCUS: Final = 4096  # focus vectors kept
+_SHOWN: Final = (c.TITLE, c.CATEGORY, c.DEPARTMENT, c.BRAND, c.PRICE_BAND, c.IS_NEW)
+_LIST: Final = (c.ITEM_ID, c.SCORE, c.PREFIX, c.PREFIX_PROBABILITY)
+_FILTERED: Final = {
+    "departments": c.DEPARTMENT,
+    "categories": c.CATEGORY,
+    "brands": c.BRAND,
+    "price_bands": c.PRICE_BAND,
+}
+
+
+class Settings(NamedTuple):
+    """What requests of one forward pass must share."""
+
+    num_prefixes: int | None
+    items_per_prefix: int | None
+    temperature: float
+    explain: bool
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request, understood: everything the model or a prepared list needs."""
+
+    day: "LiveDay"
+    user_id: str | None
+    known: bool
+    context: UserContext
+    task: str
+    request: Request
+    eligible_N: np.ndarray  # bool, rows of the index that may be returned
+    owned: frozenset[int]  # rows bought before
+    n: int
+    settings: Settings
+
+
+class Found(NamedTuple):
+    """What the model answered: the shown list, and the steps behind it when they were asked for."""
+
+    ranked: "list[Recommendation]"
+    explanation: "Explanation | None"
+
+
+class LiveDay:
+    """A loaded day with the lookups that requests need."""
+
+    def __init__(self, loaded: LoadedRecommender, text_vectors: np.ndarray, model: str) -> None:
+        """Build the lookups.
+
+        Args:
+            loaded: the day.
+            text_vectors: float32 [N, text_dim] in index row order, for search and similar items.
+            model: digest that names what is served.
+        """
+        self.loaded, self.text_vectors, self.model = loaded, text_vectors, model
+        self.engine, self.config = loaded.engine, loaded.engine.config
+        self.day = loaded.day.isoformat()
+        index, catalog = self.engine.index, loaded.catalog.frame
+        self.item_ids, self.rows = index.item_ids, self.engine.rows
+        order = pl.DataFrame({c.ITEM_ID: self.item_ids}, schema={c.ITEM_ID: pl.String})
+        items = order.join(catalog, on=c.ITEM_ID, how="left", maintain_order="left")
+        self.shown: list[dict[str, Any]] = items.select(c.ITEM_ID, *_SHOWN).to_dicts()
+        self._values = {field: items[column].fill_null("").to_numpy() for field, column in _FILTERED.items()}
+        self._is_new = items[c.IS_NEW].to_numpy()
+        group = items[c.TEXT_GROUP].to_list()
+        self._group = np.unique(np.asarray(group), return_inverse=True)[1]
+        sold = items[c.NUM_EVENTS_28D].to_numpy().astype(np.float64)
+        self.popularity = sold / max(sold.sum(), 1.0)
+        self.popular = np.argsort(-self.popularity, kind="stable")
+        self.everything_N = np.ones(len(self.item_ids), dtype=bool)
+        self._user_row = {user: n for n, user in enumerate(loaded.lists.contexts[c.USER_ID])}
+        self._owned_row = {user: n for n, user in enumerate(loaded.lists.owned[c.USER_ID])}
+        self._lists = _offsets(loaded.lists.frame)
+        self._focus: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._focus_lock = threading.Lock()
+        self.store: LiveStore | None = None
+        self._variant = lru_cache(maxsize=64)(self._make_variant)
+
+    # ------------------------------------------------------------------------------------- lookups
+    @property
+    def user_ids(self) -> list[str]:
+        """Known users, sorted."""
+        return list(self._user_row)
+
+    def values(self, field: str) -> list[str]:
+        """What a filter field may name, sorted."""
+        return sorted({value for value in self._values[field] if value})
+
+    def profile_of(self, user_id: str) -> str:
+        """The user's profile in words; "" when nothing is known."""
+        row = self._user_row.get(user_id)
+        return "" if row is None else str(self.loaded.lists.contexts[c.PROFILE_TEXT][row])
+
+    def is_known(self, user_id: str) -> bool:
+        """Whether anything is known of this user, published or live."""
+        return user_id in self._user_row or bool(self.store and self.store.user(user_id))
+
+    def known_user(self, user_id: str) -> tuple[UserContext, frozenset[int]] | None:
+        """The user's context and the rows bought before, live events included; None for an unknown user."""
+        published = self._published(user_id)
+        stored = self.store.user(user_id) if self.store else None
+        daily = (end_of_day(self.loaded.day), 0)
+        if stored is None or (stored.watermark_us, stored.num_events) <= daily:
+            return published
+        from sigma_core.serving.nearline import unpacked_context
+
+        context, new = unpacked_context(user_id, self.profile_of(user_id), stored, self.rows)
+        owned = published[1] if published else frozenset()
+        return context, owned | {self.rows[item] for item in new}
+
+    def _published(self, user_id: str) -> tuple[UserContext, frozenset[int]] | None:
+        row = self._user_row.get(user_id)
+        if row is None:
+            return None
+        context = self.engine.contexts(self.loaded.lists.contexts[row : row + 1])[0]
+        place = self._owned_row.get(user_id)
+        items = [] if place is None else self.loaded.lists.owned[c.OWNED_ITEMS][place].to_list()
+        return context, frozenset(self.rows[item] for item in items if item in self.rows)
+
+    def prepared_list(self, user_id: str, task: str, most: int | None = None) -> "list[Recommendation]":
+        """The first `most` of the user's list of the U2I index, best first; empty when there is none."""
+        from sigma_core.generation.recommender import Recommendation
+
+        if self.store is not None:
+            stored = self.store.list_of(user_id, task)
+            listed = stored.value if stored else []
+        else:
+            listed = self._published_list(*self._lists.get((user_id, task), (0, 0)))
+        return [
+            Recommendation(self.rows[item], score, tuple(prefix), probability)
+            for item, score, prefix, probability in listed[:most]
+            if item in self.rows
+        ]
+
+    def _published_list(self, start: int, stop: int) -> list[Any]:
+        return [list(row) for row in self.loaded.lists.frame[start:stop].select(_LIST).iter_rows()]
+
+    def load_into(self, store: "LiveStore") -> None:
+        """Put the day's lists into the store, where newer ones stay, and read from it from now on."""
+        lists = ((user, task, self._published_list(*span)) for (user, task), span in self._lists.items())
+        store.load_day(lists, self.loaded.day, self.model)
+        self.store = store
+
+    # ----------------------------------------------------------------------------------- requests
+    def prepare(self, wish: "RecommendRequest") -> Prepared:
+        """Understand a request.
+
+        Raises:
+            RequestError: an unknown task or category, or a task without the value it needs.
+        """
+        task = wish.task or ("query" if wish.query else "category" if wish.category else "just_for_you")
+        text, focus = self._words(wish)
+        context, owned, known = self._who(wish)
+        eligible = self._eligible(wish.filters, task, owned)
+        settings = Settings(
+            wish.steps.num_prefixes, wish.steps.items_per_prefix, wish.steps.temperature, wish.explain
+        )
+        request = Request(text, focus)
+        return Prepared(self, wish.user_id, known, context, task, request, eligible, owned, wish.n, settings)
+
+    def _words(self, wish: "RecommendRequest") -> tuple[str, str]:
+        from sigma_core.instruction.requests import DayWords, free_request
+        from sigma_core.instruction.tasks import TaskError
+
+        words = DayWords.from_json(self.loaded.lists.words) if self.loaded.lists.words else None
+        asked = (wish.task or None, wish.query or None, wish.category or None, wish.instruction or None)
+        try:
+            return free_request(
+                *asked,
+                day=self.loaded.day,
+                catalog=self.loaded.catalog,
+                words=words,
+                country=self.loaded.country,
+            )
+        except TaskError as error:
+            raise RequestError(str(error).replace("--", "")) from error
+
+    def _who(self, wish: "RecommendRequest") -> tuple[UserContext, frozenset[int], bool]:
+        """The context, the rows bought before, and whether anything is known of this user."""
+        if wish.user_id is not None and (known := self.known_user(wish.user_id)) is not None:
+            return *known, True
+        events = wish.history or ()
+        taken = [Taken(e.item_id, e.days_ago, -e.days_ago, e.count) for e in events]
+        instruction = self.config.instruction
+        context = live_context(wish.user_id or "", wish.profile or "", taken, self.rows, instruction)
+        owned = frozenset(self.rows[e.item_id] for e in events if e.item_id in self.rows)
+        return context, owned, bool(wish.profile or owned)
+
+    def _eligible(self, filters: "Filters", task: str, owned: frozenset[int]) -> np.ndarray:
+        from sigma_core.instruction.tasks import TASKS
+
+        out = np.ones(len(self.item_ids), dtype=bool)
+        for field in _FILTERED:
+            if wanted := getattr(filters, field):
+                out &= np.isin(self._values[field], wanted)
+        if filters.only_new:
+            out &= self._is_new
+        out[[self.rows[item] for item in filters.exclude_items if item in self.rows]] = False
+        kind = {"keep": "none", "hide_items": "items", "hide_texts": "texts"}.get(filters.owned)
+        kind = kind or TASKS[task].exclude_history
+        mine = np.fromiter(owned, dtype=np.int64)
+        if kind == "items":
+            out[mine] = False
+        elif kind == "texts":
+            out &= ~np.isin(self._group, self._group[mine])
+        return out
+
+    # -------------------------------------------------------------------------------------- model
+    def answer(self, batch: Sequence[Prepared]) -> list[Found]:
+        """Answers of the model, in order; requests that share `settings` share one forward pass."""
+        out: list[Found] = [Found([], None)] * len(batch)
+        groups: dict[Settings, list[int]] = {}
+        for number, one in enumerate(batch):
+            if one.eligible_N.any():
+                groups.setdefault(one.settings, []).append(number)
+        focus = self.focus([batch[number].request.focus for mine in groups.values() for number in mine])
+        for settings, numbers in groups.items():
+            found = self._answer_group(settings, [batch[number] for number in numbers], focus)
+            for number, what in zip(numbers, found, strict=True):
+                out[number] = what
+        return out
+
+    def _answer_group(
+        self, settings: Settings, group: Sequence[Prepared], focus: Mapping[str, np.ndarray]
+    ) -> list[Found]:
+        import torch
+
+        from sigma_core.generation.explain import explain
+
+        recommender = self._variant(settings)
+        eligible = torch.from_numpy(np.stack([one.eligible_N for one in group]))
+        with torch.inference_mode():
+            beams = recommender.beam(
+                [one.context for one in group], [[one.request] for one in group], focus, eligible
+            )
+            collapse = recommender.config.collapse_text_groups
+            lists = recommender.answer(beams, eligible, max(one.n for one in group), collapse)
+            why: Iterable[Any] = (
+                explain(recommender, beams, eligible) if settings.explain else [None] * len(group)
+            )
+        return [Found(ranked[: one.n], part) for one, ranked, part in zip(group, lists, why, strict=True)]
+
+    def _make_variant(self, settings: Settings) -> "Recommender":
+        from sigma_core.generation.explain import with_settings
+
+        return with_settings(
+            self.engine.recommender, settings.num_prefixes, settings.items_per_prefix, settings.temperature
+        )
+
+    def focus(self, texts: Iterable[str]) -> dict[str, np.ndarray]:
+        """Grounded vectors of the texts; the last `MAX_FOCUS` are remembered."""
+        wanted = {text for text in texts if text}
+        with self._focus_lock:
+            new = sorted(wanted - self._focus.keys())
+            if new:
+                self._focus.update(zip(new, self.engine.encoder.encode(new), strict=True))
+            found = {text: self._focus[text] for text in wanted}
+            for text in wanted:
+                self._focus.move_to_end(text)
+            while len(self._focus) > MAX_FOCUS:
+                self._focus.popitem(last=False)
+        return found
+
+    # ----------------------------------------------------------------------------- without a model
+    def fall_back(self, one: Prepared) -> "tuple[str, list[Recommendation]]":
+        """A prepared list that obeys the request's filters: of U2I, else of popularity; and which it is."""
+        if one.user_id is not None:
+            tasks = (one.task, *self.config.serving.u2i_tasks)
+            for task in dict.fromkeys(tasks):
+                kept = [r for r in self.prepared_list(one.user_id, task) if one.eligible_N[r.row]]
+                if kept:
+                    return "u2i", kept[: one.n]
+        return "popularity", self.most_popular(one.eligible_N, one.n)
+
+    def most_popular(self, eligible_N: np.ndarray, n: int) -> "list[Recommendation]":
+        """The eligible items most sold in the last four weeks, one of a text group."""
+        from sigma_core.generation.recommender import Recommendation
+
+        rows = self.popular[eligible_N[self.popular]]
+        rows = self._distinct(rows, n)
+        return [Recommendation(int(row), float(self.popularity[row]), (), 0.0) for row in rows]
+
+    def _distinct(self, rows: np.ndarray, n: int) -> np.ndarray:
+        first = np.sort(np.unique(self._group[rows], return_index=True)[1])
+        return rows[first[:n]]
+
+    # ------------------------------------------------------------------------------- items to items
+    def similar(self, item_id: str, n: int) -> list[tuple[int, float]]:
+        """Rows and cosines of the items nearest in grounded text (meaning and behaviour, for new items too), without
+        the item and what reads the same.
+
+        Raises:
+            KeyError: no such item in the day's catalog.
+        """
+        row = self.rows[item_id]
+        cosine = self.text_vectors @ self.text_vectors[row]
+        cosine[self._group == self._group[row]] = -np.inf
+        return self._top(cosine, n)
+
+    def search(self, vector: np.ndarray, n: int) -> list[tuple[int, float]]:
+        """Rows and cosines of the items whose grounded text is nearest to the query's vector."""
+        return self._top(self.text_vectors @ vector, n)
+
+    def _top(self, cosine: np.ndarray, n: int) -> list[tuple[int, float]]:
+        most = min(len(cosine), 8 * n + 50)
+        rows = np.argpartition(-cosine, most - 1)[:most]
+        rows = rows[np.lexsort((rows, -cosine[rows]))]
+        kept = [row for row in self._distinct(rows, n) if np.isfinite(cosine[row])]
+        return [(int(row), float(cosine[row])) for row in kept]
+
+
+def _offsets(lists: pl.DataFrame) -> dict[tuple[str, str], tuple[int, int]]:
+    """Where each (user, task) lies in a frame whose rows of one list stand together."""
+    keys = lists.select(c.USER_ID, c.TASK).with_row_index("row")
+    spans = keys.group_by(c.USER_ID, c.TASK).agg(pl.col("row").min().alias("first"), pl.len().alias("rows"))
+    return {(user, task): (first, first + rows) for user, task, first, rows in spans.iter_rows()}

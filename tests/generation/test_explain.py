@@ -1,0 +1,56 @@
+"""An explanation is the list taken apart: its products are the scores, its parts sum to what was searched."""
+
+import numpy as np
+import pytest
+import torch
+
+from sigma_core.generation.explain import explain, with_settings
+from sigma_core.generation.recommender import Ask
+from sigma_core.instruction.collate import Request
+from tests.model_world import tiny_user, tiny_world
+
+
+def test_the_parts_multiply_to_the_scores_of_the_list() -> None:
+    world = tiny_world(2, num_prefixes=4)
+    user, request = tiny_user("u", 3), Request("x y", "soda")
+    eligible = torch.ones(1, len(world.table.vectors_NE), dtype=torch.bool)
+    eligible[0, :3] = False
+    with torch.inference_mode():
+        beams = world.recommender.beam([user], [[request]], world.focus, eligible)
+        (why,) = explain(world.recommender, beams, eligible)
+    ranked = world.recommender.rank([user], [[Ask(request, np.arange(3))]], world.focus, 1000)[0]
+    scores = {row: score for part in why.parts for row, _, score in part.items}
+    assert scores == {r.row: pytest.approx(r.score) for r in ranked}
+    for part in why.parts:
+        assert sum(inside for _, inside, _ in part.items) == pytest.approx(1.0, abs=1e-4)
+        assert all(score == pytest.approx(part.probability * inside) for _, inside, score in part.items)
+    assert [part.probability for part in why.parts] == sorted(
+        (p.probability for p in why.parts), reverse=True
+    )
+    assert why.sigma > 0
+    assert why.sharpness > 0
+
+
+def test_settings_change_a_copy_only() -> None:
+    world = tiny_world(1, num_prefixes=4)
+    own = world.recommender
+    flat = with_settings(own, 2, 1, temperature=5.0)
+    assert (own.config.num_prefixes, own.apf_temperature) == (4, 0.02)
+    assert (flat.config.num_prefixes, flat.config.items_per_prefix) == (2, 1)
+    ask = [[Ask(Request("x y"))]]
+    assert len(flat.rank([tiny_user("u", 3)], ask, {}, 1000)[0]) == 2
+    assert flat.items is own.items
+
+
+def test_a_higher_temperature_flattens_the_distribution_inside_a_prefix() -> None:
+    world = tiny_world(1, num_prefixes=2)
+    eligible = torch.ones(1, len(world.table.vectors_NE), dtype=torch.bool)
+
+    def largest(temperature: float) -> float:
+        other = with_settings(world.recommender, temperature=temperature)
+        with torch.inference_mode():
+            beams = other.beam([tiny_user("u", 3)], [[Request("x y")]], world.focus, eligible)
+            (why,) = explain(other, beams, eligible)
+        return why.parts[0].items[0][1]
+
+    assert largest(10.0) < largest(1.0) < largest(0.2)

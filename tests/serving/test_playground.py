@@ -1,0 +1,103 @@
+"""The playground: what is served at `/`, that it needs nothing from elsewhere, and (marked ui) the page in a real browser."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from sigma_core.serving.http.app import create_app
+from sigma_core.serving.http.pages import FOLDER, KINDS
+from sigma_core.serving.http.security import KeyRing
+from tests.serving.live_world import holder
+from tests.serving.running import running
+from tests.serving.test_http import EASY, KEY, LOCAL
+
+
+def text(name: str) -> str:
+    return (FOLDER / name).read_text()
+
+
+def test_the_page_and_its_parts_need_no_key_but_a_policy() -> None:
+    with TestClient(create_app(holder(), EASY, KeyRing((KEY,))), base_url=LOCAL) as client:
+        for path in ("/", *(f"/playground/{name}" for name in KINDS)):
+            answer = client.get(path)
+            assert answer.status_code == 200, path
+            assert "script-src 'self'" in answer.headers["content-security-policy"]
+        assert client.get("/playground/..%2fapp.py").status_code == 404
+        assert client.get("/playground/other.js").status_code == 404
+
+
+def test_it_loads_nothing_from_elsewhere_and_has_no_inline_code() -> None:
+    for name in KINDS:
+        assert not re.findall(r"https?://(?!www\.w3\.org/2000/svg)", text(name)), name
+    page = text("index.html")
+    assert not re.search(r"\son\w+=|style=|<script(?![^>]*src=)", page)
+
+
+def test_the_script_names_only_what_the_page_has() -> None:
+    ids = set(re.findall(r'id="([\w-]+)"', text("index.html")))
+    assert set(re.findall(r'\$\("([\w-]+)"\)', text("playground.js"))) <= ids
+    assert set(re.findall(r'<label[^>]* for="([\w-]+)"', text("index.html"))) <= ids
+
+
+# ------------------------------------------------------------------------------------------ browser
+@pytest.fixture(scope="module")
+def page() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium here")
+    with running(create_app(holder(), EASY, KeyRing())) as address, api.sync_playwright() as playwright:
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+        browser = playwright.chromium.launch(executable_path=chromium, args=flags)
+        opened = browser.new_page(viewport={"width": 1400, "height": 900})
+        opened.errors = []
+        opened.on("pageerror", lambda error: opened.errors.append(str(error)))
+        opened.goto(address)
+        opened.wait_for_selector("#items li")
+        yield opened
+        assert opened.errors == []
+        browser.close()
+
+
+@pytest.mark.ui
+def test_the_main_path_a_wish_gives_a_list_and_its_three_steps(page: Any) -> None:
+    assert page.input_value("#user") == "u0"
+    page.fill("#words", "soda")
+    page.click("text=Search")
+    page.wait_for_selector("#said:has-text('soda')")
+    assert page.locator("#items li").count() > 3
+    assert page.locator("#beams button").count() >= 2
+    assert page.locator("#inside div").count() >= 1
+    assert page.locator("#mosaic rect").count() > 3
+    assert "the model" in page.inner_text("#served")
+
+
+@pytest.mark.ui
+def test_an_error_says_what_to_do_and_an_empty_list_why(page: Any) -> None:
+    page.fill("#words", "shoes")
+    page.click("#tasks >> text=Category")
+    page.wait_for_selector("#status.error")
+    assert "no category 'shoes'" in page.inner_text("#status")
+    page.fill("#words", "")
+    page.click("#tasks >> text=For you")
+    page.wait_for_selector("#items li")
+    page.click("#more summary")
+    page.check("#only_new")
+    page.select_option("#price_bands", "budget")
+    page.wait_for_selector("#status:has-text('Loosen')")
+    page.click("#nobody")
+    page.wait_for_selector("text=nobody we know")
+
+
+@pytest.mark.ui
+def test_it_works_by_keyboard_and_fits_a_phone(page: Any) -> None:
+    page.click("#reset")
+    page.focus("#tasks [aria-checked=true]")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector("#tasks [aria-checked=true][data-task=query]")
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
