@@ -14,8 +14,7 @@ from sigma_core.generation.fusion import beam_sigma
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sigma_core.generation.prefix_beam import Beams
-    from sigma_core.generation.recommender import Recommendation, Recommender
+    from sigma_core.generation.recommender import Recommendation, Recommender, Searched
 
 
 @dataclass(frozen=True)
@@ -48,14 +47,14 @@ class Explanation:
     parts: tuple[PrefixPart, ...]
 
 
-def explain(recommender: "Recommender", beams: "Beams", eligible_RN: "Tensor") -> list[Explanation]:
-    """The parts of every request of `beams`, from the same public calls that make its list."""
-    config = recommender.config
+def explain(recommender: "Recommender", found: "Searched", eligible_RN: "Tensor") -> list[Explanation]:
+    """The parts of every request that step 1 searched for, from the same public calls that make its list."""
+    config, beams = recommender.config, found.beams
     log_prob = beams.log_prob_RK
     everything = log_prob.shape[1] * config.items_per_prefix
-    ranked = recommender.answer(beams, eligible_RN, everything, collapse=False)
+    ranked = recommender.answer(found, eligible_RN, everything, collapse=False)
     sigma = beam_sigma(log_prob.exp(), config.sigma_top, config.sigma_floor).tolist()
-    sharpness = recommender.sharpness(beams).tolist()
+    sharpness = recommender.sharpness(found).tolist()
     probability, prefixes = log_prob.exp().tolist(), beams.prefix_RKP.tolist()
     return [
         Explanation(sigma[r], sharpness[r], _parts(prefixes[r], probability[r], ranked[r]))

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from sigma_core import columns as c
+from sigma_core.instruction.aspects import aspects_of
 from sigma_core.instruction.collate import Request, UserContext
 from sigma_core.serving.live_context import Taken, live_context
 from sigma_core.serving.live_store import LiveStore, end_of_day
@@ -257,13 +258,13 @@ class LiveDay:
         recommender = self._variant(settings)
         eligible = torch.from_numpy(np.stack([one.eligible_N for one in group]))
         with torch.inference_mode():
-            beams = recommender.beam(
+            found = recommender.beam(
                 [one.context for one in group], [[one.request] for one in group], focus, eligible
             )
             collapse = recommender.config.collapse_text_groups
-            lists = recommender.answer(beams, eligible, max(one.n for one in group), collapse)
+            lists = recommender.answer(found, eligible, max(one.n for one in group), collapse)
             why: Iterable[Any] = (
-                explain(recommender, beams, eligible) if settings.explain else [None] * len(group)
+                explain(recommender, found, eligible) if settings.explain else [None] * len(group)
             )
         return [Found(ranked[: one.n], part) for one, ranked, part in zip(group, lists, why, strict=True)]
 
@@ -275,8 +276,8 @@ class LiveDay:
         )
 
     def focus(self, texts: Iterable[str]) -> dict[str, np.ndarray]:
-        """Grounded vectors of the texts; the last `MAX_FOCUS` are remembered."""
-        wanted = {text for text in texts if text}
+        """Grounded vectors of what the texts stand for; the last `MAX_FOCUS` are remembered."""
+        wanted = {aspect for text in texts for aspect in aspects_of(text)}
         with self._focus_lock:
             new = sorted(wanted - self._focus.keys())
             if new:

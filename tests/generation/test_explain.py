@@ -13,11 +13,11 @@ from tests.model_world import tiny_user, tiny_world
 def test_the_parts_multiply_to_the_scores_of_the_list() -> None:
     world = tiny_world(2, num_prefixes=4)
     user, request = tiny_user("u", 3), Request("x y", "soda")
-    eligible = torch.ones(1, len(world.table.vectors_NE), dtype=torch.bool)
+    eligible = torch.ones(1, len(world.table.tensors.vectors_NE), dtype=torch.bool)
     eligible[0, :3] = False
     with torch.inference_mode():
-        beams = world.recommender.beam([user], [[request]], world.focus, eligible)
-        (why,) = explain(world.recommender, beams, eligible)
+        found = world.recommender.beam([user], [[request]], world.focus, eligible)
+        (why,) = explain(world.recommender, found, eligible)
     ranked = world.recommender.rank([user], [[Ask(request, np.arange(3))]], world.focus, 1000)[0]
     scores = {row: score for part in why.parts for row, _, score in part.items}
     assert scores == {r.row: pytest.approx(r.score) for r in ranked}
@@ -44,13 +44,13 @@ def test_settings_change_a_copy_only() -> None:
 
 def test_a_higher_temperature_flattens_the_distribution_inside_a_prefix() -> None:
     world = tiny_world(1, num_prefixes=2)
-    eligible = torch.ones(1, len(world.table.vectors_NE), dtype=torch.bool)
+    eligible = torch.ones(1, len(world.table.tensors.vectors_NE), dtype=torch.bool)
 
     def largest(temperature: float) -> float:
         other = with_settings(world.recommender, temperature=temperature)
         with torch.inference_mode():
-            beams = other.beam([tiny_user("u", 3)], [[Request("x y")]], world.focus, eligible)
-            (why,) = explain(other, beams, eligible)
+            found = other.beam([tiny_user("u", 3)], [[Request("x y")]], world.focus, eligible)
+            (why,) = explain(other, found, eligible)
         return why.parts[0].items[0][1]
 
     assert largest(10.0) < largest(1.0) < largest(0.2)

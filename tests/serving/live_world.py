@@ -108,7 +108,7 @@ def config() -> SigmaConfig:
 
 def live_day(model: str = "model-1", day: date = DAY) -> LiveDay:
     world = tiny_world(1, NUM_ITEMS)
-    index = ItemIndex(ITEMS, world.table.vectors_NE.numpy(), world.table.prefixes_NP.numpy(), "bound", 0)
+    index = ItemIndex(ITEMS, *(part.numpy() for part in world.table.tensors), "bound", 0)
     rows = {item: row for row, item in enumerate(ITEMS)}
     engine = SimpleNamespace(
         index=index,
