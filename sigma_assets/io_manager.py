@@ -46,7 +46,7 @@ class SigmaIOManager(dg.ConfigurableIOManager):
         loaded = self._loaded.pop(step, None)
         if loaded is None:
             return None
-        return loaded | self.world.source_lineage(STAGES[context.asset_key.path[-1]])
+        return loaded | self.world.source_lineage(STAGES[context.asset_key.path[-1]], context.partition_key)
 
     # ------------------------------------------------------------------------------------- reading
     def load_input(self, context: dg.InputContext) -> Any:

@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import dagster as dg
 
+from sigma_assets.catalog_update import CATALOG_UPDATE
+
 REFIT: Final = (
     "item_id_embeddings",
     "relevance_pairs",
@@ -14,13 +16,6 @@ REFIT: Final = (
     "refit_item_embeddings",
     "codebooks",
     "sigma_base",
-)
-CATALOG_UPDATE: Final = (
-    "item_catalog",
-    "item_embeddings",
-    "semantic_id_map",
-    "item_index",
-    "user_to_item_index",
 )
 DAY: Final = (
     "item_embeddings",

@@ -5,20 +5,25 @@ One resource, bound to a root. It opens things and computes nothing. Our choice.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
+from typing import Any, Final
 
 import dagster as dg
 from pydantic import PrivateAttr
 
 from sigma_assets.io_manager import load
-from sigma_assets.periods import as_date, month_key
+from sigma_assets.periods import as_date, day_key, month_key
 from sigma_assets.progress import progress_callback
 from sigma_assets.tracking import WandbTracker, open_tracker, tracking_mode
 from sigma_assets.world import World
 from sigma_core.config import SigmaConfig
 from sigma_core.data.sources import Source, Vectors
-from sigma_core.grounding.embed import ItemEmbeddings
+from sigma_core.grounding.embed import ItemEmbeddings, TextEncoder
+from sigma_core.grounding.text_cache import RememberingEncoder
 from sigma_core.tracking import Progress, Tracker
+
+VECTORS: Final = ".vectors"  # the memory of encoded texts; may be deleted at any time
 
 
 class SigmaResource(dg.ConfigurableResource):
@@ -73,6 +78,18 @@ class SigmaResource(dg.ConfigurableResource):
             yield tracker
         finally:
             tracker.close()
+
+    def remembering(self, encoder: TextEncoder) -> RememberingEncoder:
+        """The encoder with the root's memory of texts, so that no step encodes what another one did."""
+        return RememberingEncoder(encoder, Path(self.root) / VECTORS)
+
+    def former(self, asset: str, day: str) -> tuple[str, Any] | None:
+        """The partition that `day` replaces, or else the one of the day before, with its key; None when neither is there."""
+        yesterday = day_key(as_date(day) - timedelta(days=1))
+        for key in (day, yesterday):
+            if self.world.manifest(asset, key):
+                return key, load(self.world, asset, key)
+        return None
 
     def known_vectors(self, day: str) -> list[ItemEmbeddings]:
         """Vectors of the day's month that are on disk: the refit's and the newest day's up to `day`.

@@ -76,6 +76,28 @@ class Runner:
             show_on(None)
         return self.done
 
+    def run_singly(self, steps: Sequence[Step]) -> list[Done]:
+        """Run the steps in the given order, sources too, each stale one as a Dagster run of its own asset.
+
+        Raises:
+            StepError: as `run`.
+        """
+        show_on(self.reporter)
+        try:
+            for number, step in enumerate(steps, start=1):
+                self._run_step(step, f"[{number}/{len(steps)}]", {})
+        finally:
+            show_on(None)
+        return self.done
+
+    def metadata(self, step: Step) -> dict[str, Any]:
+        """What Dagster shows beside the newest materialization of the step, as plain values."""
+        records = self.instance.fetch_materializations(
+            dg.AssetRecordsFilter(dg.AssetKey(step.asset), asset_partitions=[step.partition]), limit=1
+        ).records
+        newest = records[0].asset_materialization if records else None
+        return {key: value.value for key, value in newest.metadata.items()} if newest else {}
+
     def _run_source(self, asset: str, steps: Sequence[Step]) -> None:
         stale = [step for step in steps if self.world.why_stale(step.stage, step.partition)]
         self.done += [Done(step, 0.0, True) for step in steps if step not in stale]

@@ -41,6 +41,7 @@ class Stage:
         settings: patterns of `section.key` that its result depends on; `!` takes some out again.
         version: raise it when the code's result changes, and everything made before is stale.
         source_parts: parts of the source that it reads itself (`binding.SOURCE_PARTS`).
+        master_lag_days: how many days before its partition the product master is that it reads.
         keep: readers of many days share one loaded copy within a process.
         kinds: what Dagster's UI shows as technology.
         pool: concurrency pool of its runs.
@@ -54,6 +55,7 @@ class Stage:
     settings: tuple[str, ...] = ()
     version: str = "1"
     source_parts: tuple[str, ...] = ()
+    master_lag_days: int = 0
     keep: bool = False
     kinds: frozenset[str] = frozenset({"parquet"})
     pool: str | None = None
@@ -176,7 +178,7 @@ _TABLE: Final = (
             "profiles": Read("user_profiles", "cut_day"),
         },
         settings=("data.*", "instruction.*", "!instruction.shard_stride_days", "runtime.seed"),
-        source_parts=("products",), kinds=frozenset({"parquet", "jinja"}),
+        source_parts=("products",), master_lag_days=1, kinds=frozenset({"parquet", "jinja"}),
     ),
     # ----------------------------------------------------------------------------- (c) training
     Stage(
