@@ -66,6 +66,15 @@ def after_ingestion(root: Path, asset: str, results: dict[str, Sequence[dg.Asset
     return new
 
 
+def file_refused(root: Path, asset: str, partition: str, what: str) -> None:
+    """Record and deliver that a file somebody dropped was not taken in."""
+    to_do = "Correct the file (`sigma contracts check --table items --path FILE` says all) and drop it again."
+    AlertLog(root).raise_alert(
+        Alert("file_refused", what, "ERROR", asset, partition, to_do=to_do, owner=owner_of(asset))
+    )
+    deliver(root)
+
+
 def deliver(root: Path) -> int:
     """Send what waits, to the sinks of the environment; returns what stays undelivered. Never raises for a sink."""
     try:

@@ -11,6 +11,7 @@ from typing import Any, Final
 import dagster as dg
 import polars as pl
 
+from sigma_assets.alert_sources import after_ingestion
 from sigma_assets.checks.contract import CHECK, CheckOutcome, check_results, failed_errors, validate_range
 from sigma_assets.checks.semantic import facts
 from sigma_assets.instance import one_transaction, report_checks, report_partitions
@@ -60,6 +61,7 @@ def ingest(
     with one_transaction(instance):
         report_partitions(instance, world, asset, list(metadata), metadata)
         report_checks(instance, asset, results, blocking=(CHECK,))
+    after_ingestion(world.root, asset, results)
     return refused
 
 

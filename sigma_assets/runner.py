@@ -5,6 +5,7 @@ decides nothing about dates (`planner.py`) and prints through a `Reporter`. Sour
 """
 
 import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,6 +14,7 @@ from typing import Any
 import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
 
+from sigma_assets.alert_sources import after_run
 from sigma_assets.planner import Step
 from sigma_assets.progress import Reporter, show_on
 from sigma_assets.stages import SOURCES
@@ -135,19 +137,23 @@ class Runner:
         }
         if options:
             config["ops"] = {step.asset: {"config": options}}
+        run_id = str(uuid.uuid4())
         try:
             self._job.execute_in_process(
                 run_config=config,
                 instance=self.instance,
                 partition_key=step.partition,
                 asset_selection=[dg.AssetKey(step.asset)],
+                run_id=run_id,
             )
         except DagsterExecutionInterruptedError:  # Dagster's own name for Ctrl-C and SIGTERM within a run
             self.reporter.end("stopped")
             raise KeyboardInterrupt from None
         except Exception as error:
             self.reporter.end("FAILED")
+            after_run(self.world.root, self.instance, run_id)
             raise StepError(f"{step}: {_root_cause(error)}") from error
+        after_run(self.world.root, self.instance, run_id)
 
 
 def _named(asset: str, partitions: Sequence[str]) -> str:

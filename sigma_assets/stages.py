@@ -87,6 +87,9 @@ def _selected(key: str, patterns: tuple[str, ...]) -> bool:
     return kept and not any(fnmatchcase(key, p[1:]) for p in patterns if p.startswith("!"))
 
 
+TRAINING: Final = "training"
+"""The pool of everything that trains: its limit in dagster.yaml is 1, so two trainings never run together."""
+
 _EVENTS_UNTIL_TODAY: Final = {
     "history": Read("interaction_history", "months_before"),
     "recent": Read("interaction_events", "recent_days"),
@@ -130,7 +133,7 @@ _TABLE: Final = (
         settings=("grounding.*", "data.country", "runtime.seed"),
     ),
     Stage(
-        name="grounded_encoder", group="grounding", cadence="month", keep=True, pool="training",
+        name="grounded_encoder", group="grounding", cadence="month", keep=True, pool=TRAINING,
         artifact="sigma_core.grounding.encoder:GroundedEncoder",
         reads={
             "pairs": Read("relevance_pairs", "same_month"),
@@ -182,7 +185,7 @@ _TABLE: Final = (
     ),
     # ----------------------------------------------------------------------------- (c) training
     Stage(
-        name="sigma_base", group="training", cadence="month", pool="training", keep=True,
+        name="sigma_base", group="training", cadence="month", pool=TRAINING, keep=True,
         artifact="sigma_core.training.checkpoint:SigmaBase",
         reads={
             "shards": Read("sft_shards", "base_shards"),
@@ -197,7 +200,7 @@ _TABLE: Final = (
         source_parts=("image_vectors",), kinds=_TORCH,
     ),
     Stage(
-        name="lora_checkpoint", group="training", cadence="day", pool="training",
+        name="lora_checkpoint", group="training", cadence="day", pool=TRAINING,
         artifact="sigma_core.training.checkpoint:LoraCheckpoint",
         reads={
             "base": Read("sigma_base", "own_month"),
