@@ -27,6 +27,14 @@ NUM_EXAMPLES: Final = 5
 
 def after_run(root: Path, instance: dg.DagsterInstance, run_id: str) -> int:
     """Record and deliver what a finished run has to say; returns how many new alerts that made."""
+    try:
+        return _record_run(root, instance, run_id)
+    except OSError as error:  # a full disk: what was made is made, whether or not somebody can be told
+        logging.getLogger("sigma.alerts").error("alerts of run %s could not be kept: %s", run_id, error)
+        return 0
+
+
+def _record_run(root: Path, instance: dg.DagsterInstance, run_id: str) -> int:
     log = AlertLog(root)
     new, over = 0, []
     failed_checks = False

@@ -101,7 +101,8 @@ class SigmaResource(dg.ConfigurableResource):
         found = []
         if self.world.manifest("refit_item_embeddings", month):
             found.append(load(self.world, "refit_item_embeddings", month))
-        earlier = [key for key in self.world.store.partitions("item_embeddings") if month <= key <= day]
+        there = self.world.store.partitions("item_embeddings")
+        earlier = [k for k in there if month <= k <= day and self.world.manifest("item_embeddings", k)]
         if earlier:
             found.append(load(self.world, "item_embeddings", earlier[-1]))
         return found

@@ -13,7 +13,15 @@ from sigma_assets.binding import Binding, read_binding
 from sigma_assets.masters import digest_on, listing_on
 from sigma_assets.periods import SELECT, Span, as_date
 from sigma_assets.stages import STAGES, Stage
-from sigma_core.artifacts import MANIFEST, ArtifactStore, digest_json, read_json, read_manifest, write_json
+from sigma_core.artifacts import (
+    MANIFEST,
+    ArtifactStore,
+    DamagedError,
+    digest_json,
+    read_json,
+    read_manifest,
+    write_json,
+)
 from sigma_core.data.masters import Listing
 from sigma_core.data.sources import Source
 
@@ -87,14 +95,20 @@ class World:
         return found
 
     def manifest(self, asset: str, partition: str) -> dict[str, Any] | None:
-        """The manifest of a complete partition, else None. Parsed once for each version on disk."""
+        """The manifest of a complete partition, else None; a damaged one counts as missing, so that it is made again.
+
+        Parsed once for each version on disk.
+        """
         path = self.store.path(asset, partition)
         try:
             written = (path / MANIFEST).stat().st_mtime_ns
         except FileNotFoundError:
             return None
         if path not in self._manifests or self._manifests[path][0] != written:
-            self._manifests[path] = (written, read_manifest(path))
+            try:
+                self._manifests[path] = (written, read_manifest(path))
+            except DamagedError:
+                return None
         return self._manifests[path][1]
 
     def why_stale(self, stage: Stage, partition: str, options: str = "") -> str | None:
