@@ -13,6 +13,7 @@ import polars as pl
 
 from sigma_assets.alert_sources import after_ingestion
 from sigma_assets.checks.contract import CHECK, CheckOutcome, check_results, failed_errors, validate_range
+from sigma_assets.checks.drift import drift_results
 from sigma_assets.checks.semantic import facts
 from sigma_assets.instance import one_transaction, report_checks, report_partitions
 from sigma_assets.intake import Intake, intake_of
@@ -55,6 +56,7 @@ def ingest(
             world.mark_failure(asset, partition, refusal(asset, partition, broken))
             refused.append(partition)
         else:
+            results[partition] = [*results.get(partition, ()), *drift_results(world, asset, partition, value)]
             write(world, asset, partition, value)
             metadata[partition] = metadata_of(asset, value, with_plot=False)
         advance(done, len(partitions), partition)

@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 
 from sigma_assets.checks.contract import CheckOutcome, check_results, failed_errors, validate
+from sigma_assets.checks.drift import drift_results
 from sigma_assets.checks.semantic import facts
 from sigma_assets.plots import plot_of
 from sigma_assets.resources import SigmaResource
@@ -51,6 +52,7 @@ def publish(
         yield from results
         raise dg.Failure(message, allow_retries=False)
     shown = metadata_of(name, value) | (metadata or {})
+    results += drift_results(sigma.world, name, partition, value)
     yield dg.Output(value, data_version=dg.DataVersion(value.digest()), metadata=shown)
     yield from results
 
