@@ -1,6 +1,7 @@
 """A changed catalog: what runs, what is encoded, what stays; and staleness in our eyes and in Dagster's."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -180,3 +181,13 @@ def test_a_late_event_reruns_its_day_and_what_reads_it(
     assert not [one for one in touched if one.startswith(("sigma_base", "lora_checkpoint", "codebooks"))]
     # Dagster's API sees the rollup of the month too where ours does; both name what read the day.
     assert touched <= stale_in_dagster(root) | {t for t in touched if t.startswith("sft_shards")}
+
+
+def test_a_new_code_version_makes_that_asset_stale_and_nothing_else(
+    made: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = made[0]
+    changed = replace(STAGES["semantic_id_map"], version="next")
+    monkeypatch.setitem(STAGES, "semantic_id_map", changed)
+    assert stale(World.open(root)) == {f"semantic_id_map[{D}]"}
+    assert stale_in_dagster(root) == {f"semantic_id_map[{D}]"}
