@@ -21,9 +21,10 @@ from sigma_core.config import SigmaConfig
 from sigma_core.data.sources import Source, Vectors
 from sigma_core.grounding.embed import ItemEmbeddings, TextEncoder
 from sigma_core.grounding.text_cache import RememberingEncoder
+from sigma_core.row_memory import RowMemory
 from sigma_core.tracking import Progress, Tracker
 
-VECTORS: Final = ".vectors"  # the memory of encoded texts; may be deleted at any time
+VECTORS: Final = ".vectors"  # the memory of encoded texts and coded vectors; may be deleted at any time
 
 
 class SigmaResource(dg.ConfigurableResource):
@@ -82,6 +83,10 @@ class SigmaResource(dg.ConfigurableResource):
     def remembering(self, encoder: TextEncoder) -> RememberingEncoder:
         """The encoder with the root's memory of texts, so that no step encodes what another one did."""
         return RememberingEncoder(encoder, Path(self.root) / VECTORS)
+
+    def memory(self, kind: str, digest: str) -> RowMemory:
+        """Rows that something of this digest has made before."""
+        return RowMemory(Path(self.root) / VECTORS / f"{kind}-{digest}")
 
     def former(self, asset: str, day: str) -> tuple[str, Any] | None:
         """The partition that `day` replaces, or else the one of the day before, with its key; None when neither is there."""

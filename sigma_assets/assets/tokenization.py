@@ -14,6 +14,7 @@ from sigma_core.data.catalog import ItemCatalog
 from sigma_core.grounding.embed import ItemEmbeddings, embed_items
 from sigma_core.grounding.encoder import GroundedEncoder
 from sigma_core.grounding.id_embeddings import ItemIdEmbeddings
+from sigma_core.row_memory import remembered
 from sigma_core.tokenization.codebooks import Codebooks, fit_codebooks
 from sigma_core.tokenization.semantic_ids import build_semantic_id_map
 
@@ -63,7 +64,8 @@ def semantic_id_map(
     known = [embeddings, *sigma.known_vectors(context.partition_key)]
     remembering = sigma.remembering(encoder)
     launched = launch_vectors(catalog, codebooks, remembering, known)
-    ids = build_semantic_id_map(catalog, codebooks, launched)
+    encode = remembered(codebooks.encode, sigma.memory("codes", codebooks.digest()))
+    ids = build_semantic_id_map(catalog, codebooks, launched, encode)
     moves = {"texts_encoded": remembering.num_encoded} | moved_ids(sigma, context.partition_key, ids)
     yield from publish(
         context, sigma, ids, metadata=moves, item_ids=catalog.frame[c.ITEM_ID], codebooks=codebooks
