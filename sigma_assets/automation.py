@@ -1,8 +1,17 @@
 """When Dagster's daemon makes something by itself: one condition, and the sensor that evaluates it (off by default).
 
-Eager without `in_latest_time_window` (which would ignore every day but the calendar's last), for inputs whose blocking checks
-passed, and only near the newest ingested day: a correction of last spring marks what it touches as stale and requests nothing.
-Trainings do not wait for shards of days on which none is built. Source: architecture.md, rule 4.
+The clauses and their reasons:
+
+- *eager*: a day's artifact follows its inputs, whenever they change;
+- *made once* for everything trained and everything of a month: when the last input comes in, and never again by itself. A late
+  event marks them stale; hours of training are an operator's to request, with `monthly_refit` or `daily_refresh`. (Dagster's own
+  `on_missing` looks at new partitions alone, and would never make those of a year that is over.)
+- *without in_latest_time_window*: that clause looks at the calendar's last day and would ignore every day but it;
+- *all blocking checks passed*: `blocking` itself only stops steps of the same run;
+- *near the newest day*: a correction of last spring marks what it touches as stale and requests nothing;
+- *shards ignored* where they are read: they are samples, and none is built on most days.
+
+Source: architecture.md, rule 4.
 """
 
 from datetime import timedelta
@@ -11,7 +20,7 @@ from typing import Final
 import dagster as dg
 
 from sigma_assets.periods import as_date, day_key, next_month
-from sigma_assets.stages import STAGES, Stage
+from sigma_assets.stages import STAGES, TRAINING, Stage
 
 NEAR_DAYS: Final = 14
 SPARSE: Final = dg.AssetSelection.assets("sft_shards")
@@ -53,10 +62,18 @@ def condition_of(stage: Stage) -> dg.AutomationCondition | None:
     """The stage's condition; sources have none, they are ingested."""
     if stage.group == "sources":
         return None
+    samples = any(read.asset == "sft_shards" for read in stage.reads.values())
+    checked = dg.AutomationCondition.all_deps_blocking_checks_passed()
+    if samples:
+        checked = checked.ignore(SPARSE)
+    if stage.cadence == "month" or stage.pool == TRAINING:
+        absent = dg.AutomationCondition.any_deps_missing()
+        ready = dg.AutomationCondition.missing() & ~(absent.ignore(SPARSE) if samples else absent)
+        return (ready & checked & NearTheNewestDay()).newly_true().with_label("made_once")
     eager = dg.AutomationCondition.eager().without(dg.AutomationCondition.in_latest_time_window())
-    if any(read.asset == "sft_shards" for read in stage.reads.values()):
+    if samples:
         eager = eager.ignore(SPARSE)
-    return eager & dg.AutomationCondition.all_deps_blocking_checks_passed() & NearTheNewestDay()
+    return eager & checked & NearTheNewestDay()
 
 
 def sensor() -> dg.AutomationConditionSensorDefinition:

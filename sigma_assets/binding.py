@@ -5,11 +5,14 @@ Source: architecture.md, rule 8; our choice.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Final
 
+import polars as pl
+
+from sigma_core import columns as c
 from sigma_core.artifacts import digest_arrays, digest_frame, digest_json, read_json, write_json
 from sigma_core.config import SigmaConfig, load_config, profile_config
 from sigma_core.data.sources import Source, open_source
@@ -18,6 +21,7 @@ ROOT_FILE: Final = "root.json"
 ROOT_SCHEMA: Final = 1
 DEFAULT_SOURCE: Final = "complete_journey"
 DEFAULT_PROFILE: Final = "demo"
+CHANGING: Final = frozenset({"tabular"})  # sources whose event files a user edits
 SOURCE_PARTS: Final = ("events", "products", "users", "id_vectors", "image_vectors")
 
 
@@ -37,6 +41,10 @@ class Binding:
         fingerprint: of the whole source.
         parts: digest of each part of the source that stages read singly (`SOURCE_PARTS`), so that a source that only grew by
             some days leaves trainings alone; a part that the source does not have is missing.
+        masters: day -> digest of the product master that a catalog update put in place from that day on, oldest first;
+            before them `parts["products"]` counts.
+        event_days: day -> digest of its raw events, so that a corrected file makes only the days it touches again; empty
+            where the source's events are one immutable whole.
     """
 
     source: str
@@ -47,6 +55,13 @@ class Binding:
     end: date
     fingerprint: str
     parts: dict[str, str]
+    masters: dict[str, str] = field(default_factory=dict)
+    event_days: dict[str, str] = field(default_factory=dict)
+
+    def master_on(self, day: date) -> str:
+        """Digest of the product master that counts on a day."""
+        since = [key for key in self.masters if date.fromisoformat(key) <= day]
+        return self.masters[max(since)] if since else self.parts["products"]
 
     def as_json(self, config: SigmaConfig) -> dict[str, Any]:
         """The content of `root.json`."""
@@ -61,6 +76,8 @@ class Binding:
             "end": self.end.isoformat(),
             "fingerprint": self.fingerprint,
             "parts": self.parts,
+            "masters": self.masters,
+            "event_days": self.event_days,
             "bound_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
 
@@ -98,6 +115,8 @@ def read_binding(root: Path) -> Binding:
         end=date.fromisoformat(values["end"]),
         fingerprint=values["fingerprint"],
         parts=values["parts"],
+        masters=dict(sorted(values.get("masters", {}).items())),
+        event_days=values.get("event_days", {}),
     )
 
 
@@ -149,20 +168,41 @@ def save(root: Path, binding: Binding) -> None:
 
 
 def _data_of(source: Source, old: Binding | None) -> dict[str, Any]:
-    """Dates, fingerprint and parts of a source; read only when its fingerprint is not the one the root knows."""
+    """Dates, fingerprint, parts and updates of a source; read only when its fingerprint is not the one the root knows."""
     fingerprint = source.fingerprint()
+    known = {"masters": old.masters} if old else {}
     if old and old.fingerprint == fingerprint:
-        return {"start": old.start, "end": old.end, "fingerprint": fingerprint, "parts": old.parts}
+        same = {"start": old.start, "end": old.end, "parts": old.parts, "event_days": old.event_days}
+        return known | same | {"fingerprint": fingerprint}
     start, end = source.date_range()
+    products = digest_frame(source.products())
+    if old and old.masters and products == old.masters[max(old.masters)]:
+        products = old.parts["products"]  # an update took this change in; the days before it keep theirs
     parts = {
         "events": fingerprint,
-        "products": digest_frame(source.products()),
+        "products": products,
         "users": digest_frame(source.users()),
     }
     for name, vectors in (("id_vectors", source.id_vectors()), ("image_vectors", source.image_vectors())):
         if vectors is not None:
             parts[name] = digest_json([list(vectors[0]), digest_arrays({"vectors": vectors[1]})])
-    return {"start": start, "end": end, "fingerprint": fingerprint, "parts": parts}
+    event_days = event_day_digests(source.events(), start, end) if source.name in CHANGING else {}
+    return known | {
+        "start": start,
+        "end": end,
+        "fingerprint": fingerprint,
+        "parts": parts,
+        "event_days": event_days,
+    }
+
+
+def event_day_digests(events: pl.DataFrame, start: date, end: date) -> dict[str, str]:
+    """Digest of each day's raw rows, without their places in the file; rows without a day of the data count on the first."""
+    day = pl.col(c.EVENT_TIME).dt.date()
+    inside = day.is_between(start, end).fill_null(False)
+    rows = events.select(pl.exclude(c.SOURCE_ROW), pl.when(inside).then(day).otherwise(start).alias("_day"))
+    by_day = rows.sort("_day", maintain_order=True).partition_by("_day", as_dict=True, include_key=False)
+    return {str(key): digest_frame(frame) for (key,), frame in by_day.items()}
 
 
 def _notes(root: Path, old: Binding, new: Binding) -> list[str]:

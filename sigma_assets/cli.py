@@ -1,4 +1,4 @@
-"""The command line: `sigma materialize | recommend | evaluate | demo | doctor | ui`.
+"""The command line: `sigma materialize | catalog-update | recommend | evaluate | demo | doctor | ui`.
 
 Parses, calls, prints; every import that costs time is inside the verb that needs it, so that `sigma --help` and `sigma
 recommend` start fast (the latter never imports dagster, peft or great_expectations). Errors are one line on stderr and exit
@@ -32,6 +32,11 @@ app = typer.Typer(
         "All artifacts of one source live in one folder, the root (--root, by default var/)."
     ),
 )
+
+contracts_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Data contracts: check them, and files against them."
+)
+app.add_typer(contracts_app, name="contracts")
 
 Root = Annotated[
     Path, typer.Option("--root", help="Folder of all artifacts of one source, path and profile.")
@@ -83,6 +88,85 @@ def materialize(
     request = Request(source, path, profile, config, settings)
     world, done = run(root, parse_date(as_of), request, Reporter(), verbose=verbose)
     print_steps(world, done, sys.stdout)
+
+
+@app.command("catalog-update")
+def catalog_update(
+    day: Annotated[
+        str, typer.Option("--date", metavar="DATE", help="The day from which the catalog is new.")
+    ],
+    path: Annotated[
+        Path | None,
+        typer.Option(
+            help="The whole new catalog, .parquet or .csv. [default: the source's items, read again]"
+        ),
+    ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Only write the product master of the day to FILE, to edit it."),
+    ] = None,
+    max_delisted: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Largest share of the day's items that may be delisted at once."),
+    ] = 0.2,
+    root: Root = Path("var"),
+    verbose: Verbose = False,
+) -> None:
+    """Take in a changed catalog from a day on: new, changed, renamed, delisted and relisted items.
+
+    Runs item_catalog, item_embeddings, semantic_id_map, item_index and user_to_item_index of that day and nothing else: no
+    model is trained, only new words are encoded, existing semantic IDs stay. The file holds one row an item with the columns
+    of `items` (item_id, title, item_type, category, department, brand, maker, size); an item that it leaves out is delisted.
+    """
+    _prepare(root, None, verbose)
+    from sigma_assets.catalog_update import catalog_update as run
+    from sigma_assets.catalog_update import export_catalog
+    from sigma_assets.progress import Reporter
+    from sigma_assets.tables import print_steps, print_update
+    from sigma_core.config import parse_date
+
+    when = parse_date(day)
+    if export:
+        sys.stdout.write(f"{export_catalog(root, when, export):,} items written to {export}\n")
+        return
+    world, update = run(root, when, path, Reporter(), max_delisted=max_delisted, verbose=verbose)
+    print_update(update, sys.stdout)
+    print_steps(world, update.done, sys.stdout)
+
+
+@contracts_app.command("check")
+def contracts_check(
+    table: Annotated[
+        str | None,
+        typer.Option(help="events or items (files you bring), or a published table such as item_catalog."),
+    ] = None,
+    path: Annotated[Path | None, typer.Option(help="The file, .parquet or .csv.")] = None,
+    root: Root = Path("var"),
+    verbose: Verbose = False,
+) -> None:
+    """Say everything that is wrong with a file before anyone ingests it, with examples; without one, check the contracts.
+
+    Exit code 1 when the file would not be ingested as it is. Events are checked against the root's product master where the
+    root exists, else every item of the file counts as known. Writes nothing.
+    """
+    _prepare(root, None, verbose)
+    from sigma_assets.checks.files import check_contracts, check_file
+
+    if (table is None) != (path is None):
+        raise typer.BadParameter("--table and --path go together; without both the contracts are checked.")
+    if table is None or path is None:
+        sys.stdout.write(f"{check_contracts()} contracts can be read and checked\n")
+        return
+    from sigma_assets.masters import known_items_of
+
+    found = check_file(table, path, known_items_of(root))
+    for violation in found:
+        sys.stdout.write(violation.text() + "\n")
+    errors = sum(one.severity == "ERROR" for one in found)
+    warnings_ = sum(one.severity == "WARN" for one in found)
+    sys.stdout.write(f"{path} as {table}: {errors} errors, {warnings_} warnings\n")
+    if errors:
+        raise typer.Exit(1)
 
 
 @app.command()

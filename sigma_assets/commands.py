@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sigma_assets.binding import Request, read_binding, resolve, save
 from sigma_assets.locking import root_lock
+from sigma_assets.masters import remember_first
 from sigma_assets.periods import MAX_EDGE, ROLLUP_LAG_DAYS, day_key
 from sigma_assets.planner import PlanError, Step, evaluation_days, plan_day
 from sigma_assets.progress import Reporter
@@ -55,9 +56,10 @@ def materialize(
         world = World(root, binding)
         steps = plan_day(as_of, world.span)
         save(root, binding)  # only now: a date that cannot be made binds nothing
+        remember_first(root, binding)
         for note in notes:
             reporter.line(f"note: {note}")
-        with _runner(world, reporter, verbose=verbose) as runner:
+        with runner_of(world, reporter, verbose=verbose) as runner:
             return world, runner.run(steps)
 
 
@@ -82,7 +84,7 @@ def evaluate(
         world = World(root, binding, horizon)
         _need_materialized(world, as_of)
         steps = [*evaluation_days(as_of, horizon, world.span), Step("eval_report", day_key(as_of))]
-        with _runner(world, reporter, verbose=verbose) as runner:
+        with runner_of(world, reporter, verbose=verbose) as runner:
             done = runner.run(steps, {"eval_report": options.run_config()})
     return world, done, report_json(world, as_of)
 
@@ -139,7 +141,7 @@ def report_json(world: World, as_of: date) -> dict[str, Any]:
 
 
 @contextmanager
-def _runner(world: World, reporter: Reporter, *, verbose: bool) -> Iterator["Runner"]:
+def runner_of(world: World, reporter: Reporter, *, verbose: bool) -> Iterator["Runner"]:
     """A runner for the root after what a killed process left has been cleared away. Call under the root's lock."""
     for path in world.store.sweep():
         reporter.line(f"note: removed {path.name}, left behind by a killed run")

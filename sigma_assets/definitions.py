@@ -13,12 +13,13 @@ from typing import Any, Final
 
 import dagster as dg
 
+from sigma_assets.alert_sensors import alert_sensors
 from sigma_assets.assets import evaluation, grounding, instruction, serving, sources, tokenization, training
 from sigma_assets.automation import condition_of, sensor
 from sigma_assets.binding import ROOT_FILE
 from sigma_assets.checks.contract import check_specs
 from sigma_assets.io_manager import WINDOW_KEY, SigmaIOManager
-from sigma_assets.jobs import all_jobs
+from sigma_assets.jobs import all_jobs, catalog_sensor, schedules
 from sigma_assets.partitions import DEFAULT_SPAN, Calendar, calendar_of
 from sigma_assets.resources import SigmaResource
 from sigma_assets.stages import STAGES, Stage
@@ -72,7 +73,8 @@ def build_definitions(
             as_asset(stage, calendar, versions.get(name, stage.version)) for name, stage in STAGES.items()
         ],
         jobs=all_jobs(),
-        sensors=[sensor()],
+        schedules=schedules(root),
+        sensors=[sensor(), catalog_sensor(root), *alert_sensors(root)],
         resources=given,
         executor=executor or dg.in_process_executor,
     )

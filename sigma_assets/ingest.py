@@ -5,17 +5,21 @@ the source is read once, and rows of many days are validated in one go. Source: 
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from typing import Any, Final
 
 import dagster as dg
 import polars as pl
 
+from sigma_assets.alert_sources import after_ingestion
 from sigma_assets.checks.contract import CHECK, CheckOutcome, check_results, failed_errors, validate_range
+from sigma_assets.checks.drift import drift_results
 from sigma_assets.checks.semantic import facts
 from sigma_assets.instance import one_transaction, report_checks, report_partitions
 from sigma_assets.intake import Intake, intake_of
-from sigma_assets.io_manager import write
-from sigma_assets.periods import as_date, month_span
+from sigma_assets.io_manager import load, write
+from sigma_assets.masters import digest_on
+from sigma_assets.periods import as_date, day_key, month_span
 from sigma_assets.publish import audit, metadata_of, refusal
 from sigma_assets.stages import STAGES
 from sigma_assets.window import readable
@@ -52,12 +56,14 @@ def ingest(
             world.mark_failure(asset, partition, refusal(asset, partition, broken))
             refused.append(partition)
         else:
+            results[partition] = [*results.get(partition, ()), *drift_results(world, asset, partition, value)]
             write(world, asset, partition, value)
             metadata[partition] = metadata_of(asset, value, with_plot=False)
         advance(done, len(partitions), partition)
     with one_transaction(instance):
         report_partitions(instance, world, asset, list(metadata), metadata)
         report_checks(instance, asset, results, blocking=(CHECK,))
+    after_ingestion(world.root, asset, results)
     return refused
 
 
@@ -86,11 +92,14 @@ def _history(world: World, partitions: Sequence[str]) -> Audited:
 
 def _catalogs(world: World, partitions: Sequence[str]) -> Audited:
     intake = intake_of(world)
-    builder = intake.catalog_builder(world, _accepted(world, partitions, "item_catalog"))
-    for key in partitions:
-        day = as_date(key)
-        value = builder.day(day)
-        yield key, value, audit("item_catalog", value, day=day, known_items=intake.known_items)
+    events = _accepted(world, partitions, "item_catalog")
+    same_master = groupby(map(as_date, partitions), key=lambda day: digest_on(world.binding, day))
+    for days in [list(group) for _, group in same_master]:
+        # Later events may name items that this master does not know yet.
+        builder = intake.catalog_builder(world, events.filter(pl.col(c.EVENT_DATE) <= max(days)), days[0])
+        for day in days:
+            value = builder.day(day)
+            yield day_key(day), value, audit("item_catalog", value, **intake.catalog_inputs(day))
 
 
 def _profiles(world: World, partitions: Sequence[str]) -> Audited:
@@ -110,6 +119,9 @@ def _accepted(world: World, partitions: Sequence[str], asset: str) -> pl.DataFra
             present, _ = readable(world, read, key)
             for one in present:
                 days |= {one} if read.asset == "interaction_events" else _days_of(world, one)
+    if world.binding.masters:  # since then the source may be cleaned otherwise than it was when a day came in
+        kept = [load(world, "interaction_events", day).frame for day in sorted(days)]
+        return pl.concat(kept) if kept else intake_of(world).events.clear()
     wanted = pl.Series([as_date(day) for day in days], dtype=pl.Date)
     return intake_of(world).events.filter(pl.col(c.EVENT_DATE).is_in(wanted.implode()))
 

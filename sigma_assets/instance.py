@@ -217,7 +217,8 @@ def reconcile(instance: dg.DagsterInstance, world: World) -> int:
     """Report what is on disk and Dagster does not know (a process was killed in between); returns how many."""
     reported = 0
     for asset in STAGES:
-        digests = {key: world.store.manifest(asset, key)["digest"] for key in world.store.partitions(asset)}
+        manifests = {key: world.manifest(asset, key) for key in world.store.partitions(asset)}
+        digests = {key: manifest["digest"] for key, manifest in manifests.items() if manifest}
         if not digests:
             continue
         known = instance.event_log_storage.get_latest_tags_by_partition(

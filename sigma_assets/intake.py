@@ -6,39 +6,62 @@ writes nothing and checks no contract. Our choice.
 
 from collections.abc import Iterable
 from datetime import date, datetime, time
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
+from sigma_assets.binding import read_binding
+from sigma_assets.masters import current_master, digest_on, listing_on
 from sigma_assets.world import World
 from sigma_core import columns as c
 from sigma_core.data.catalog import CatalogBuilder
 from sigma_core.data.events import InteractionEvents, clean_events
+from sigma_core.data.masters import Listing, item_types
 from sigma_core.data.sources import Source, open_source
 
 
 class Intake:
-    """Accepted and refused events of a source.
+    """A source as the steps take it in: each table is read once, when it is first asked for.
 
     Attributes:
-        events: accepted, in the order of `InteractionEvents`.
-        refused: with REASON and the day each belongs to.
-        products: the product master.
-        users: raw profiles.
+        products: the root's first product master.
+        known_items: ids of every product master the root ever had.
     """
 
-    def __init__(self, source: Source, products: pl.DataFrame, start: date, end: date) -> None:
+    def __init__(
+        self, source: Source, products: pl.DataFrame, start: date, end: date, listing: Listing | None = None
+    ) -> None:
         self.products = products
-        self.users = source.users()
-        self.known_items = self.products[c.ITEM_ID]
-        self.events, refused = clean_events(
-            source.events(), self.known_items, datetime.combine(end, time.max)
-        )
+        self.known_items = (listing.first_words if listing else products)[c.ITEM_ID]
+        self._source, self._listing, self._start, self._end = source, listing, start, end
+
+    @cached_property
+    def users(self) -> pl.DataFrame:
+        """Raw profiles."""
+        return self._source.users()
+
+    @property
+    def events(self) -> pl.DataFrame:
+        """Accepted events, in the order of `InteractionEvents`."""
+        return self._cleaned[0]
+
+    @property
+    def refused(self) -> pl.DataFrame:
+        """The other rows, with REASON and the day each belongs to."""
+        return self._cleaned[1]
+
+    @cached_property
+    def _cleaned(self) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Read when first asked for: a catalog needs the product master alone."""
+        raw = self._source.events()
+        events, refused = clean_events(raw, self.known_items, datetime.combine(self._end, time.max))
+        events, refused = _not_yet_listed(events, refused, self._listing.listed_on if self._listing else {})
         day = pl.col(c.EVENT_DATE)
-        inside = day.is_between(start, end).fill_null(False)
+        inside = day.is_between(self._start, self._end).fill_null(False)
         # A refused row without a (possible) day is kept with the first one, so that it is neither lost nor counted twice.
-        self.refused = refused.with_columns(pl.when(inside).then(day).otherwise(start).alias("_day"))
+        return events, refused.with_columns(pl.when(inside).then(day).otherwise(self._start).alias("_day"))
 
     def day(self, day: date) -> InteractionEvents:
         """The partition of one day; a day without rows is an empty one."""
@@ -57,34 +80,54 @@ class Intake:
             for day in days
         }
 
-    def catalog_builder(self, world: World, events: pl.DataFrame) -> CatalogBuilder:
-        """The builder of item catalogs from `events`."""
-        return CatalogBuilder(events, self.products, world.config.data, world.span.start)
+    def catalog_inputs(self, day: date) -> dict[str, Any]:
+        """What the contract of the day's catalog needs to know beside it."""
+        listed = {**self._listing.listed_on, **self._listing.returned_on} if self._listing else {}
+        return {"day": day, "known_items": self.known_items, "listed": list(listed)}
+
+    def catalog_builder(self, world: World, events: pl.DataFrame, day: date) -> CatalogBuilder:
+        """The builder of item catalogs from `events`, for `day` and the days that share its product master."""
+        return CatalogBuilder(events, self.products, world.config.data, world.span.start, world.listing(day))
+
+
+def _not_yet_listed(
+    events: pl.DataFrame, refused: pl.DataFrame, listed_on: dict[str, date]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Move events of items that an update listed only later to the refused ones: on their day nobody knew the item."""
+    if not listed_on:
+        return events, refused
+    since = pl.DataFrame({c.ITEM_ID: list(listed_on), "_since": list(listed_on.values())})
+    dated = events.join(since, on=c.ITEM_ID, how="left", maintain_order="left")
+    early = (pl.col(c.EVENT_DATE) < pl.col("_since")).fill_null(False)
+    moved = dated.filter(early).drop("_since").with_columns(pl.lit("unknown_item").alias(c.REASON))
+    both = pl.concat([refused, moved.select(refused.columns)]).sort(c.SOURCE_ROW)
+    return dated.filter(~early).drop("_since"), both
 
 
 def intake_of(world: World) -> Intake:
     """The root's source, read when first asked for; the same one for the rest of the process."""
     binding = world.binding
-    return _intake(binding.source, binding.path, binding.fingerprint, world.span.start, world.span.end)
-
-
-def products_of(world: World) -> pl.DataFrame:
-    """The root's product master, read when first asked for."""
-    return _products(world.binding.source, world.binding.path, world.binding.fingerprint)
-
-
-def item_types_of(world: World) -> pl.DataFrame:
-    """ITEM_ID and ITEM_TYPE of every item of the source: labels of seasons and holidays count items not in a catalog too."""
-    return products_of(world).select(c.ITEM_ID, c.ITEM_TYPE)
-
-
-@lru_cache(maxsize=2)
-def _intake(name: str, path: str | None, fingerprint: str, start: date, end: date) -> Intake:
-    return Intake(
-        open_source(name, Path(path) if path else None), _products(name, path, fingerprint), start, end
+    updates = digest_on(binding, date.max)
+    return _intake(
+        str(world.root), binding.source, binding.path, f"{binding.fingerprint}/{updates}", *world_dates(world)
     )
 
 
+def world_dates(world: World) -> tuple[date, date]:
+    """First and last day of the root's data."""
+    return world.span.start, world.span.end
+
+
+def item_types_of(world: World, day: date) -> pl.DataFrame:
+    """ITEM_ID and ITEM_TYPE of every item known on a day: labels of seasons and holidays count items not in a catalog too."""
+    listing = world.listing(day)
+    if listing is not None:
+        return item_types(listing)
+    return current_master(world.root, world.binding, day).select(c.ITEM_ID, c.ITEM_TYPE)
+
+
 @lru_cache(maxsize=2)
-def _products(name: str, path: str | None, _fingerprint: str) -> pl.DataFrame:
-    return open_source(name, Path(path) if path else None).products()
+def _intake(root: str, name: str, path: str | None, _version: str, start: date, end: date) -> Intake:
+    source, binding = open_source(name, Path(path) if path else None), read_binding(Path(root))
+    first = current_master(Path(root), binding, date.min)
+    return Intake(source, first, start, end, listing_on(Path(root), binding, date.max))

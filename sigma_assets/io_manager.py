@@ -12,6 +12,7 @@ from typing import Any, Final
 import dagster as dg
 from pydantic import PrivateAttr
 
+from sigma_assets.checks.drift import PROFILE, profile_of
 from sigma_assets.stages import STAGES, Read
 from sigma_assets.window import Window, readable
 from sigma_assets.world import World, options_digest
@@ -46,7 +47,7 @@ class SigmaIOManager(dg.ConfigurableIOManager):
         loaded = self._loaded.pop(step, None)
         if loaded is None:
             return None
-        return loaded | self.world.source_lineage(STAGES[context.asset_key.path[-1]])
+        return loaded | self.world.source_lineage(STAGES[context.asset_key.path[-1]], context.partition_key)
 
     # ------------------------------------------------------------------------------------- reading
     def load_input(self, context: dg.InputContext) -> Any:
@@ -107,7 +108,11 @@ def write(
         partition,
         value,
         lineage=world.lineage(stage, partition) if lineage is None else lineage,
-        extra={"code_version": world.code_versions[asset], "options": options_digest(options)},
+        extra={
+            "code_version": world.code_versions[asset],
+            "options": options_digest(options),
+            PROFILE: profile_of(asset, value),
+        },
     )
     world.clear_failure(asset, partition)
     return manifest

@@ -1,48 +1,179 @@
-"""Jobs for the UI: the refit of a month, the run of a day, and the catalog update of a day.
+"""Jobs with names an operator understands, their schedules, and the drop folder for catalogs. All of it is off until turned on.
 
-`sigma materialize` needs none of them: it runs one partition of one asset at a time, in order.
+`sigma materialize` needs none of them: it runs one partition of one asset at a time, in order. Retries: only `ingest_day` has
+any, because only a source's files may be half there at one minute and whole at the next; a failed contract is never retried, a
+training that failed would fail again. Lost processes are retried by `dagster.yaml`, for every job.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 
 import dagster as dg
 
-REFIT: Final = (
-    "item_id_embeddings",
-    "relevance_pairs",
-    "grounded_encoder",
-    "refit_item_embeddings",
-    "codebooks",
-    "sigma_base",
+from sigma_assets.alert_sources import file_refused
+from sigma_assets.binding import ROOT_FILE, read_binding
+from sigma_assets.catalog_update import (
+    CATALOG_UPDATE,
+    MAX_DELISTED,
+    accept_master,
+    former_catalog,
+    refuse_half_files,
 )
-CATALOG_UPDATE: Final = (
-    "item_catalog",
-    "item_embeddings",
-    "semantic_id_map",
-    "item_index",
-    "user_to_item_index",
-)
-DAY: Final = (
-    "item_embeddings",
-    "semantic_id_map",
-    "lora_checkpoint",
-    "item_index",
-    "user_to_item_index",
-)
+from sigma_assets.masters import read_catalog_file
+from sigma_assets.periods import Cadence, as_date, day_key, month_key
+from sigma_assets.world import World
+from sigma_core.artifacts import digest_bytes
+from sigma_core.data.sources.base import SourceError
+
+INBOX: Final = "inbox/catalog"
+MAX_TRAINING_SECONDS: Final = 6 * 3600
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job over partitions of one cadence.
+
+    Attributes:
+        name, said: what an operator reads.
+        assets: what it makes, of one partition.
+        cadence: a day or a month.
+        cron: when its schedule fires (UTC); "" for none.
+        lag_days: how many days before the schedule's own day its partition lies.
+        max_seconds: a run that takes longer is ended; 0: no limit.
+        retries: of a failed step, with growing pauses.
+    """
+
+    name: str
+    said: str
+    assets: tuple[str, ...]
+    cadence: Cadence
+    cron: str = ""
+    lag_days: int = 0
+    max_seconds: int = 0
+    retries: int = 0
+
+
+JOBS: Final = (
+    Job(
+        "ingest_day", "Events, catalog and users of a day, cleaned and checked. Quarantines what cannot be used.",
+        ("interaction_events", "item_catalog", "user_profiles"), "day", cron="0 2 * * *", lag_days=1, retries=2,
+    ),
+    Job(
+        "close_month", "The monthly rollup that later days read instead of single days. Before `monthly_refit`.",
+        ("interaction_history",), "month", cron="30 2 1 * *", lag_days=1,
+    ),
+    Job(
+        "monthly_refit", "Everything that changes once a month: teacher, pairs, encoder, codebooks, base model.",
+        ("item_id_embeddings", "relevance_pairs", "grounded_encoder", "refit_item_embeddings", "codebooks", "sigma_base"),
+        "month", cron="0 3 1 * *", max_seconds=MAX_TRAINING_SECONDS,
+    ),
+    Job(
+        "build_shard", "Instruction examples of a day; trainings read those of every few days.",
+        ("sft_shards",), "day",
+    ),
+    Job(
+        "daily_refresh", "The day's vectors, semantic IDs, adapter, index and lists. After `ingest_day`.",
+        ("item_embeddings", "semantic_id_map", "lora_checkpoint", "item_index", "user_to_item_index"),
+        "day", cron="0 4 * * *", lag_days=1, max_seconds=MAX_TRAINING_SECONDS,
+    ),
+    Job(
+        "catalog_update", "What a changed catalog of a day needs, and nothing else. Trains nothing.",
+        CATALOG_UPDATE, "day",
+    ),
+    Job(
+        "evaluate", "A day judged on the seven days after it, beside its opponents.",
+        ("eval_report",), "day", cron="0 6 * * *", lag_days=8,
+    ),
+)  # fmt: skip
 
 
 def all_jobs() -> list[Any]:
-    """Every job, each over partitions of one cadence."""
-    return [
-        dg.define_asset_job(
-            "refit_month", selection=list(REFIT), description="Everything that changes once a month."
-        ),
-        dg.define_asset_job(
-            "run_day", selection=list(DAY), description="Checkpoint, indexes and lists of a day."
-        ),
-        dg.define_asset_job(
-            "update_catalog",
-            selection=list(CATALOG_UPDATE),
-            description="What a changed catalog of a day needs.",
-        ),
-    ]
+    """Every job as Dagster's."""
+    return [_as_dagster(job) for job in JOBS]
+
+
+def schedules(root: Path) -> list[dg.ScheduleDefinition]:
+    """One schedule for each job that has a time; stopped until someone turns it on."""
+    return [_schedule(job, root) for job in JOBS if job.cron]
+
+
+def partition_at(job: Job, moment: datetime, world: World) -> str | None:
+    """The partition that the schedule makes at `moment`; None when the data do not reach it."""
+    day = moment.date() - timedelta(days=job.lag_days)
+    if not world.span.start <= day <= world.span.end:
+        return None
+    return day_key(day) if job.cadence == "day" else month_key(day)
+
+
+def catalog_sensor(root: Path) -> dg.SensorDefinition:
+    """Takes in `<root>/inbox/catalog/<DAY>.parquet` (or .csv) and runs `catalog_update` for its day; stopped by default."""
+
+    @dg.sensor(name="catalog_update", job_name="catalog_update", minimum_interval_seconds=30)
+    def watch() -> Iterator[dg.RunRequest | dg.SkipReason]:
+        files = sorted((root / INBOX).glob("[!.]*")) if (root / ROOT_FILE).exists() else []
+        if not files:
+            yield dg.SkipReason(f"no catalog in {root / INBOX}; put one there as <DAY>.parquet or <DAY>.csv")
+        for file in files:
+            yield _take_in(root, file)
+
+    return watch
+
+
+def _take_in(root: Path, file: Path) -> dg.RunRequest | dg.SkipReason:
+    """Make the file the product master of the day it is named after; a bad one is put aside with an alert."""
+    try:
+        day, products = as_date(file.stem), read_catalog_file(file)
+        binding = read_binding(root)
+        refuse_half_files(former_catalog(World(root, binding), day), products, MAX_DELISTED)
+        accept_master(root, binding, day, products)
+    except (ValueError, SourceError) as error:
+        file.replace(file.with_name(f".{file.name}.refused"))
+        file_refused(root, "item_catalog", file.stem, f"{file.name} was refused: {error}")
+        return dg.SkipReason(f"{file.name} was refused: {error}")
+    taken = digest_bytes(file.read_bytes())
+    file.replace(file.with_name(f".{file.name}.taken"))
+    key = f"{day}-{taken}-{datetime.now(UTC):%Y%m%d%H%M%S}"
+    return dg.RunRequest(run_key=key, partition_key=day_key(day), tags={"sigma/catalog": taken})
+
+
+def _as_dagster(job: Job) -> Any:
+    retry = dg.RetryPolicy(max_retries=job.retries, delay=30, backoff=dg.Backoff.EXPONENTIAL)
+    limit = {"dagster/max_runtime": str(job.max_seconds)} if job.max_seconds else {}
+    return dg.define_asset_job(
+        job.name,
+        selection=list(job.assets),
+        description=job.said,
+        tags={"sigma/job": job.name, **limit},
+        op_retry_policy=retry if job.retries else None,
+    )
+
+
+def _schedule(job: Job, root: Path) -> dg.ScheduleDefinition:
+    @dg.schedule(
+        name=f"{job.name}_schedule",
+        job_name=job.name,
+        cron_schedule=job.cron,
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.STOPPED,
+        description=f"{job.said} For the partition {job.lag_days} days before." if job.lag_days else job.said,
+    )
+    def fire(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        if not (root / ROOT_FILE).exists():
+            return dg.SkipReason(f"{root} is not bound to a source yet: run `sigma materialize` once")
+        moment = context.scheduled_execution_time
+        world = World.open(root)
+        key = partition_at(job, moment, world)
+        if key is None:
+            return dg.SkipReason(
+                f"the source has {world.span.start} to {world.span.end}; nothing to do on {_day(moment)}"
+            )
+        return dg.RunRequest(run_key=f"{job.name}/{key}/{_day(moment)}", partition_key=key)
+
+    return fire
+
+
+def _day(moment: datetime) -> date:
+    return moment.date()

@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 
 from sigma_assets.checks.contract import CheckOutcome, check_results, failed_errors, validate
+from sigma_assets.checks.drift import drift_results
 from sigma_assets.checks.semantic import facts
 from sigma_assets.plots import plot_of
 from sigma_assets.resources import SigmaResource
@@ -26,6 +27,7 @@ def publish(
     value: Artifact,
     *,
     judged: Any = None,
+    metadata: dict[str, Any] | None = None,
     **inputs: Any,
 ) -> Published:
     """Yield the value as the asset's output if it meets its contract.
@@ -35,6 +37,7 @@ def publish(
         sigma: the root, which remembers a failure.
         value: the artifact.
         judged: what the contract looks at, where it is not the artifact itself.
+        metadata: shown with the materialization beside the artifact's own figures.
         inputs: what `checks.semantic.facts` needs to know beside the value.
 
     Raises:
@@ -48,7 +51,9 @@ def publish(
         sigma.world.mark_failure(name, partition, message)
         yield from results
         raise dg.Failure(message, allow_retries=False)
-    yield dg.Output(value, data_version=dg.DataVersion(value.digest()), metadata=metadata_of(name, value))
+    shown = metadata_of(name, value) | (metadata or {})
+    results += drift_results(sigma.world, name, partition, value)
+    yield dg.Output(value, data_version=dg.DataVersion(value.digest()), metadata=shown)
     yield from results
 
 

@@ -5,20 +5,26 @@ One resource, bound to a root. It opens things and computes nothing. Our choice.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
+from typing import Any, Final
 
 import dagster as dg
 from pydantic import PrivateAttr
 
 from sigma_assets.io_manager import load
-from sigma_assets.periods import as_date, month_key
+from sigma_assets.periods import as_date, day_key, month_key
 from sigma_assets.progress import progress_callback
 from sigma_assets.tracking import WandbTracker, open_tracker, tracking_mode
 from sigma_assets.world import World
 from sigma_core.config import SigmaConfig
 from sigma_core.data.sources import Source, Vectors
-from sigma_core.grounding.embed import ItemEmbeddings
+from sigma_core.grounding.embed import ItemEmbeddings, TextEncoder
+from sigma_core.grounding.text_cache import RememberingEncoder
+from sigma_core.row_memory import RowMemory
 from sigma_core.tracking import Progress, Tracker
+
+VECTORS: Final = ".vectors"  # the memory of encoded texts and coded vectors; may be deleted at any time
 
 
 class SigmaResource(dg.ConfigurableResource):
@@ -74,6 +80,22 @@ class SigmaResource(dg.ConfigurableResource):
         finally:
             tracker.close()
 
+    def remembering(self, encoder: TextEncoder) -> RememberingEncoder:
+        """The encoder with the root's memory of texts, so that no step encodes what another one did."""
+        return RememberingEncoder(encoder, Path(self.root) / VECTORS)
+
+    def memory(self, kind: str, digest: str) -> RowMemory:
+        """Rows that something of this digest has made before."""
+        return RowMemory(Path(self.root) / VECTORS / f"{kind}-{digest}")
+
+    def former(self, asset: str, day: str) -> tuple[str, Any] | None:
+        """The partition that `day` replaces, or else the one of the day before, with its key; None when neither is there."""
+        yesterday = day_key(as_date(day) - timedelta(days=1))
+        for key in (day, yesterday):
+            if self.world.manifest(asset, key):
+                return key, load(self.world, asset, key)
+        return None
+
     def known_vectors(self, day: str) -> list[ItemEmbeddings]:
         """Vectors of the day's month that are on disk: the refit's and the newest day's up to `day`.
 
@@ -84,7 +106,8 @@ class SigmaResource(dg.ConfigurableResource):
         found = []
         if self.world.manifest("refit_item_embeddings", month):
             found.append(load(self.world, "refit_item_embeddings", month))
-        earlier = [key for key in self.world.store.partitions("item_embeddings") if month <= key <= day]
+        there = self.world.store.partitions("item_embeddings")
+        earlier = [k for k in there if month <= k <= day and self.world.manifest("item_embeddings", k)]
         if earlier:
             found.append(load(self.world, "item_embeddings", earlier[-1]))
         return found

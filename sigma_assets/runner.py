@@ -5,6 +5,7 @@ decides nothing about dates (`planner.py`) and prints through a `Reporter`. Sour
 """
 
 import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,6 +14,7 @@ from typing import Any
 import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
 
+from sigma_assets.alert_sources import after_run
 from sigma_assets.planner import Step
 from sigma_assets.progress import Reporter, show_on
 from sigma_assets.stages import SOURCES
@@ -76,6 +78,28 @@ class Runner:
             show_on(None)
         return self.done
 
+    def run_singly(self, steps: Sequence[Step]) -> list[Done]:
+        """Run the steps in the given order, sources too, each stale one as a Dagster run of its own asset.
+
+        Raises:
+            StepError: as `run`.
+        """
+        show_on(self.reporter)
+        try:
+            for number, step in enumerate(steps, start=1):
+                self._run_step(step, f"[{number}/{len(steps)}]", {})
+        finally:
+            show_on(None)
+        return self.done
+
+    def metadata(self, step: Step) -> dict[str, Any]:
+        """What Dagster shows beside the newest materialization of the step, as plain values."""
+        records = self.instance.fetch_materializations(
+            dg.AssetRecordsFilter(dg.AssetKey(step.asset), asset_partitions=[step.partition]), limit=1
+        ).records
+        newest = records[0].asset_materialization if records else None
+        return {key: value.value for key, value in newest.metadata.items()} if newest else {}
+
     def _run_source(self, asset: str, steps: Sequence[Step]) -> None:
         stale = [step for step in steps if self.world.why_stale(step.stage, step.partition)]
         self.done += [Done(step, 0.0, True) for step in steps if step not in stale]
@@ -113,19 +137,23 @@ class Runner:
         }
         if options:
             config["ops"] = {step.asset: {"config": options}}
+        run_id = str(uuid.uuid4())
         try:
             self._job.execute_in_process(
                 run_config=config,
                 instance=self.instance,
                 partition_key=step.partition,
                 asset_selection=[dg.AssetKey(step.asset)],
+                run_id=run_id,
             )
         except DagsterExecutionInterruptedError:  # Dagster's own name for Ctrl-C and SIGTERM within a run
             self.reporter.end("stopped")
             raise KeyboardInterrupt from None
         except Exception as error:
             self.reporter.end("FAILED")
+            after_run(self.world.root, self.instance, run_id)
             raise StepError(f"{step}: {_root_cause(error)}") from error
+        after_run(self.world.root, self.instance, run_id)
 
 
 def _named(asset: str, partitions: Sequence[str]) -> str:

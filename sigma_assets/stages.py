@@ -41,6 +41,7 @@ class Stage:
         settings: patterns of `section.key` that its result depends on; `!` takes some out again.
         version: raise it when the code's result changes, and everything made before is stale.
         source_parts: parts of the source that it reads itself (`binding.SOURCE_PARTS`).
+        master_lag_days: how many days before its partition the product master is that it reads.
         keep: readers of many days share one loaded copy within a process.
         kinds: what Dagster's UI shows as technology.
         pool: concurrency pool of its runs.
@@ -54,6 +55,7 @@ class Stage:
     settings: tuple[str, ...] = ()
     version: str = "1"
     source_parts: tuple[str, ...] = ()
+    master_lag_days: int = 0
     keep: bool = False
     kinds: frozenset[str] = frozenset({"parquet"})
     pool: str | None = None
@@ -84,6 +86,9 @@ def _selected(key: str, patterns: tuple[str, ...]) -> bool:
     kept = any(fnmatchcase(key, p) for p in patterns if not p.startswith("!"))
     return kept and not any(fnmatchcase(key, p[1:]) for p in patterns if p.startswith("!"))
 
+
+TRAINING: Final = "training"
+"""The pool of everything that trains: its limit in dagster.yaml is 1, so two trainings never run together."""
 
 _EVENTS_UNTIL_TODAY: Final = {
     "history": Read("interaction_history", "months_before"),
@@ -128,7 +133,7 @@ _TABLE: Final = (
         settings=("grounding.*", "data.country", "runtime.seed"),
     ),
     Stage(
-        name="grounded_encoder", group="grounding", cadence="month", keep=True, pool="training",
+        name="grounded_encoder", group="grounding", cadence="month", keep=True, pool=TRAINING,
         artifact="sigma_core.grounding.encoder:GroundedEncoder",
         reads={
             "pairs": Read("relevance_pairs", "same_month"),
@@ -176,11 +181,11 @@ _TABLE: Final = (
             "profiles": Read("user_profiles", "cut_day"),
         },
         settings=("data.*", "instruction.*", "!instruction.shard_stride_days", "runtime.seed"),
-        source_parts=("products",), kinds=frozenset({"parquet", "jinja"}),
+        source_parts=("products",), master_lag_days=1, kinds=frozenset({"parquet", "jinja"}),
     ),
     # ----------------------------------------------------------------------------- (c) training
     Stage(
-        name="sigma_base", group="training", cadence="month", version="2", pool="training", keep=True,
+        name="sigma_base", group="training", cadence="month", version="2", pool=TRAINING, keep=True,
         artifact="sigma_core.training.checkpoint:SigmaBase",
         reads={
             "shards": Read("sft_shards", "base_shards"),
@@ -195,7 +200,7 @@ _TABLE: Final = (
         source_parts=("image_vectors",), kinds=_TORCH,
     ),
     Stage(
-        name="lora_checkpoint", group="training", cadence="day", version="2", pool="training",
+        name="lora_checkpoint", group="training", cadence="day", version="2", pool=TRAINING,
         artifact="sigma_core.training.checkpoint:LoraCheckpoint",
         reads={
             "base": Read("sigma_base", "own_month"),

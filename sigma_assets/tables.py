@@ -11,6 +11,7 @@ from sigma_assets.planner import Step
 from sigma_assets.world import World
 
 if TYPE_CHECKING:
+    from sigma_assets.catalog_update import CatalogUpdate
     from sigma_assets.runner import Done
 
 COMMON: Final = (
@@ -35,6 +36,20 @@ def print_steps(world: World, done: Sequence["Done"], stream: TextIO) -> None:
     console = _console(stream)
     console.print(table)
     console.print(f"{len(made)} of {len(done)} partitions made, in {sum(one.seconds for one in made):.0f} s")
+
+
+def print_update(update: "CatalogUpdate", stream: TextIO) -> None:
+    """What a catalog update changed: a row a kind of change, with examples."""
+    console = _console(stream)
+    if update.diff is None:
+        console.print("nothing to compare with: neither the day nor the one before had a catalog")
+        return
+    table = _table("change", "items", "examples")
+    for kind, ids in update.diff.items.items():
+        table.add_row(kind, f"{len(ids):,}", "; ".join(update.diff.examples[kind][:2]))
+    table.add_row("unchanged", f"{update.diff.num_same:,}", "")
+    console.print(table)
+    console.print(f"{update.texts_encoded:,} texts encoded; semantic IDs of items that were there stay")
 
 
 def size_of(world: World, steps: Sequence[Step]) -> str:

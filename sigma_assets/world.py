@@ -4,15 +4,25 @@
 their checks. No Dagster here. Source: architecture.md, rules 4, 5 and 8; our choice.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from sigma_assets.binding import Binding, read_binding
+from sigma_assets.masters import digest_on, listing_on
 from sigma_assets.periods import SELECT, Span, as_date
 from sigma_assets.stages import STAGES, Stage
-from sigma_core.artifacts import MANIFEST, ArtifactStore, digest_json, read_json, read_manifest, write_json
+from sigma_core.artifacts import (
+    MANIFEST,
+    ArtifactStore,
+    DamagedError,
+    digest_json,
+    read_json,
+    read_manifest,
+    write_json,
+)
+from sigma_core.data.masters import Listing
 from sigma_core.data.sources import Source
 
 
@@ -59,28 +69,46 @@ class World:
             (read.asset, key) for read in stage.reads.values() for key in SELECT[read.window](day, self.span)
         ]
 
-    def source_lineage(self, stage: Stage) -> dict[str, str]:
-        """Digest of every part of the source that the stage reads and the source has."""
-        parts = self.binding.parts
+    def source_lineage(self, stage: Stage, partition: str) -> dict[str, str]:
+        """Digest of every part of the source that the step reads and the source has, as it is on the step's day."""
+        parts, binding = dict(self.binding.parts), self.binding
+        parts["products"] = digest_on(binding, self.master_day(stage, partition))
+        if binding.event_days:
+            day_digest = binding.event_days.get(partition, "")
+            parts["events"] = digest_json([day_digest, binding.parts["products"]])  # which items are known
         return {f"source/{part}": parts[part] for part in stage.source_parts if part in parts}
+
+    def master_day(self, stage: Stage, partition: str) -> date:
+        """The day whose product master the step reads."""
+        return as_date(partition) - timedelta(days=stage.master_lag_days)
+
+    def listing(self, day: date) -> Listing | None:
+        """What catalog updates made of the product master by a day; None before the first one."""
+        return listing_on(self.root, self.binding, day)
 
     def lineage(self, stage: Stage, partition: str) -> dict[str, str]:
         """Digest of every input that exists now, by `asset/partition`; of parts of the source too."""
-        found = self.source_lineage(stage)
+        found = self.source_lineage(stage, partition)
         for asset, key in self.inputs(stage, partition):
             if (manifest := self.manifest(asset, key)) is not None and not self.failure(asset, key):
                 found[f"{asset}/{key}"] = manifest["digest"]
         return found
 
     def manifest(self, asset: str, partition: str) -> dict[str, Any] | None:
-        """The manifest of a complete partition, else None. Parsed once for each version on disk."""
+        """The manifest of a complete partition, else None; a damaged one counts as missing, so that it is made again.
+
+        Parsed once for each version on disk.
+        """
         path = self.store.path(asset, partition)
         try:
             written = (path / MANIFEST).stat().st_mtime_ns
         except FileNotFoundError:
             return None
         if path not in self._manifests or self._manifests[path][0] != written:
-            self._manifests[path] = (written, read_manifest(path))
+            try:
+                self._manifests[path] = (written, read_manifest(path))
+            except DamagedError:
+                return None
         return self._manifests[path][1]
 
     def why_stale(self, stage: Stage, partition: str, options: str = "") -> str | None:

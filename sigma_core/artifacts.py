@@ -5,6 +5,7 @@ content, and `ArtifactStore`, which owns `<root>/<asset>/<partition>/`. It knows
 Our choice; the paper is silent.
 """
 
+import errno
 import hashlib
 import io
 import json
@@ -12,15 +13,19 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
 import polars as pl
+from safetensors import SafetensorError
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
+_MANIFEST_KEYS = ("artifact", "digest", "lineage", "summary")
+_PUBLISH_TRIES = 100
 TABLE = "table.parquet"
 
 
@@ -29,6 +34,10 @@ T = TypeVar("T", bound="Artifact")
 
 class ArtifactError(RuntimeError):
     """An artifact is missing, incomplete, corrupt or bound to other artifacts than the reader's."""
+
+
+class DamagedError(ArtifactError):
+    """Files of an artifact are not what was written: cut short, overwritten or deleted by hand."""
 
 
 @runtime_checkable
@@ -89,11 +98,14 @@ def digest_frame(frame: pl.DataFrame) -> str:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically: a reader sees the old file or the whole new one."""
     tmp = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    with tmp.open("w") as handle:
-        json.dump(value, handle, indent=1, sort_keys=True, default=str)
-        handle.flush()
-        os.fsync(handle.fileno())
-    tmp.replace(path)
+    try:
+        with tmp.open("w") as handle:
+            json.dump(value, handle, indent=1, sort_keys=True, default=str)
+            handle.flush()
+            os.fsync(handle.fileno())
+        tmp.replace(path)
+    finally:
+        tmp.unlink(missing_ok=True)  # only there when the disk was full or the process was stopped
 
 
 def read_json(path: Path) -> Any:
@@ -102,8 +114,8 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except FileNotFoundError as error:
         raise ArtifactError(f"{path} does not exist.") from error
-    except json.JSONDecodeError as error:
-        raise ArtifactError(
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DamagedError(
             f"{path} is not valid JSON ({error}); delete its folder and materialize again."
         ) from error
 
@@ -144,14 +156,25 @@ def write_artifact(
 
 
 def publish(tmp: Path, directory: Path) -> None:
-    """Put the finished directory `tmp` in the place of `directory` by renames."""
-    if directory.exists():
+    """Put the finished directory `tmp` in the place of `directory` by renames; of two writers at once the later one stays."""
+    for _ in range(_PUBLISH_TRIES):
         old = directory.with_name(f".{directory.name}.{uuid.uuid4().hex[:8]}.old")
-        directory.rename(old)
-        tmp.rename(directory)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        tmp.rename(directory)
+        with suppress(FileNotFoundError):  # nothing there, or another writer has just moved it aside
+            directory.rename(old)
+        try:
+            tmp.rename(directory)
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                if old.exists() and not directory.exists():
+                    old.rename(directory)
+                raise
+            continue  # another writer was quicker: its version is moved aside next
+        finally:
+            shutil.rmtree(old, ignore_errors=True)
+        return
+    raise ArtifactError(
+        f"{directory} is being written by other processes without end; let one of them finish."
+    )
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
@@ -164,6 +187,9 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     if not path.exists():
         raise ArtifactError(f"{directory} holds no complete artifact (no {MANIFEST}). Materialize it first.")
     manifest: dict[str, Any] = read_json(path)
+    if not isinstance(manifest, dict) or (lost := [key for key in _MANIFEST_KEYS if key not in manifest]):
+        what = f"lacks {', '.join(lost)}" if isinstance(manifest, dict) else "is no JSON object"
+        raise DamagedError(f"{path} {what}; delete its folder and materialize again.")
     if manifest.get("schema_version", 0) > SCHEMA_VERSION:
         raise ArtifactError(
             f"{directory} was written with schema {manifest['schema_version']}, this code reads up to "
@@ -252,12 +278,19 @@ class ArtifactStore:
 
         Raises:
             ArtifactError: it is not there, or it holds another kind of artifact.
+            DamagedError: its files are not what was written.
         """
         directory = self.path(asset, partition)
         kind = read_manifest(directory)["artifact"]
         if kind != cls.__name__:
             raise ArtifactError(f"{directory} holds a {kind}, a {cls.__name__} was needed.")
-        return cls.load(directory)
+        try:
+            return cls.load(directory)
+        except (OSError, pl.exceptions.PolarsError, SafetensorError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise DamagedError(
+                f"{directory} is damaged ({reason}); delete it and materialize again."
+            ) from error
 
     def sweep(self) -> Iterator[Path]:
         """Remove what killed writers left behind; yields what was removed. Call only while holding the root's lock."""

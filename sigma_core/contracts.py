@@ -93,6 +93,20 @@ class Table(Part):
         return tuple(column.name for column in self.columns if column.name in used)
 
 
+class DriftLimits(Part):
+    """How far a day may lie from the days before it: (warning, error) for each kind of figure. Never blocks a partition."""
+
+    days: int = Field(default=28, ge=1, description="trailing days to compare with")
+    min_days: int = Field(default=7, ge=1, description="fewer of them on disk: no comparison")
+    rows_ratio: tuple[float, float] = Field(description="larger over smaller number of rows")
+    null_share: tuple[float, float] = Field(description="change of a column's share of nulls")
+    price_ratio: tuple[float, float] = Field(description="larger over smaller quantile of the price")
+    refused_share: tuple[float, float] = Field(
+        description="change of the share of unknown items, of duplicates"
+    )
+    mix_psi: tuple[float, float] = Field(description="population stability index of the categories")
+
+
 class Contract(Part):
     """What one asset promises to its readers."""
 
@@ -101,6 +115,7 @@ class Contract(Part):
     description: str
     freshness: Freshness
     tables: dict[str, Table] = Field(min_length=1)
+    drift: DriftLimits | None = None
 
     def severities(self) -> frozenset[str]:
         """Severities that occur, so that a caller knows which checks to announce."""

@@ -63,7 +63,7 @@ def eval_report(
         frames_of(history, recent),
         config.applied_to(sigma.config),
     )
-    examples = examples_of_day(day, events, catalog, profiles, item_types_of(sigma.world), settings)
+    examples = examples_of_day(day, events, catalog, profiles, item_types_of(sigma.world, day), settings)
     model = (base, checkpoint, index, encoder)
     report = judge_day(day, events, catalog, examples, model, settings, sigma.progress(context))
     yield from publish(context, sigma, report, judged=report.to_json())

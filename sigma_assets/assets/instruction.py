@@ -30,7 +30,7 @@ def sft_shards(
     from sigma_core.instruction.shards import build_shard
 
     day, events = as_date(context.partition_key), frames_of(history, recent)
-    types, horizon = item_types_of(sigma.world), sigma.world.span.horizon
+    types, horizon = item_types_of(sigma.world, day - timedelta(days=1)), sigma.world.span.horizon
     shard = build_shard(day, events, catalog, profiles, sigma.config, item_types=types)
     window = events.filter(pl.col(c.EVENT_DATE) > day - timedelta(days=horizon))
     known = catalog.frame[c.ITEM_ID]

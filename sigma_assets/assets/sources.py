@@ -6,6 +6,7 @@ Source: architecture.md, "One walk"; tasks.md (catalog of a day).
 
 import dagster as dg
 
+from sigma_assets.changes import changes_of
 from sigma_assets.intake import intake_of
 from sigma_assets.periods import as_date, month_span
 from sigma_assets.publish import Published, publish
@@ -32,8 +33,9 @@ def item_catalog(
 ) -> Published:
     """Items that can be recommended on a day, with their words, novelty and recent sales."""
     day, intake = as_date(context.partition_key), intake_of(sigma.world)
-    catalog = intake.catalog_builder(sigma.world, frames_of(history, recent)).day(day)
-    yield from publish(context, sigma, catalog, day=day, known_items=intake.known_items)
+    catalog = intake.catalog_builder(sigma.world, frames_of(history, recent), day).day(day)
+    changes = changes_of(sigma, context.partition_key, catalog)
+    yield from publish(context, sigma, catalog, metadata=changes, **intake.catalog_inputs(day))
 
 
 def user_profiles(

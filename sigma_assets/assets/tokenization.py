@@ -5,6 +5,7 @@ A catalog update costs the encoding of new texts and nothing else. Source: paper
 
 import dagster as dg
 
+from sigma_assets.changes import moved_ids
 from sigma_assets.features import launch_vectors
 from sigma_assets.publish import Published, publish
 from sigma_assets.resources import SigmaResource
@@ -13,6 +14,7 @@ from sigma_core.data.catalog import ItemCatalog
 from sigma_core.grounding.embed import ItemEmbeddings, embed_items
 from sigma_core.grounding.encoder import GroundedEncoder
 from sigma_core.grounding.id_embeddings import ItemIdEmbeddings
+from sigma_core.row_memory import remembered
 from sigma_core.tokenization.codebooks import Codebooks, fit_codebooks
 from sigma_core.tokenization.semantic_ids import build_semantic_id_map
 
@@ -43,9 +45,11 @@ def item_embeddings(
     """Grounded vectors v_text of a day's catalog; a text that was encoded before is looked up."""
     items, known = catalog.frame, sigma.known_vectors(context.partition_key)
     ids, texts = items[c.ITEM_ID].to_list(), items[c.TEXT].to_list()
-    vectors, encoded = embed_items(ids, texts, encoder, known, sigma.progress(context))
-    context.log.info(f"{encoded} texts encoded for {items.height} items")
-    yield from publish(context, sigma, vectors, item_ids=items[c.ITEM_ID])
+    remembering = sigma.remembering(encoder)
+    vectors, _ = embed_items(ids, texts, remembering, known, sigma.progress(context))
+    context.log.info(f"{remembering.num_encoded} texts encoded for {items.height} items")
+    counts = {"texts_encoded": remembering.num_encoded, "texts_recalled": remembering.num_recalled}
+    yield from publish(context, sigma, vectors, metadata=counts, item_ids=items[c.ITEM_ID])
 
 
 def semantic_id_map(
@@ -58,6 +62,11 @@ def semantic_id_map(
 ) -> Published:
     """Semantic ID of every item of a day: refit items keep theirs, later ones are coded from their first text."""
     known = [embeddings, *sigma.known_vectors(context.partition_key)]
-    launched = launch_vectors(catalog, codebooks, encoder, known)
-    ids = build_semantic_id_map(catalog, codebooks, launched)
-    yield from publish(context, sigma, ids, item_ids=catalog.frame[c.ITEM_ID], codebooks=codebooks)
+    remembering = sigma.remembering(encoder)
+    launched = launch_vectors(catalog, codebooks, remembering, known)
+    encode = remembered(codebooks.encode, sigma.memory("codes", codebooks.digest()))
+    ids = build_semantic_id_map(catalog, codebooks, launched, encode)
+    moves = {"texts_encoded": remembering.num_encoded} | moved_ids(sigma, context.partition_key, ids)
+    yield from publish(
+        context, sigma, ids, metadata=moves, item_ids=catalog.frame[c.ITEM_ID], codebooks=codebooks
+    )

@@ -59,7 +59,8 @@ def lora_checkpoint(
     from sigma_core.training.lora import train_lora
 
     known = [embeddings, *sigma.known_vectors(context.partition_key)]
-    features = catalog_features(catalog, id_embeddings, codebooks, encoder, known, sigma.images())
+    remembering = sigma.remembering(encoder)
+    features = catalog_features(catalog, id_embeddings, codebooks, remembering, known, sigma.images())
     with sigma.tracker(context) as tracker:
         checkpoint = train_lora(
             base,

@@ -263,6 +263,9 @@ def check_specs(contract: Contract, partitions_def: Any = None) -> "list[dg.Asse
     if contract.severities() & {"warning", "info"}:
         said = "expectations of the data contract that warn and travel along"
         specs.append(dg.AssetCheckSpec(CHECK_WARNINGS, asset=contract.name, description=said, **more))
+    if contract.drift is not None:
+        said = f"rows, nulls, prices and mix as on the {contract.drift.days} days before"
+        specs.append(dg.AssetCheckSpec("drift", asset=contract.name, description=said, **more))
     return specs
 
 

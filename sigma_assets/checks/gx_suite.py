@@ -167,3 +167,13 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and value != value:
         return None
     return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def check_suite(expectations: Sequence[Expectation]) -> None:
+    """Let GX take the expectations without any data.
+
+    Raises:
+        ContractError: an expectation type that GX does not know, or arguments that it refuses.
+    """
+    _batch_definition()  # a suite needs a context
+    _suite(expectations)

@@ -105,13 +105,19 @@ def history_facts(value: Any, *, first: date, last: date) -> Frames:
     }
 
 
-def catalog_facts(value: Any, *, day: date, known_items: Iterable[str] | pl.Series) -> Frames:
-    """Items of the catalog of `day`; `known_items` is the product master."""
+def catalog_facts(
+    value: Any, *, day: date, known_items: Iterable[str] | pl.Series, listed: Iterable[str] = ()
+) -> Frames:
+    """Items of the catalog of `day`; `known_items` is the product master, `listed` what updates brought into it."""
     launched = pl.col(c.LAUNCHED_ON)
+    by_update = pl.Series(sorted(listed), dtype=pl.String)
     frame = value.frame.with_columns(
         known(c.ITEM_ID, known_items, "item_known"),
         (launched.is_null() | (launched <= day)).alias("launched_by_day"),
         (~pl.col(c.IS_NEW) | launched.is_not_null()).fill_null(False).alias("new_has_launch"),
+        true(
+            (pl.col(c.NUM_BUYERS_56D) >= 1) | pl.col(c.ITEM_ID).is_in(by_update.implode()), "sold_or_listed"
+        ),
     )
     return {"item_catalog": frame}
 

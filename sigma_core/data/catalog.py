@@ -16,12 +16,15 @@ from sigma_core.artifacts import TableArtifact
 from sigma_core.config import DataConfig
 from sigma_core.data.events import positive_events
 from sigma_core.data.item_text import BASE_TEXT, add_base_words, shown_title, with_band
-from sigma_core.data.price_bands import DAY, IS_LAUNCH, ITEM, PRICE, PriceBands, band_names
+from sigma_core.data.masters import Listing
+from sigma_core.data.price_bands import DAY, IS_LAUNCH, ITEM, PRICE, UNKNOWN, PriceBands, band_names
 
 POPULARITY_DAYS: Final = 28
 SHORT_DAYS: Final = 14
 _EPOCH: Final = date(1970, 1, 1)
 _LAUNCH_BAND: Final = "launch_band"
+_FIRST_TEXT: Final = "first_text"
+_IS_LISTED: Final = "is_listed"
 
 
 class ItemCatalog(TableArtifact):
@@ -64,18 +67,36 @@ class CatalogBuilder:
         products: the product master (`sources.base.PRODUCT_SCHEMA`).
         config: windows and thresholds.
         data_start: first day of the source; launches are counted from `left_censored_days` after it.
+        listing: what catalog updates changed, for the days that share it; `products` is not looked at then. An item that an
+            update listed launches on that day, sold or not; one that came back is there for `launch_days`; one that is not
+            in the listing's items is in no catalog.
 
     Raises:
         ValueError: an event names an item that the product master lacks.
     """
 
     def __init__(
-        self, events: pl.DataFrame, products: pl.DataFrame, config: DataConfig, data_start: date
+        self,
+        events: pl.DataFrame,
+        products: pl.DataFrame,
+        config: DataConfig,
+        data_start: date,
+        listing: Listing | None = None,
     ) -> None:
         self._config = config
         sales = positive_events(events).select(c.USER_ID, c.ITEM_ID, c.EVENT_DATE, c.PRICE).sort(c.EVENT_DATE)
-        items = products.filter(pl.col(c.ITEM_ID).is_in(sales[c.ITEM_ID].unique().implode())).sort(c.ITEM_ID)
-        self._items = add_base_words(items)
+        wanted = sales[c.ITEM_ID].unique()
+        known = products
+        if listing is not None:
+            known = listing.first_words
+            wanted = pl.concat(
+                [wanted, pl.Series([*listing.listed_on, *listing.returned_on], dtype=pl.String)]
+            )
+        items = known.filter(pl.col(c.ITEM_ID).is_in(wanted.implode())).sort(c.ITEM_ID)
+        self._items = _with_words(items, listing)
+        ids = items[c.ITEM_ID]
+        self._listed = _days_of(ids, listing.listed_on if listing else {})
+        self._returned = _days_of(ids, listing.returned_on if listing else {})
         self._item = _codes(sales[c.ITEM_ID], items[c.ITEM_ID])
         self._user = _dense(sales[c.USER_ID])
         self._num_users = int(self._user.max(initial=-1)) + 1
@@ -91,19 +112,22 @@ class CatalogBuilder:
                 IS_LAUNCH: self._day == self._first[self._item],
             }
         )
-        self._bands = PriceBands(priced, _dense(self._items[c.ITEM_TYPE]), config.catalog_window_days)
+        self._bands = PriceBands(priced, _dense(items[c.ITEM_TYPE]), config.catalog_window_days)
 
     def day(self, day: date) -> ItemCatalog:
         """The catalog of `day`, from events up to and including it."""
         today, config = _day_number(day), self._config
         buyers = self._buyers(today, config.catalog_window_days)
         sold = self._sold(today, config.catalog_window_days)
-        is_launch = (self._first >= self._launches_from) & (self._first <= today)
-        is_new = is_launch & (self._first > today - config.launch_days)
-        here = (buyers >= config.min_buyers) | is_new
-        assert self._first[here].max(initial=today) <= today, "an item was first sold after the catalog's day"
+        launched = np.where(self._listed > 0, self._listed, self._first)
+        is_launch = ((self._first >= self._launches_from) | (self._listed > 0)) & (launched <= today)
+        recently = today - config.launch_days
+        is_new = is_launch & (launched > recently)
+        here = (buyers >= config.min_buyers) | is_new | (self._returned > recently)
+        here &= self._items[_IS_LISTED].to_numpy()
+        assert launched[is_new].max(initial=today) <= today, "an item launched after the catalog's day"
         columns = {
-            c.LAUNCHED_ON: _dates(np.where(is_launch, self._first, 0)),
+            c.LAUNCHED_ON: _dates(np.where(is_launch, launched, 0)),
             c.IS_NEW: pl.Series(is_new),
             c.NUM_BUYERS_56D: pl.Series(buyers),
             c.NUM_EVENTS_56D: pl.Series(sold),
@@ -117,7 +141,7 @@ class CatalogBuilder:
             title.alias(c.TITLE),
             title.alias(c.TEXT_GROUP),
             with_band(BASE_TEXT, c.PRICE_BAND).alias(c.TEXT),
-            with_band(BASE_TEXT, _LAUNCH_BAND).alias(c.LAUNCH_TEXT),
+            with_band(_FIRST_TEXT, _LAUNCH_BAND).alias(c.LAUNCH_TEXT),
             pl.Series(c.IS_TAIL, tail_of(rows[c.NUM_EVENTS_56D].to_numpy(), config.tail_share)),
         )
         return ItemCatalog(words.select(ItemCatalog.schema.keys()))
@@ -140,7 +164,26 @@ class CatalogBuilder:
 
     def _band_columns(self, day: date) -> dict[str, pl.Series]:
         bands = self._bands.of_month(day)
-        return {c.PRICE_BAND: band_names(bands.current), _LAUNCH_BAND: band_names(bands.first_known)}
+        unsold = self._first > _day_number(day)  # listed by an update: it has no price yet
+        current = np.where(unsold, UNKNOWN, bands.current)
+        first = np.where(self._listed > 0, UNKNOWN, bands.first_known)  # its first text had no price
+        return {c.PRICE_BAND: band_names(current), _LAUNCH_BAND: band_names(first)}
+
+
+def _with_words(items: pl.DataFrame, listing: Listing | None) -> pl.DataFrame:
+    """The items with the words of today's master, the text of their first one, and whether they are still listed."""
+    first = add_base_words(items)
+    if listing is None:
+        return first.with_columns(pl.col(BASE_TEXT).alias(_FIRST_TEXT), pl.lit(True).alias(_IS_LISTED))
+    texts = first.select(c.ITEM_ID, pl.col(BASE_TEXT).alias(_FIRST_TEXT))
+    now = texts.join(listing.items, on=c.ITEM_ID, how="left", maintain_order="left")
+    is_listed = pl.col(c.ITEM_ID).is_in(listing.items[c.ITEM_ID].implode())
+    return add_base_words(now).with_columns(is_listed.alias(_IS_LISTED))
+
+
+def _days_of(ids: pl.Series, days: dict[str, date]) -> np.ndarray:
+    """Day number of each item, 0 where it has none, int32 [N]."""
+    return np.array([_day_number(days[i]) if i in days else 0 for i in ids], dtype=np.int32)
 
 
 def tail_of(sold: np.ndarray, tail_share: float) -> np.ndarray:

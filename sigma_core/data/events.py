@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final
 import polars as pl
 
 from sigma_core import columns as c
-from sigma_core.artifacts import TableArtifact
+from sigma_core.artifacts import TableArtifact, digest_bytes, digest_frame
 
 POSITIVE_TYPES: Final = ("purchase", "rating")  # event types that count as "the user took it"
 REASONS: Final = (
@@ -44,6 +44,14 @@ class InteractionEvents(TableArtifact):
     def __init__(self, frame: pl.DataFrame, quarantine: pl.DataFrame | None = None) -> None:
         super().__init__(frame, quarantine)
         self.frame = frame.select(self.schema.keys()).sort(EVENT_ORDER)
+
+    def digest(self) -> str:
+        """Digest of the rows but for their places in the source's file: a late row moves those of every later day."""
+        refused = self.quarantine
+        parts = [digest_frame(self.frame.drop(c.SOURCE_ROW))]
+        if refused is not None:
+            parts.append(digest_frame(refused.drop(c.SOURCE_ROW, strict=False)))
+        return digest_bytes(*(part.encode() for part in parts))
 
 
 def clean_events(

@@ -6,7 +6,7 @@ pinning is ours (paper.md, decision 2).
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -61,12 +61,15 @@ def _matrix(column: pl.Series) -> np.ndarray:
 
 
 def build_semantic_id_map(
-    catalog: "ItemCatalog", codebooks: Codebooks, launch_vectors: ItemEmbeddings
+    catalog: "ItemCatalog",
+    codebooks: Codebooks,
+    launch_vectors: ItemEmbeddings,
+    encode: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> SemanticIdMap:
     """The semantic IDs of the catalog's items.
 
     `launch_vectors` must hold every catalog item that is not a refit item (more are ignored), made from LAUNCH_TEXT by the
-    codebooks' own encoder.
+    codebooks' own encoder. `encode` stands in for `codebooks.encode` where the codes of some vectors are remembered.
 
     Raises:
         ValueError: an item without a vector, or vectors of another encoder.
@@ -79,7 +82,7 @@ def build_semantic_id_map(
     item_ids = catalog.frame[c.ITEM_ID].sort().to_list()
     refit = dict(zip(codebooks.item_ids, codebooks.codes, strict=True))
     later = [item for item in item_ids if item not in refit]
-    coded = codebooks.encode(launch_vectors.vectors[launch_vectors.rows(later)])
+    coded = (encode or codebooks.encode)(launch_vectors.vectors[launch_vectors.rows(later)])
     codes_of = refit | dict(zip(later, coded, strict=True))
     rows = [codes_of[item].tolist() for item in item_ids]
     return SemanticIdMap(

@@ -11,7 +11,9 @@ from sigma_assets.runner import StepError
 from tests.assets.roots import small_world
 from tests.toy_world import toy_source, write_tabular
 
-VERBS = ("materialize", "recommend", "evaluate", "demo", "doctor", "serve", "nearline", "ui")
+VERBS = (
+    "materialize", "catalog-update", "recommend", "evaluate", "demo", "doctor", "serve", "nearline", "ui"
+)  # fmt: skip
 
 
 def said(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 1) -> str:

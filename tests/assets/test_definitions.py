@@ -117,3 +117,50 @@ def test_sources_are_ingested_never_automated() -> None:
     assert NEAR_DAYS == 14
     for stage in STAGES.values():
         assert (condition_of(stage) is None) == (stage.group == "sources")
+
+
+def test_it_fires_once_stops_at_a_failed_check_and_resumes_after_the_fix(tmp_path: Path) -> None:
+    world = small_world(tmp_path)
+    wanted = {("item_embeddings", "2024-10-20")}
+    with dg.instance_for_test() as instance:
+        report(instance, "interaction_events", "2024-10-20")
+        report(instance, "grounded_encoder", "2024-10-01")
+        _, cursor = requested(world.root, instance)
+        report(instance, "item_catalog", "2024-10-20", passed=False)
+        asked, cursor = requested(world.root, instance, cursor)
+        assert asked == set(), "a failed check"
+        report(instance, "item_catalog", "2024-10-20", "2")
+        asked, cursor = requested(world.root, instance, cursor)
+        assert asked == wanted, "after the fix"
+        asked, cursor = requested(world.root, instance, cursor)
+        assert asked == set(), "once"
+        report(instance, "item_embeddings", "2024-10-20")
+        asked, cursor = requested(world.root, instance, cursor)
+        assert wanted.isdisjoint(asked)
+        report(instance, "item_catalog", "2024-10-20", "3")
+        asked, cursor = requested(world.root, instance, cursor)
+        assert asked >= wanted, "changed content is followed"
+
+
+def test_a_training_is_made_once_and_a_late_event_never_requests_it_again(tmp_path: Path) -> None:
+    world = small_world(tmp_path)
+    inputs = {
+        "item_catalog": "2024-10-19",
+        **dict.fromkeys(
+            ("sigma_base", "refit_item_embeddings", "item_id_embeddings", "codebooks", "grounded_encoder"),
+            "2024-10-01",
+        ),
+    }
+    with dg.instance_for_test() as instance:
+        report(instance, "interaction_events", "2024-10-20")
+        _, cursor = requested(world.root, instance)
+        for asset, key in inputs.items():
+            report(instance, asset, key)
+        asked, cursor = requested(world.root, instance, cursor)
+        assert ("lora_checkpoint", "2024-10-20") in asked
+        report(instance, "lora_checkpoint", "2024-10-20")
+        _, cursor = requested(world.root, instance, cursor)
+        report(instance, "item_catalog", "2024-10-19", "late")
+        asked, cursor = requested(world.root, instance, cursor)
+        assert ("item_embeddings", "2024-10-19") in asked
+        assert not [one for one in asked if one[0] == "lora_checkpoint"]

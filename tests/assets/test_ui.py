@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import socket
@@ -9,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from sigma_assets.alerts import AlertLog
+from sigma_assets.periods import as_date
 from sigma_assets.ui import what_to_click
-from tests.assets.roots import small_world
+from tests.assets.roots import small_world, with_broken_day
+from tests.assets.test_alerts import Web
+from tests.toy_world import small_source
 
 
 def test_it_says_where_and_what_to_click(tmp_path: Path) -> None:
@@ -40,6 +45,65 @@ def test_the_ui_comes_up_holds_the_root_and_goes_away_whole(tmp_path: Path) -> N
             process.send_signal(signal.SIGTERM)
         assert process.wait(90) == 0
     assert not _answers(f"http://127.0.0.1:{port}/server_info", seconds=0)
+
+
+LAUNCH = """mutation($run: ExecutionParams!) { launchPipelineExecution(executionParams: $run) {
+  __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
+
+
+@pytest.mark.ui
+def test_a_failed_check_of_the_daemons_run_becomes_an_alert(tmp_path: Path) -> None:
+    """From a run launched as the UI does, through the daemon's sensors, to a webhook on loopback."""
+    day = "2024-09-20"
+    source = with_broken_day(small_source(num_users=20, num_items=40, days=45), as_date(day))
+    root, web = small_world(tmp_path, source).root, Web()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": ".",
+        "SIGMA_ALERT_SINKS": "webhook",
+        "SIGMA_ALERT_WEBHOOK_URL": web.sink.url,
+        "SIGMA_UI_URL": f"http://127.0.0.1:{port}",
+    }
+    command = [sys.executable, "-m", "sigma_assets.cli", "ui", "--root", str(root), "--port", str(port)]
+    with subprocess.Popen(command, env=environment) as process:
+        try:
+            assert _answers(f"http://127.0.0.1:{port}/server_info", seconds=120)
+            run = _launch(f"http://127.0.0.1:{port}/graphql", "interaction_events", day)
+            until = time.monotonic() + 180
+            while not web.got and time.monotonic() < until:
+                time.sleep(0.5)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(90)
+            web.server.shutdown()
+    said = {message["text"]: message["blocks"][1]["text"]["text"] for message in web.got}
+    assert f"/runs/{run}" in said[f"ERROR interaction_events[{day}] contract"]
+    assert {alert.run_id for alert in AlertLog(root).alerts()} == {run}
+
+
+def _launch(url: str, asset: str, day: str) -> str:
+    """Launch one partition of one asset through GraphQL; returns the run's id."""
+    selector = {
+        "repositoryLocationName": "sigma_assets.definitions",
+        "repositoryName": "__repository__",
+        "jobName": "__ASSET_JOB",
+        "assetSelection": [{"path": [asset]}],
+        "assetCheckSelection": [
+            {"assetKey": {"path": [asset]}, "name": name}
+            for name in ("contract", "contract_warnings", "drift")
+        ],
+    }
+    tags = [{"key": "dagster/partition", "value": day}]
+    run = {"selector": selector, "mode": "default", "executionMetadata": {"tags": tags}}
+    body = json.dumps({"query": LAUNCH, "variables": {"run": run}}).encode()
+    request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        launched = json.loads(answer.read())["data"]["launchPipelineExecution"]
+    assert launched["__typename"] == "LaunchRunSuccess", launched
+    return str(launched["run"]["runId"])
 
 
 def _answers(url: str, seconds: float) -> bool:

@@ -82,10 +82,12 @@ def test_a_source_that_only_grew_concerns_its_events_alone(tmp_path: Path) -> No
     ).write_parquet(events)
     grown = World(world.root, bind(world.root, Request())[0])
     assert grown.binding.end == date(2024, 10, 24)
-    changed = {
-        name for name, stage in STAGES.items() if grown.source_lineage(stage) != world.source_lineage(stage)
-    }
-    assert changed == {"interaction_events"}
+
+    def changed(day: str) -> set[str]:
+        return {n for n, s in STAGES.items() if grown.source_lineage(s, day) != world.source_lineage(s, day)}
+
+    assert changed("2024-10-24") == {"interaction_events"}
+    assert changed("2024-10-23") == set()
 
 
 def test_an_empty_root_says_what_to_do(tmp_path: Path) -> None:

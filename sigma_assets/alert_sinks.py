@@ -1,0 +1,179 @@
+"""Where alerts go: the log, a webhook that understands Slack's payload, e-mail by SMTP. Chosen by the environment alone.
+
+    SIGMA_ALERT_SINKS         any of log, webhook, email, with commas [default: log]
+    SIGMA_ALERT_WEBHOOK_URL   https://hooks.slack.com/... or anything that takes the same JSON
+    SIGMA_ALERT_SMTP_HOST, _PORT [25], _USER, _PASSWORD, _STARTTLS [1 where a user is given]
+    SIGMA_ALERT_FROM, SIGMA_ALERT_TO (with commas)
+
+Every attempt ends after `TIMEOUT_SECONDS`, whatever the other side does. Our choice.
+"""
+
+import json
+import logging
+import os
+import smtplib
+import socket
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from email.message import EmailMessage
+from typing import Any, Final
+
+from sigma_assets.alerts import Alert, DeliveryError, Sink
+
+TIMEOUT_SECONDS: Final = 5.0
+_HEADER_CHARS: Final = 150  # Slack refuses longer headers
+_TEXT_CHARS: Final = 2900  # ... and sections over 3,000
+
+
+class AlertConfigError(ValueError):
+    """The environment names a sink that does not exist or lacks what a sink needs."""
+
+
+@dataclass(frozen=True)
+class LogSink:
+    """Python's logging, logger `sigma.alerts`."""
+
+    name: str = "log"
+
+    def send(self, alert: Alert) -> None:
+        """Log the alert as one record."""
+        level = logging.ERROR if alert.severity == "ERROR" else logging.WARNING
+        logging.getLogger("sigma.alerts").log(level, "%s", alert.text())
+
+
+@dataclass(frozen=True)
+class WebhookSink:
+    """HTTP POST of Slack's payload. `timeout` is in seconds."""
+
+    url: str = field(repr=False)  # it is a secret: whoever has it may post
+    timeout: float = TIMEOUT_SECONDS
+    name: str = "webhook"
+
+    def send(self, alert: Alert) -> None:
+        """Post; anything but a 2xx answer within the timeout is a `DeliveryError`."""
+        request = urllib.request.Request(  # noqa: S310 the scheme was checked by sinks_of
+            self.url,
+            data=json.dumps(slack_payload(alert)).encode(),
+            headers={"Content-Type": "application/json"},
+            method="POST",
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=self.timeout) as answer:  # noqa: S310
+                answer.read(1000)
+        except urllib.error.HTTPError as error:
+            is_final = 400 <= error.code < 500 and error.code not in {408, 425, 429}
+            raise DeliveryError(f"the webhook answered {error.code}", is_final=is_final) from error
+        except (OSError, ValueError) as error:  # refused, timed out, broken answer
+            raise DeliveryError(f"the webhook was not reached: {_reason(error)}") from error
+
+
+@dataclass(frozen=True)
+class EmailSink:
+    """One message an alert by SMTP. `timeout` is in seconds."""
+
+    host: str
+    port: int
+    sender: str
+    to: tuple[str, ...]
+    user: str = ""
+    password: str = field(default="", repr=False)
+    starttls: bool = False
+    timeout: float = TIMEOUT_SECONDS
+    name: str = "email"
+
+    def send(self, alert: Alert) -> None:
+        """Send; whatever the server refuses or the timeout ends is a `DeliveryError`."""
+        message = EmailMessage()
+        message["Subject"] = " ".join(f"[sigma] {alert.headline()}".split())[:200]
+        message["From"], message["To"] = self.sender, ", ".join(self.to)
+        message["Message-ID"] = f"<{alert.id}@sigma>"  # a second copy is recognized as the same
+        message.set_content(alert.text())
+        try:
+            with smtplib.SMTP(self.host, self.port, timeout=self.timeout) as server:
+                if self.starttls:
+                    server.starttls(context=ssl.create_default_context())
+                if self.user:
+                    server.login(self.user, self.password)
+                server.send_message(message)
+        except smtplib.SMTPAuthenticationError as error:
+            raise DeliveryError(
+                f"{self.host} refused the login ({error.smtp_code})", is_final=True
+            ) from error
+        except (OSError, smtplib.SMTPException) as error:
+            raise DeliveryError(f"{self.host}:{self.port} did not take the mail: {_reason(error)}") from error
+
+
+def sinks_of(environment: Mapping[str, str] = os.environ) -> list[Sink]:
+    """The sinks that the environment names.
+
+    Raises:
+        AlertConfigError: an unknown sink, or a needed variable is missing; the message names it.
+    """
+    names = [name.strip() for name in environment.get("SIGMA_ALERT_SINKS", "log").split(",") if name.strip()]
+    makers: dict[str, Callable[[Mapping[str, str]], Sink]] = {
+        "log": lambda _: LogSink(),
+        "webhook": _webhook,
+        "email": _email,
+    }
+    if unknown := [name for name in names if name not in makers]:
+        raise AlertConfigError(
+            f"SIGMA_ALERT_SINKS names {', '.join(unknown)}; there are {', '.join(makers)}."
+        )
+    return [makers[name](environment) for name in names]
+
+
+def slack_payload(alert: Alert) -> dict[str, Any]:
+    """The alert as Slack's incoming webhooks take it; `text` is what clients without blocks show."""
+    lines = [alert.what, *(f"- `{example}`" for example in alert.examples)]
+    lines += [f"*To do:* {alert.to_do}"] if alert.to_do else []
+    lines += [f"*Owner:* {alert.owner}"] if alert.owner else []
+    lines += [f"<{alert.link}|the run>"] if alert.link else []
+    return {
+        "text": alert.headline(),
+        "blocks": [
+            {"type": "header", "text": {"type": "plain_text", "text": alert.headline()[:_HEADER_CHARS]}},
+            {"type": "section", "text": {"type": "mrkdwn", "text": "\n".join(lines)[:_TEXT_CHARS]}},
+        ],
+    }
+
+
+def _webhook(environment: Mapping[str, str]) -> WebhookSink:
+    url = _needed(environment, "SIGMA_ALERT_WEBHOOK_URL", "webhook")
+    if not url.startswith(("https://", "http://")):
+        raise AlertConfigError("SIGMA_ALERT_WEBHOOK_URL must begin with https:// or http://.")
+    return WebhookSink(url)
+
+
+def _email(environment: Mapping[str, str]) -> EmailSink:
+    user = environment.get("SIGMA_ALERT_SMTP_USER", "")
+    port = environment.get("SIGMA_ALERT_SMTP_PORT", "25")
+    if not port.isdigit():
+        raise AlertConfigError(f"SIGMA_ALERT_SMTP_PORT must be a number, arrived {port!r}.")
+    to = tuple(
+        one.strip() for one in _needed(environment, "SIGMA_ALERT_TO", "email").split(",") if one.strip()
+    )
+    return EmailSink(
+        host=_needed(environment, "SIGMA_ALERT_SMTP_HOST", "email"),
+        port=int(port),
+        sender=_needed(environment, "SIGMA_ALERT_FROM", "email"),
+        to=to,
+        user=user,
+        password=environment.get("SIGMA_ALERT_SMTP_PASSWORD", ""),
+        starttls=environment.get("SIGMA_ALERT_SMTP_STARTTLS", "1" if user else "0") == "1",
+    )
+
+
+def _needed(environment: Mapping[str, str], name: str, sink: str) -> str:
+    if not (value := environment.get(name, "")):
+        raise AlertConfigError(f"SIGMA_ALERT_SINKS names {sink}, which needs {name}.")
+    return value
+
+
+def _reason(error: BaseException) -> str:
+    reason = getattr(error, "reason", None) or error
+    if isinstance(reason, TimeoutError | socket.timeout):
+        return f"no answer within {TIMEOUT_SECONDS:.0f} s"
+    return " ".join(str(reason).split()) or type(reason).__name__

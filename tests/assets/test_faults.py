@@ -1,0 +1,229 @@
+"""What must survive: a full disk, half a partition, a corrupt manifest, two writers at once."""
+
+import errno
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from sigma_assets.alerts import AlertLog
+from sigma_assets.instance import open_instance, reconcile
+from sigma_assets.planner import Step
+from sigma_assets.runner import Runner, StepError
+from sigma_assets.stages import STAGES
+from sigma_assets.world import World
+from sigma_core import columns as c
+from sigma_core.artifacts import (
+    MANIFEST,
+    ArtifactError,
+    ArtifactStore,
+    DamagedError,
+    write_artifact,
+    write_json,
+)
+from sigma_core.data.events import InteractionEvents
+from tests.assets.roots import Quiet, small_world
+from tests.toy_world import toy_events
+
+DAYS = ("2024-10-19", "2024-10-20")
+STEPS = [Step("interaction_events", day) for day in DAYS]
+
+
+@contextmanager
+def runner_of(world: World) -> Iterator[Runner]:
+    with open_instance(world.root) as instance:
+        yield Runner(world, instance, Quiet())
+
+
+def leftovers(root: Path) -> list[Path]:
+    return [path for pattern in ("*/.*.tmp", "*/.*.old", ".*.tmp") for path in root.glob(pattern)]
+
+
+# -------------------------------------------------------------------------------------- a full disk
+def test_a_disk_that_fills_up_leaves_the_former_partition_and_no_rest(tmp_path: Path) -> None:
+    """A real limit: no file of the child may grow beyond 2,000 bytes."""
+    store = ArtifactStore(tmp_path)
+    store.write("interaction_events", "2024-03-01", InteractionEvents(toy_events().head(1)))
+    before = store.manifest("interaction_events", "2024-03-01")
+    code = (
+        "import sys; from pathlib import Path; import polars as pl; from tests.toy_world import toy_events\n"
+        "from sigma_core.artifacts import ArtifactStore; from sigma_core.data.events import InteractionEvents\n"
+        "big = pl.concat([toy_events()] * 500)\n"
+        "ArtifactStore(Path(sys.argv[1])).write('interaction_events', '2024-03-01', InteractionEvents(big))"
+    )
+
+    def small_disk() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", code, str(tmp_path)],
+        preexec_fn=small_disk,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "File too large" in done.stderr
+    assert store.manifest("interaction_events", "2024-03-01") == before
+    assert store.read(InteractionEvents, "interaction_events", "2024-03-01").frame.height == 1
+    assert leftovers(tmp_path) == []
+
+
+def test_a_step_on_a_full_disk_fails_in_one_line_with_an_alert_and_goes_on_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = small_world(tmp_path)
+    whole = InteractionEvents.save
+
+    def full(self: InteractionEvents, directory: Path) -> None:
+        whole(self, directory)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with runner_of(world) as runner:
+        monkeypatch.setattr(InteractionEvents, "save", full)
+        with pytest.raises(StepError, match="No space left on device"):
+            runner.run_singly(STEPS[:1])
+        assert world.store.partitions("interaction_events") == []
+        assert leftovers(world.root) == []
+        assert [alert.kind for alert in AlertLog(world.root).alerts()] == ["run_failed"]
+        monkeypatch.undo()
+        assert [one.is_fresh for one in runner.run_singly(STEPS[:1])] == [False]
+    assert AlertLog(world.root).open_keys() == [], "it is over"
+
+
+def test_alerts_that_cannot_be_kept_fail_no_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = small_world(tmp_path)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(AlertLog, "resolve", full)
+    with runner_of(world) as runner:
+        assert [one.is_fresh for one in runner.run_singly(STEPS[:1])] == [False]
+    assert "could not be kept" in caplog.text
+
+
+def test_json_is_whole_or_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_json(tmp_path / "a.json", {"a": 1})
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_json(tmp_path / "a.json", {"a": 2})
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+    assert (tmp_path / "a.json").read_text() == '{\n "a": 1\n}'
+
+
+# ------------------------------------------------------------------------------- damage on the disk
+@pytest.mark.parametrize("content", ["", '{"artifact": "Inter', "[]", "{}", "\udcff"])
+def test_a_corrupt_manifest_costs_its_own_partition_alone(tmp_path: Path, content: str) -> None:
+    world = small_world(tmp_path)
+    with runner_of(world) as runner:
+        runner.run(STEPS)
+    manifest = world.store.path("interaction_events", DAYS[0]) / MANIFEST
+    digest = world.store.manifest("interaction_events", DAYS[0])["digest"]
+    manifest.write_bytes(content.encode(errors="surrogateescape"))
+    world = World.open(world.root)
+    assert world.why_stale(STAGES["interaction_events"], DAYS[0]) == "missing"
+    with runner_of(world) as runner:
+        assert reconcile(runner.instance, world) == 0
+        done = runner.run(STEPS)
+        assert sorted((one.step.partition, one.is_fresh) for one in done) == [
+            (DAYS[0], False),
+            (DAYS[1], True),
+        ]
+    assert world.store.manifest("interaction_events", DAYS[0])["digest"] == digest
+
+
+def test_half_a_partition_is_no_partition(tmp_path: Path) -> None:
+    world = small_world(tmp_path)
+    half = world.store.path("interaction_events", DAYS[0])
+    half.mkdir(parents=True)
+    (half / "table.parquet").write_bytes(b"PAR1 half of it")
+    assert world.store.partitions("interaction_events") == []
+    with runner_of(world) as runner:
+        runner.run(STEPS[:1])
+    assert world.store.read(InteractionEvents, "interaction_events", DAYS[0]).frame.height > 0
+
+
+@pytest.mark.parametrize("how", ["cut", "gone"])
+def test_a_table_cut_short_is_named_with_the_remedy(tmp_path: Path, how: str) -> None:
+    store = ArtifactStore(tmp_path)
+    store.write("interaction_events", DAYS[0], InteractionEvents(toy_events()))
+    table = store.path("interaction_events", DAYS[0]) / "table.parquet"
+    table.unlink() if how == "gone" else table.write_bytes(table.read_bytes()[:50])
+    with pytest.raises(DamagedError, match=r"is damaged .* delete it and materialize again"):
+        store.read(InteractionEvents, "interaction_events", DAYS[0])
+
+
+# --------------------------------------------------------------------------------- two writers at once
+WRITER = """
+import sys
+from pathlib import Path
+import polars as pl
+from sigma_core import columns as c
+from sigma_core.artifacts import ArtifactStore
+from sigma_core.data.events import InteractionEvents
+from tests.toy_world import toy_events
+value = InteractionEvents(toy_events().with_columns(pl.lit(sys.argv[2]).alias(c.USER_ID)))
+print("ready", flush=True); sys.stdin.readline()
+for _ in range(60):
+    ArtifactStore(Path(sys.argv[1])).write("interaction_events", "2024-03-01", value)
+"""
+
+
+def test_two_runs_on_one_partition_leave_one_whole_version(tmp_path: Path) -> None:
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(tmp_path), name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("first", "second")
+    ]
+    for writer in writers:
+        assert writer.stdout
+        assert writer.stdout.readline() == "ready\n"
+    for writer in writers:
+        assert writer.stdin
+        writer.stdin.write("go\n")
+        writer.stdin.flush()
+    for writer in writers:
+        _, errors = writer.communicate(timeout=120)
+        assert writer.returncode == 0, errors[-1500:]
+    store = ArtifactStore(tmp_path)
+    value = store.read(InteractionEvents, "interaction_events", "2024-03-01")
+    assert value.digest() == store.manifest("interaction_events", "2024-03-01")["digest"]
+    assert value.frame[c.USER_ID].n_unique() == 1
+    assert leftovers(tmp_path) == []
+
+
+def test_an_artifact_that_cannot_be_put_in_place_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = InteractionEvents(toy_events()), InteractionEvents(toy_events().head(2))
+    write_artifact(old, tmp_path / "a")
+    move = Path.rename
+
+    def refuse(self: Path, target: Path) -> Path:
+        if self.name.endswith(".tmp") and self.is_dir():
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return move(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises((PermissionError, ArtifactError)):
+        write_artifact(new, tmp_path / "a")
+    assert pl.read_parquet(tmp_path / "a" / "table.parquet").height == toy_events().height
