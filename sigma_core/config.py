@@ -7,7 +7,7 @@ Dimensions, temperatures and weights that the paper leaves open say "our choice"
 
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -129,7 +129,11 @@ class InstructionConfig(Section):
 class ModelConfig(Section):
     """Stage (c), model side: backbone, fusion, heads."""
 
-    backbone: Literal["mini", "smollm2-135m", "qwen3-0.6b", "qwen3-4b"] = "mini"
+    backbone: str = Field(
+        "mini",
+        min_length=1,
+        description="mini, smollm2-135m, qwen3-0.6b, qwen3-4b, a transformers decoder folder, or a Hub id in the local cache",
+    )
     hidden_dim: int = Field(128, ge=8, description="width of the mini backbone")
     num_layers: int = Field(2, ge=1, description="layers of the mini backbone")
     num_heads: int = Field(4, ge=1)
@@ -254,6 +258,12 @@ PROFILES: dict[str, dict[str, Any]] = {
         "evaluation": {"bootstrap_samples": 100, "sample_users": 30},
     },
     "standard": {"training": {"base_steps": 3000, "lora_steps": 300}, "grounding": {"train_steps": 400, "batch_size": 256, "max_texts": 8000, "head_steps": 200}},
+    "llm": {  # SmolLM2-135M with LoRA: hours on CPU
+        "model": {"backbone": "smollm2-135m"},
+        "training": {"base_steps": 600, "lora_steps": 60, "contexts_per_batch": 4, "lora_rank": 16, "lora_alpha": 32,
+                     "base_learning_rate": 1e-3, "lora_learning_rate": 5e-4},
+        "generation": {"num_prefixes": 32},
+    },
 }  # fmt: skip
 
 
