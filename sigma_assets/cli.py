@@ -1,7 +1,7 @@
-"""The command line: `sigma materialize | recommend | evaluate | demo | doctor | ui`.
+"""The command line: `sigma materialize | recommend | search | evaluate | demo | doctor | ui`.
 
 Parses, calls, prints; every import that costs time is inside the verb that needs it, so that `sigma --help` and `sigma
-recommend` start fast (the latter never imports dagster, peft or great_expectations). Errors are one line on stderr and exit
+recommend` start fast (the latter and `search` never import dagster, peft or great_expectations). Errors are one line on stderr and exit
 code 1; `-v` shows the traceback. Source: issue "SIGMA end to end", section CLI.
 """
 
@@ -121,6 +121,32 @@ def recommend(
 
 
 @app.command()
+def search(
+    text: Annotated[str, typer.Argument(metavar="TEXT", help='What to look for: "red lipstick".')],
+    root: Root = Path("var"),
+    top_n: Annotated[int, typer.Option("--top-n", help="Length of the list.")] = 10,
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", metavar="DATE", help="The day. [default: the latest]")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+    verbose: Verbose = False,
+) -> None:
+    """The items of a day nearest to a text, by the grounded encoder alone: no user, no trained model."""
+    _prepare(root, None, verbose)
+    from sigma_core.serving.search import load_search
+
+    rows = load_search(root, as_of).search(text, top_n)
+    if as_json:
+        sys.stdout.write(json.dumps(rows, ensure_ascii=False) + "\n")
+        return
+    sys.stdout.write(f"{'#':>3}  {'title':<62} {'item':>10} {'cosine':>7}\n")
+    for row in rows:
+        sys.stdout.write(
+            f"{row['rank']:>3}  {_short(row['title']):<62} {row['item_id']:>10} {row['score']:>7.3f}\n"
+        )
+
+
+@app.command()
 def evaluate(
     as_of: AsOf,
     json_file: Annotated[Path, typer.Option("--json", metavar="FILE", help="Where to write the report.")],
@@ -194,12 +220,16 @@ def shown_list(rows: list[dict[str, Any]]) -> str:
     """A list for people: rank, title, item id, score, where in the tree of semantic IDs."""
     lines = [f"{'#':>3}  {'title':<62} {'item':>10} {'score':>7}  prefix (probability)\n"]
     for row in rows:
-        title = row["title"] if len(row["title"]) <= 62 else row["title"][:59] + "..."
+        title = _short(row["title"])
         prefix = "-".join(map(str, row["prefix"]))
         lines.append(
             f"{row['rank']:>3}  {title:<62} {row['item_id']:>10} {row['score']:>7.3f}  {prefix} ({row['prefix_probability']:.3f})\n"
         )
     return "".join(lines)
+
+
+def _short(title: str) -> str:
+    return title if len(title) <= 62 else title[:59] + "..."
 
 
 # ------------------------------------------------------------------------------------------ process
