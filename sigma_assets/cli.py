@@ -232,6 +232,28 @@ def _short(title: str) -> str:
     return title if len(title) <= 62 else title[:59] + "..."
 
 
+@app.command(name="embed-images")
+def embed_images(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Pictures named ITEM_ID.jpg (or png, webp).")
+    ],
+    model: Annotated[
+        str, typer.Option(help="A transformers vision model: a folder, or a Hub id in the local cache.")
+    ],
+    out: Annotated[Path, typer.Option(help="The table to write, next to your other tables.")] = Path(
+        "item_image_vectors.parquet"
+    ),
+    verbose: Verbose = False,
+) -> None:
+    """Image vectors of your pictures, as the table that --source tabular reads."""
+    _prepare(Path(), None, verbose)
+    from sigma_core.grounding import image_vectors as iv
+
+    ids, vectors = iv.embed_images(iv.image_files(folder), model)
+    iv.write_image_vectors(ids, vectors, out)
+    sys.stdout.write(f"{len(ids)} pictures, vectors of width {vectors.shape[1]}: written to {out}\n")
+
+
 # ------------------------------------------------------------------------------------------ process
 def _prepare(root: Path, threads: int | None, verbose: bool) -> None:
     """Settings of the process that must be there before numpy, polars and torch are imported."""

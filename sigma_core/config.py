@@ -93,8 +93,8 @@ class GroundingConfig(Section):
     temperature_id: float = Field(0.10, gt=0, description="tau of P_ID")
     kd_weight: float = Field(0.5, ge=0, description="weight of L_KD beside L_CL")
     view_weights: dict[str, float] = Field(
-        {"collaborative": 0.35, "search": 0.4, "knowledge": 0.25},
-        description="share of each view in a batch",
+        {"collaborative": 0.35, "search": 0.4, "knowledge": 0.25, "visual": 0.2},
+        description="share of each view in a batch, among the views that have pairs (visual needs image vectors)",
     )
     pairs_per_view: int = Field(20_000, ge=1, description="most pairs kept of a view")
     max_texts: int = Field(

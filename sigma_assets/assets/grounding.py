@@ -41,8 +41,9 @@ def relevance_pairs(
 
     phrases = answering_items(catalog.frame, "train")
     pairs = build_relevance_pairs(
-        frames_of(history), catalog, load_themes(), phrases, sigma.config.grounding, sigma.config.runtime.seed
-    )
+        frames_of(history), catalog, load_themes(), phrases, sigma.config.grounding, sigma.config.runtime.seed,
+        sigma.images(),
+    )  # fmt: skip
     yield from publish(context, sigma, pairs, item_ids=catalog.frame[c.ITEM_ID])
 
 

@@ -1,6 +1,6 @@
 """What a view of relevance pairs is given and what it returns.
 
-A view is one function `pairs(inputs) -> frame` in a module of its own; adding one (visual similarity, say) adds a module and
+A view is one function `pairs(inputs) -> frame` in a module of its own; adding one adds a module and
 a row in `relevance_pairs.VIEWS`. Holds the shared frame shape and the weighted sampling, no view. Source: paper section
 on grounding (views); sampling is our choice.
 """
@@ -37,6 +37,7 @@ class ViewInputs:
         phrases: a shopper's phrase -> ids of the items that answer it; the phrases of the train split only.
         config: limits and windows.
         seed: of every choice.
+        images: item ids and image vectors float [N, d], where the source has any.
     """
 
     events: pl.DataFrame
@@ -45,6 +46,7 @@ class ViewInputs:
     phrases: Mapping[str, Sequence[str]]
     config: GroundingConfig
     seed: int
+    images: tuple[Sequence[str], np.ndarray] | None = None
 
 
 def as_pairs(rows: pl.DataFrame, view: str, *, is_pseudo: bool) -> pl.DataFrame:
