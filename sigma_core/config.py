@@ -96,6 +96,19 @@ class GroundingConfig(Section):
         {"collaborative": 0.35, "search": 0.4, "knowledge": 0.25, "visual": 0.2},
         description="share of each view in a batch, among the views that have pairs (visual needs image vectors)",
     )
+    annotator: Literal["off", "endpoint", "local"] = Field(
+        "off",
+        description="LLM that adds phrases to the knowledge view; endpoint: OpenAI-compatible, local: transformers",
+    )
+    annotator_model: str = Field(
+        "", description="model of the annotator: the endpoint's name, a folder, a Hub id"
+    )
+    annotator_url: str = Field(
+        "https://api.openai.com/v1", description="endpoint; its key: SIGMA_ANNOTATOR_API_KEY"
+    )
+    annotator_budget: int = Field(300, ge=0, description="questions a refit asks at most; answers are cached")
+    annotator_phrases: int = Field(6, ge=1, description="phrases kept of an answer")
+    annotator_max_tokens: int = Field(200, ge=1, description="longest answer")
     pairs_per_view: int = Field(20_000, ge=1, description="most pairs kept of a view")
     max_texts: int = Field(
         2000, ge=2, description="distinct texts a training uses; each runs once through all layers"

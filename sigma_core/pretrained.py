@@ -69,6 +69,24 @@ class Pretrained:
             raise PretrainedError(f"{self.name!r} in {self.folder} cannot be loaded: {error}") from error
         return model.to(torch.float32).eval().requires_grad_(False)
 
+    def load_chat(self) -> tuple[Any, Any]:
+        """The transformers tokenizer and the network with its language-model head, float32, frozen.
+
+        Raises:
+            PretrainedError: the files cannot be read as a causal language model.
+        """
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        given: dict[str, Any] = {"local_files_only": True, **self.sources()}
+        try:
+            with torch.random.fork_rng(devices=[]), redirect_stderr(io.StringIO()):
+                tokenizer = AutoTokenizer.from_pretrained(self.folder, **given)
+                model = AutoModelForCausalLM.from_pretrained(self.folder, dtype=torch.float32, **given)
+        except (OSError, ValueError, ImportError) as error:
+            raise PretrainedError(f"{self.name!r} in {self.folder} cannot be asked: {error}") from error
+        return tokenizer, model.to(torch.float32).eval().requires_grad_(False)
+
     def tokenizer(self) -> "Tokenizer":
         """The model's own fast tokenizer, without padding or truncation.
 

@@ -59,11 +59,12 @@ def build_relevance_pairs(
     config: GroundingConfig,
     seed: int,
     images: tuple[Sequence[str], np.ndarray] | None = None,
+    annotations: Mapping[str, Sequence[str]] | None = None,
 ) -> RelevancePairs:
     """Pairs of every view that `config.view_weights` gives a share, at most `pairs_per_view` each.
 
     `events` must end before the refit; `phrases` (phrase -> item ids) must hold the train split only. Without
-    `images` (item ids and vectors) the visual view has no pair.
+    `images` (item ids and vectors) the visual view has no pair; `annotations` are an LLM's phrases of the knowledge view.
 
     Raises:
         ValueError: a view that does not exist.
@@ -73,6 +74,8 @@ def build_relevance_pairs(
         raise ValueError(
             f"grounding.view_weights names unknown views {unknown}; there are {', '.join(VIEWS)}."
         )
-    inputs = ViewInputs(events, catalog.frame, themes, phrases, config, seed, images)
+    inputs = ViewInputs(
+        events, catalog.frame, themes, phrases, config, seed, annotations=annotations or {}, images=images
+    )
     frames = [VIEWS[view](inputs) for view in sorted(wanted)]
     return RelevancePairs(pl.concat(frames).sort(PAIR_ORDER))

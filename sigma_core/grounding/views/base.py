@@ -6,7 +6,7 @@ on grounding (views); sampling is our choice.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -37,6 +37,7 @@ class ViewInputs:
         phrases: a shopper's phrase -> ids of the items that answer it; the phrases of the train split only.
         config: limits and windows.
         seed: of every choice.
+        annotations: an LLM's phrase -> ids of items that answer it; empty where the annotator is off.
         images: item ids and image vectors float [N, d], where the source has any.
     """
 
@@ -46,6 +47,7 @@ class ViewInputs:
     phrases: Mapping[str, Sequence[str]]
     config: GroundingConfig
     seed: int
+    annotations: Mapping[str, Sequence[str]] = field(default_factory=dict)
     images: tuple[Sequence[str], np.ndarray] | None = None
 
 
