@@ -1,4 +1,4 @@
-"""The command line: `sigma materialize | recommend | search | evaluate | demo | doctor | ui`.
+"""The command line: `sigma materialize | recommend | search | embed-images | evaluate | demo | config | doctor | ui`.
 
 Parses, calls, prints; every import that costs time is inside the verb that needs it, so that `sigma --help` and `sigma
 recommend` start fast (the latter and `search` never import dagster, peft or great_expectations). Errors are one line on stderr and exit
@@ -186,6 +186,38 @@ def demo(root: Root = Path("var"), threads: Threads = None, verbose: Verbose = F
     from sigma_assets.demo import run_demo
 
     run_demo(root, threads, verbose=verbose)
+
+
+@app.command()
+def config(
+    root: Root = Path("var"),
+    profile: Annotated[
+        str | None, typer.Option(help="demo, standard, llm or toy. [default: the root's, else demo]")
+    ] = None,
+    file: Annotated[Path | None, typer.Option("--config", help="YAML file of settings, by section.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="One setting, e.g. training.lora_steps=100."),
+    ] = None,
+    table: Annotated[
+        bool, typer.Option("--table", help="A Markdown table with bounds and meanings instead of YAML.")
+    ] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Every setting in force: YAML that --config takes, or a table of all dimensions, temperatures and weights."""
+    _prepare(root, None, verbose)
+    import yaml
+
+    from sigma_core.artifacts import read_json
+    from sigma_core.config import load_config
+    from sigma_core.config_table import config_table
+
+    binding: dict[str, Any] = {"profile": profile or "demo", "settings": []}
+    if profile is None and (root / "root.json").exists():
+        binding = read_json(root / "root.json")
+    found = load_config(binding["profile"], file, (*binding["settings"], *(set_ or ())))
+    values = found.model_dump(mode="json", exclude={"profile"})
+    sys.stdout.write(config_table(found) if table else yaml.safe_dump(values, sort_keys=False))
 
 
 @app.command()

@@ -26,6 +26,7 @@ def publish(
     value: Artifact,
     *,
     judged: Any = None,
+    picture: str | None = None,
     **inputs: Any,
 ) -> Published:
     """Yield the value as the asset's output if it meets its contract.
@@ -35,6 +36,7 @@ def publish(
         sigma: the root, which remembers a failure.
         value: the artifact.
         judged: what the contract looks at, where it is not the artifact itself.
+        picture: a plot as Markdown, for an asset whose summary has nothing to draw.
         inputs: what `checks.semantic.facts` needs to know beside the value.
 
     Raises:
@@ -48,7 +50,8 @@ def publish(
         sigma.world.mark_failure(name, partition, message)
         yield from results
         raise dg.Failure(message, allow_retries=False)
-    yield dg.Output(value, data_version=dg.DataVersion(value.digest()), metadata=metadata_of(name, value))
+    metadata = metadata_of(name, value) | ({"plot": dg.MetadataValue.md(picture)} if picture else {})
+    yield dg.Output(value, data_version=dg.DataVersion(value.digest()), metadata=metadata)
     yield from results
 
 

@@ -70,8 +70,8 @@ class GroundingConfig(Section):
     pad_buckets: tuple[int, ...] = Field(
         (8, 12, 16, 20, 22, 24, 26, 28, 32), description="fixed pad lengths of encoded texts, in tokens"
     )
-    lora_rank: int = Field(8, ge=1)
-    lora_alpha: int = Field(16, ge=1)
+    lora_rank: int = Field(8, ge=1, description="rank of the encoder's LoRA")
+    lora_alpha: int = Field(16, ge=1, description="its scale is alpha over rank")
     lora_targets: tuple[str, ...] = Field(
         ("query", "value"), description="linear layers of the backbone that get LoRA"
     )
@@ -164,9 +164,9 @@ class ModelConfig(Section):
     )
     hidden_dim: int = Field(128, ge=8, description="width of the mini backbone")
     num_layers: int = Field(2, ge=1, description="layers of the mini backbone")
-    num_heads: int = Field(4, ge=1)
+    num_heads: int = Field(4, ge=1, description="attention heads of the mini backbone")
     item_dim: int = Field(64, ge=2, description="width of v~, the fused unique item vector")
-    fusion_hidden: int = Field(128, ge=2)
+    fusion_hidden: int = Field(128, ge=2, description="hidden width of the fusion")
     modality_dropout: float = Field(
         0.15, ge=0, lt=1, description="chance that v_ID or v_img is hidden in training"
     )
@@ -177,23 +177,23 @@ class TrainingConfig(Section):
     """Optimization of `sigma_base` and of the day's LoRA adapter."""
 
     base_window_days: int = Field(92, ge=1, le=99, description="days of shards before the month")
-    base_steps: int = Field(240, ge=1)
-    base_learning_rate: float = Field(2e-3, gt=0)
+    base_steps: int = Field(240, ge=1, description="steps of the month's base")
+    base_learning_rate: float = Field(2e-3, gt=0, description="peak, of the base")
     lora_window_days: int = Field(21, ge=1, le=99, description="days of shards before the day")
-    lora_steps: int = Field(40, ge=1)
-    lora_learning_rate: float = Field(1e-3, gt=0)
-    lora_rank: int = Field(8, ge=1)
-    lora_alpha: int = Field(16, ge=1)
+    lora_steps: int = Field(40, ge=1, description="steps of the day's adapter")
+    lora_learning_rate: float = Field(1e-3, gt=0, description="peak, of the adapter")
+    lora_rank: int = Field(8, ge=1, description="rank of LoRA on the backbone")
+    lora_alpha: int = Field(16, ge=1, description="its scale is alpha over rank")
     contexts_per_batch: int = Field(16, ge=1, description="users a step; a user's tasks share one history")
     branches_per_context: int = Field(5, ge=1, description="requests of a user in one step")
     targets_per_branch: int = Field(6, ge=1, description="target prefixes of a request in one step")
-    weight_ntp: float = Field(1.0, ge=0)
-    weight_id: float = Field(1.0, ge=0)
-    weight_catalog: float = Field(0.2, ge=0)
+    weight_ntp: float = Field(1.0, ge=0, description="of L_NTP")
+    weight_id: float = Field(1.0, ge=0, description="of the in-prefix L_InfoNCE")
+    weight_catalog: float = Field(0.2, ge=0, description="of the catalogue-wide item loss")
     catalog_leaves: int = Field(96, ge=1, description="leaves of a step that the catalogue-wide loss reads")
-    warmup_share: float = Field(0.1, ge=0, lt=1)
-    weight_decay: float = Field(0.01, ge=0)
-    grad_clip: float = Field(1.0, gt=0)
+    warmup_share: float = Field(0.1, ge=0, lt=1, description="of the steps; then cosine decay")
+    weight_decay: float = Field(0.01, ge=0, description="of AdamW")
+    grad_clip: float = Field(1.0, gt=0, description="largest gradient norm")
     task_weights: dict[str, float] = Field(
         {
             "just_for_you": 3.0,
@@ -232,9 +232,9 @@ class GenerationConfig(Section):
 class ServingConfig(Section):
     """User-to-item index."""
 
-    u2i_top_n: int = Field(50, ge=1)
-    u2i_tasks: tuple[str, ...] = ("just_for_you",)
-    batch_users: int = Field(32, ge=1)
+    u2i_top_n: int = Field(50, ge=1, description="items of a precomputed list")
+    u2i_tasks: tuple[str, ...] = Field(("just_for_you",), description="tasks that get precomputed lists")
+    batch_users: int = Field(32, ge=1, description="users answered at a time")
 
 
 class EvaluationConfig(Section):
@@ -245,7 +245,7 @@ class EvaluationConfig(Section):
     max_requests_per_task: int | None = Field(
         None, description="query and category requests a user; none = all"
     )
-    bootstrap_samples: int = Field(1000, ge=100)
+    bootstrap_samples: int = Field(1000, ge=100, description="household resamples of an interval")
     min_targets: int = Field(200, ge=1, description="a task below this is underpowered")
     min_users: int = Field(100, ge=1, description="a task below this is underpowered")
 

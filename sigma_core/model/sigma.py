@@ -170,14 +170,7 @@ class SigmaModel(nn.Module):
         self.config, self.shape = config, shape
         self.backbone = build_backbone(config)
         hidden = self.backbone.config.hidden_size
-        self.fusion = ProjectAndFuse(
-            shape.text_dim,
-            shape.id_dim,
-            shape.image_dim,
-            config.fusion_hidden,
-            config.item_dim,
-            config.modality_dropout,
-        )
+        self.fusion = ProjectAndFuse.of(config, shape)
         self.prefix_tokens = PrefixTokens(shape, hidden)
         self.word_project = nn.Linear(shape.lexical_dim, hidden) if is_mini(config) else nn.Identity()
         self.specials = nn.Parameter(torch.randn(NUM_SPECIALS, hidden) * 0.02)

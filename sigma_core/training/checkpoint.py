@@ -18,6 +18,7 @@ from sigma_core.pretrained import merge_lora
 
 if TYPE_CHECKING:
     from sigma_core.grounding.encoder import GroundedEncoder
+    from sigma_core.model.fusion import ProjectAndFuse
     from sigma_core.model.sigma import SigmaModel
     from sigma_core.tokenization.codebooks import Codebooks
 
@@ -131,6 +132,20 @@ class SigmaBase(ModelArtifact):
         if self.adapter_config:
             merge_adapter(network, self.tensors, self.adapter_config)
         return network.eval()
+
+    def build_fusion(self) -> "ProjectAndFuse":
+        """The fusion alone, in evaluation mode: item vectors need no backbone."""
+        import torch
+
+        from sigma_core.model.fusion import ProjectAndFuse
+        from sigma_core.model.sigma import ModelShape
+
+        config, shape = ModelConfig.model_validate(self.model), ModelShape(**self.shape)
+        fusion = ProjectAndFuse.of(config, shape)
+        start = "fusion."
+        own = {n.removeprefix(start): a for n, a in self.tensors.items() if n.startswith(start)}
+        fusion.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in own.items()})
+        return fusion.eval()
 
     def save(self, directory: Path) -> None:
         """Write `model.safetensors`, `meta.json`, and `adapter/` (a PEFT folder) where the backbone is a real LLM."""

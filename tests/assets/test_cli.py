@@ -11,7 +11,7 @@ from sigma_assets.runner import StepError
 from tests.assets.roots import small_world
 from tests.toy_world import toy_source, write_tabular
 
-VERBS = ("materialize", "recommend", "search", "evaluate", "demo", "doctor", "ui")
+VERBS = ("materialize", "recommend", "search", "evaluate", "demo", "config", "doctor", "ui")
 
 
 def said(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 1) -> str:
