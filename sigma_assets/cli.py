@@ -55,7 +55,7 @@ def materialize(
     ] = None,
     path: Annotated[Path | None, typer.Option(help="Folder of the source's files, where it has any.")] = None,
     profile: Annotated[
-        str | None, typer.Option(help="demo, standard or toy: how much is computed. [default: demo]")
+        str | None, typer.Option(help="demo, standard, llm or toy: how much is computed. [default: demo]")
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="YAML file of settings, by section; replaces the root's own.")

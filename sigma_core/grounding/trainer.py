@@ -16,7 +16,7 @@ import numpy as np
 from sigma_core.config import GroundingConfig
 from sigma_core.grounding.encoder import Adapter
 from sigma_core.grounding.gradient_cache import backward
-from sigma_core.grounding.losses import info_nce, similarity_kl
+from sigma_core.grounding.losses import info_nce_rows, similarity_kl
 from sigma_core.grounding.pair_plan import PairPlan
 from sigma_core.grounding.text_network import TextNetwork
 from sigma_core.grounding.text_pool import TextPool, pooled_states
@@ -34,12 +34,13 @@ _HEAD, _LORA = "head", "lora"
 
 
 class PairBatch(NamedTuple):
-    """B pairs as int64 [B] positions: texts in the pool, rows of v_ID (-1 where there is none)."""
+    """B pairs as int64 [B] positions: texts in the pool, rows of v_ID (-1 where there is none), number of the view."""
 
     anchor: np.ndarray
     positive: np.ndarray
     anchor_id: np.ndarray
     positive_id: np.ndarray
+    view: np.ndarray
 
 
 class Trainer:
@@ -71,6 +72,8 @@ class Trainer:
         self._factors = torch.from_numpy(np.concatenate([factors, nobody]))
         self._losses: dict[str, list[float]] = {}
         self._adapter_parameters = 0
+        self._views = [view for view, rows in plan.train.items() if len(rows)]
+        self._by_view: dict[str, list[float]] = {}  # the contrastive loss of a step's pairs of a view
 
     def run_head(self, head: "Linear", base: "Tensor") -> None:
         """Train the projection on `base` (float [texts, H]), the untouched backbone's vectors of the pool."""
@@ -147,6 +150,10 @@ class Trainer:
             tenth = max(len(values) // 10, 1)
             out[f"{name}_first"] = round(float(np.mean(values[:tenth])), 4)
             out[f"{name}_last"] = round(float(np.mean(values[-tenth:])), 4)
+        for when, part in (("first", slice(0, 10)), ("last", slice(-10, None))):
+            out[f"contrastive_by_view_{when}"] = {
+                view: round(float(np.mean(values[part])), 4) for view, values in sorted(self._by_view.items())
+            }
         return out
 
     def _run(
@@ -189,9 +196,14 @@ class Trainer:
         config = self._config
         a_B1, p_1B = batch.anchor[:, None], batch.positive[None, :]
         no_negative_BB = (batch.positive[:, None] == p_1B) | self._plan.is_known(a_B1, p_1B)
-        contrastive = info_nce(
+        rows_B = info_nce_rows(
             anchor_BD, positive_BD, config.temperature_text, torch.from_numpy(~no_negative_BB)
         )
+        contrastive = rows_B.mean()
+        for number, view in enumerate(self._views):
+            if (batch.view == number).any():
+                mine = rows_B.detach()[torch.from_numpy(batch.view == number)]
+                self._by_view.setdefault(view, []).append(float(mine.mean()))
         distilled = similarity_kl(
             anchor_BD,
             positive_BD,
@@ -214,7 +226,7 @@ class Trainer:
     def _batches(self, phase: str, steps: int) -> Iterator[PairBatch]:
         # Views by their shares, each walked through in a new random order every time it is used up.
         rng = np.random.default_rng([self._seed, len(phase), int(phase == _LORA)])
-        train = {view: rows for view, rows in self._plan.train.items() if len(rows)}
+        train = {view: self._plan.train[view] for view in self._views}
         shares = {view: self._config.view_weights.get(view, 0.0) for view in train}
         total = sum(shares.values()) or 1.0
         counts = {
@@ -227,7 +239,10 @@ class Trainer:
                 while len(queue[view]) < counts[view]:
                     queue[view] = np.concatenate([queue[view], rng.permutation(len(rows))])
                 at, queue[view] = queue[view][: counts[view]], queue[view][counts[view] :]
-                parts.append([rows.anchor[at], rows.positive[at], rows.anchor_id[at], rows.positive_id[at]])
+                own = np.full(len(at), self._views.index(view))
+                parts.append(
+                    [rows.anchor[at], rows.positive[at], rows.anchor_id[at], rows.positive_id[at], own]
+                )
             yield PairBatch(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 

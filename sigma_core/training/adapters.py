@@ -39,13 +39,13 @@ def attach_adapter(model: "SigmaModel", config: "SigmaConfig") -> None:
     )
 
 
-def base_parameters(model: "SigmaModel", config: "SigmaConfig") -> "list[Parameter]":
+def base_parameters(model: "SigmaModel", config: "SigmaConfig") -> "dict[str, Parameter]":
     """What the month's training changes: everything of a mini model; of a real LLM a LoRA adapter, attached here, and all
-    that is new (prefix tokens, fusion, heads), never its own weights.
+    that is new (prefix tokens, fusion, heads), never its own weights. By name.
     """
     if not is_mini(config.model):
         attach_adapter(model, config)
-    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def base_artifact_parts(model: "SigmaModel", config: "SigmaConfig") -> dict[str, Any]:

@@ -295,7 +295,7 @@ def train_base(
     before = run_probe(trainer, probe_data, features.prefix, config.runtime.seed)
     settings = config.training
     figures = run_steps(
-        trainer, data, features.prefix, parameters, steps=settings.base_steps,
+        trainer, data, features.prefix, list(parameters.values()), steps=settings.base_steps,
         peak=settings.base_learning_rate, seed=config.runtime.seed, tracker=tracker, progress=progress, label="sigma_base",
     )  # fmt: skip
     after = run_probe(trainer, probe_data, features.prefix, config.runtime.seed)
