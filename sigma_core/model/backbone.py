@@ -79,7 +79,7 @@ def build_backbone(config: ModelConfig) -> "PreTrainedModel":
 def fit_to_words(model: "SigmaModel", words: "Words") -> None:
     """Gives the new input vectors of a real backbone the size of its words: specials start as the mean of the words that
     describe them, prefix tokens at the words' root mean square, what stands beside an item small. Prefix centroids must
-    be set. The focus logits stay as they were. Does nothing for mini. Our choice.
+    be set. Does nothing for mini. Our choice.
     """
     import torch
 
@@ -93,7 +93,6 @@ def fit_to_words(model: "SigmaModel", words: "Words") -> None:
         tokens = model.prefix_tokens
         scale = size / tokens.project(tokens.centroids).pow(2).mean().sqrt().clamp_min(1e-6)
         tokens.project.weight.mul_(scale)
-        model.focus_prefix.weight.div_(scale)
         model.stats_project.weight.mul_(size)
 
 
