@@ -1,14 +1,16 @@
 """Real backbones: the same trees, caches and answers as mini; found offline; refused where they cannot work."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from sigma_core.config import ConfigError, ModelConfig, profile_config
+from sigma_core.generation.recommender import Ask
 from sigma_core.instruction.collate import Request
 from sigma_core.model.backbone import build_backbone, fit_to_words
-from sigma_core.model.sigma import TensorBatch
+from sigma_core.model.sigma import tree_mask
 from sigma_core.model.words import words_of
 from sigma_core.pretrained import PretrainedError, find_pretrained
 from tests.model.tiny_llm import FAMILIES, WORDS, save_tiny_llm
@@ -21,34 +23,52 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> TinyWorld:
     return tiny_world(2, backbone=name if name == "mini" else str(save_tiny_llm(tmp_path / name, name)))
 
 
-def states_of(world: TinyWorld, requests: list[Request]) -> tuple[TensorBatch, torch.Tensor]:
-    tree = world.collator([tiny_user("u", 4)], [requests])
-    batch = TensorBatch(tree, torch.zeros(0, 8), torch.device("cpu"))
-    return batch, world.model.read(batch, world.table.vectors_NE, world.recommender.lexical)
+def test_a_batch_of_requests_is_answered_as_each_alone(world: TinyWorld) -> None:
+    """Branches of one tree, beams of one cache, rows of one batch: none of it changes an answer."""
+    users = [tiny_user("a", 1, 1, 1), tiny_user("b", 2, 3, 6), tiny_user("c", 3, 0, 0)]
+    asks = [
+        [Ask(Request(text)) for text in texts]
+        for texts in (["x y", "soda please now"], ["tea"], ["q", "r s"])
+    ]
+    together = world.recommender.rank(users, asks, world.focus, 9)
+    alone = [
+        world.recommender.rank([user], [[one]], world.focus, 9)[0]
+        for user, mine in zip(users, asks, strict=True)
+        for one in mine
+    ]
+    for batched, single in zip(together, alone, strict=True):
+        assert [r.row for r in batched] == [r.row for r in single]
+        assert [r.score for r in batched] == pytest.approx([r.score for r in single], rel=1e-3)
 
 
-def test_a_branch_reads_the_same_alone_and_beside_another(world: TinyWorld) -> None:
-    with torch.inference_mode():
-        both, states = states_of(world, [Request("x y"), Request("q", leaves=((1, 2),))])
-        alone, single = states_of(world, [Request("q", leaves=((1, 2),))])
-    one, two = alone.request_start_R[0], both.request_start_R[1]
-    torch.testing.assert_close(states[0, two], single[0, one], atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(
-        states[0, both.leaf_positions_MP1[0]], single[0, alone.leaf_positions_MP1[0]], atol=1e-5, rtol=1e-4
+def test_a_cached_step_of_all_leaves_equals_one_pass_over_the_tree(world: TinyWorld) -> None:
+    """Trunk 0..4 and two leaves of two tokens: the leaves fed at once to the trunk's cache, as the beam does."""
+    from transformers import DynamicCache
+
+    backbone = world.model.backbone
+    x = torch.randn(2, 9, backbone.config.hidden_size)
+    leaf = torch.tensor([[0, 0, 0, 0, 0, 1, 1, 2, 2]]).expand(2, -1)
+    position = torch.tensor([[0, 1, 2, 3, 4, 5, 6, 5, 6]]).expand(2, -1)
+    tree = SimpleNamespace(
+        branch_BL=(leaf > 0).long(), leaf_BL=leaf, valid_BL=torch.ones(2, 9, dtype=torch.bool)
     )
-
-
-def test_the_cached_beam_builds_the_queries_of_a_full_pass(world: TinyWorld) -> None:
-    user, eligible = tiny_user("u", 4), torch.ones(1, len(world.table.vectors_NE), dtype=torch.bool)
+    mask = tree_mask(tree)
     with torch.inference_mode():
-        beams = world.recommender.beam([user], [[Request("x y")]], world.focus, eligible)
-        leaves = tuple(tuple(p) for p in beams.prefix_RKP[0].tolist())
-        batch, states = states_of(world, [Request("x y", leaves=leaves)])
-        memory = world.model.memory(batch, states, world.table.vectors_NE, world.table.prefixes_NP)
-        at_query = states[:, batch.leaf_positions_MP1[:, -1]]
-        query = world.model.item_query(at_query, memory, batch.leaf_prefix_MP[None])
-    assert len(leaves) == 3
-    torch.testing.assert_close(query, beams.query_RKE, atol=1e-4, rtol=1e-3)
+        whole = backbone(inputs_embeds=x, attention_mask=mask, position_ids=position).last_hidden_state
+        cache = DynamicCache(config=backbone.config)
+        backbone(
+            inputs_embeds=x[:, :5], attention_mask=mask[:, :, :5, :5], position_ids=position[:, :5], past_key_values=cache,
+            use_cache=True,
+        )  # fmt: skip
+        step = backbone(
+            inputs_embeds=x[:, 5:], attention_mask=mask[:, :, 5:], position_ids=position[:, 5:], past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state  # fmt: skip
+        swapped = x.clone()
+        swapped[:, 5:7] = 9.0  # the other leaf is not seen
+        other = backbone(inputs_embeds=swapped, attention_mask=mask, position_ids=position).last_hidden_state
+    torch.testing.assert_close(step, whole[:, 5:], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(other[:, 7:], whole[:, 7:], atol=1e-5, rtol=1e-5)
 
 
 def test_words_are_the_backbones_own(tmp_path: Path) -> None:
