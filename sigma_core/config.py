@@ -55,13 +55,23 @@ class GroundingConfig(Section):
     id_regularization: float = Field(0.05, ge=0, description="ALS regularization")
     id_alpha: float = Field(10.0, gt=0, description="ALS confidence per event")
     id_min_users: int = Field(2, ge=1, description="distinct users an item needs in the window to get a v_ID")
-    backbone: str = Field("minilm", description="minilm, or a transformers model name or folder")
+    backbone: str = Field(
+        "minilm",
+        min_length=1,
+        description="minilm, smollm2-135m, qwen3-0.6b, a transformers folder, or a Hub id in the local cache",
+    )
+    pooling: Literal["auto", "mean", "last"] = Field(
+        "auto", description="of token states; auto: last token for decoder LLMs, mean for encoders"
+    )
+    padding_side: Literal["right", "left"] = Field(
+        "right", description="left for decoder LLMs only; same vectors"
+    )
     text_dim: int = Field(128, ge=2, description="width of v_text, after the down-projection")
     pad_buckets: tuple[int, ...] = Field(
         (8, 12, 16, 20, 22, 24, 26, 28, 32), description="fixed pad lengths of encoded texts, in tokens"
     )
-    lora_rank: int = Field(8, ge=1)
-    lora_alpha: int = Field(16, ge=1)
+    lora_rank: int = Field(8, ge=1, description="rank of the encoder's LoRA")
+    lora_alpha: int = Field(16, ge=1, description="its scale is alpha over rank")
     lora_targets: tuple[str, ...] = Field(
         ("query", "value"), description="linear layers of the backbone that get LoRA"
     )
@@ -70,6 +80,11 @@ class GroundingConfig(Section):
     )
     train_steps: int = Field(24, ge=1, description="steps of LoRA and projection; 2.9 CPU seconds each")
     batch_size: int = Field(128, ge=2, description="pairs a step; every other pair is a negative")
+    cached_texts: int | None = Field(
+        None,
+        ge=1,
+        description="texts that hold a graph at a time (gradient caching); none: all of a step. Same gradients",
+    )
     learning_rate: float = Field(1e-3, gt=0, description="of LoRA")
     head_learning_rate: float = Field(
         3e-4, gt=0, description="of the projection; more forgets what words mean"
@@ -78,9 +93,22 @@ class GroundingConfig(Section):
     temperature_id: float = Field(0.10, gt=0, description="tau of P_ID")
     kd_weight: float = Field(0.5, ge=0, description="weight of L_KD beside L_CL")
     view_weights: dict[str, float] = Field(
-        {"collaborative": 0.35, "search": 0.4, "knowledge": 0.25},
-        description="share of each view in a batch",
+        {"collaborative": 0.35, "search": 0.4, "knowledge": 0.25, "visual": 0.2},
+        description="share of each view in a batch, among the views that have pairs (visual needs image vectors)",
     )
+    annotator: Literal["off", "endpoint", "local"] = Field(
+        "off",
+        description="LLM that adds phrases to the knowledge view; endpoint: OpenAI-compatible, local: transformers",
+    )
+    annotator_model: str = Field(
+        "", description="model of the annotator: the endpoint's name, a folder, a Hub id"
+    )
+    annotator_url: str = Field(
+        "https://api.openai.com/v1", description="endpoint; its key: SIGMA_ANNOTATOR_API_KEY"
+    )
+    annotator_budget: int = Field(300, ge=0, description="questions a refit asks at most; answers are cached")
+    annotator_phrases: int = Field(6, ge=1, description="phrases kept of an answer")
+    annotator_max_tokens: int = Field(200, ge=1, description="longest answer")
     pairs_per_view: int = Field(20_000, ge=1, description="most pairs kept of a view")
     max_texts: int = Field(
         2000, ge=2, description="distinct texts a training uses; each runs once through all layers"
@@ -130,12 +158,16 @@ class InstructionConfig(Section):
 class ModelConfig(Section):
     """Stage (c), model side: backbone, fusion, heads."""
 
-    backbone: Literal["mini", "smollm2-135m", "qwen3-0.6b", "qwen3-4b"] = "mini"
+    backbone: str = Field(
+        "mini",
+        min_length=1,
+        description="mini, smollm2-135m, qwen3-0.6b, qwen3-4b, a transformers decoder folder, or a Hub id in the local cache",
+    )
     hidden_dim: int = Field(128, ge=8, description="width of the mini backbone")
     num_layers: int = Field(2, ge=1, description="layers of the mini backbone")
-    num_heads: int = Field(4, ge=1)
+    num_heads: int = Field(4, ge=1, description="attention heads of the mini backbone")
     item_dim: int = Field(64, ge=2, description="width of v~, the fused unique item vector")
-    fusion_hidden: int = Field(128, ge=2)
+    fusion_hidden: int = Field(128, ge=2, description="hidden width of the fusion")
     modality_dropout: float = Field(
         0.15, ge=0, lt=1, description="chance that v_ID or v_img is hidden in training"
     )
@@ -146,26 +178,26 @@ class TrainingConfig(Section):
     """Optimization of `sigma_base` and of the day's LoRA adapter."""
 
     base_window_days: int = Field(92, ge=1, le=99, description="days of shards before the month")
-    base_steps: int = Field(400, ge=1)
-    base_learning_rate: float = Field(2e-3, gt=0)
+    base_steps: int = Field(400, ge=1, description="steps of the month's base")
+    base_learning_rate: float = Field(2e-3, gt=0, description="peak, of the base")
     gain_learning_rate_ratio: float = Field(
         10.0, gt=0, description="gains (single numbers that scale a whole head) learn this much faster"
     )
     lora_window_days: int = Field(21, ge=1, le=99, description="days of shards before the day")
-    lora_steps: int = Field(40, ge=1)
-    lora_learning_rate: float = Field(1e-3, gt=0)
-    lora_rank: int = Field(8, ge=1)
-    lora_alpha: int = Field(16, ge=1)
+    lora_steps: int = Field(40, ge=1, description="steps of the day's adapter")
+    lora_learning_rate: float = Field(1e-3, gt=0, description="peak, of the adapter")
+    lora_rank: int = Field(8, ge=1, description="rank of LoRA on the backbone")
+    lora_alpha: int = Field(16, ge=1, description="its scale is alpha over rank")
     contexts_per_batch: int = Field(16, ge=1, description="users a step; a user's tasks share one history")
     branches_per_context: int = Field(5, ge=1, description="requests of a user in one step")
     targets_per_branch: int = Field(6, ge=1, description="target prefixes of a request in one step")
-    weight_ntp: float = Field(1.0, ge=0)
-    weight_id: float = Field(1.0, ge=0)
-    weight_catalog: float = Field(0.2, ge=0)
+    weight_ntp: float = Field(1.0, ge=0, description="of L_NTP")
+    weight_id: float = Field(1.0, ge=0, description="of the in-prefix L_InfoNCE")
+    weight_catalog: float = Field(0.2, ge=0, description="of the catalogue-wide item loss")
     catalog_leaves: int = Field(96, ge=1, description="leaves of a step that the catalogue-wide loss reads")
-    warmup_share: float = Field(0.1, ge=0, lt=1)
-    weight_decay: float = Field(0.01, ge=0)
-    grad_clip: float = Field(1.0, gt=0)
+    warmup_share: float = Field(0.1, ge=0, lt=1, description="of the steps; then cosine decay")
+    weight_decay: float = Field(0.01, ge=0, description="of AdamW")
+    grad_clip: float = Field(1.0, gt=0, description="largest gradient norm")
     task_weights: dict[str, float] = Field(
         {
             "just_for_you": 3.0,
@@ -204,9 +236,9 @@ class GenerationConfig(Section):
 class ServingConfig(Section):
     """User-to-item index."""
 
-    u2i_top_n: int = Field(50, ge=1)
-    u2i_tasks: tuple[str, ...] = ("just_for_you",)
-    batch_users: int = Field(32, ge=1)
+    u2i_top_n: int = Field(50, ge=1, description="items of a precomputed list")
+    u2i_tasks: tuple[str, ...] = Field(("just_for_you",), description="tasks that get precomputed lists")
+    batch_users: int = Field(32, ge=1, description="users answered at a time")
 
 
 class HttpConfig(Section):
@@ -249,7 +281,7 @@ class EvaluationConfig(Section):
     max_requests_per_task: int | None = Field(
         None, description="query and category requests a user; none = all"
     )
-    bootstrap_samples: int = Field(1000, ge=100)
+    bootstrap_samples: int = Field(1000, ge=100, description="household resamples of an interval")
     min_targets: int = Field(200, ge=1, description="a task below this is underpowered")
     min_users: int = Field(100, ge=1, description="a task below this is underpowered")
 
@@ -292,6 +324,12 @@ PROFILES: dict[str, dict[str, Any]] = {
         "evaluation": {"bootstrap_samples": 100, "sample_users": 30},
     },
     "standard": {"training": {"base_steps": 3000, "lora_steps": 300}, "grounding": {"train_steps": 400, "batch_size": 256, "max_texts": 8000, "head_steps": 200}},
+    "llm": {  # SmolLM2-135M with LoRA: hours on CPU
+        "model": {"backbone": "smollm2-135m"},
+        "training": {"base_steps": 600, "lora_steps": 60, "contexts_per_batch": 4, "lora_rank": 16, "lora_alpha": 32,
+                     "base_learning_rate": 1e-3, "lora_learning_rate": 5e-4},
+        "generation": {"num_prefixes": 32},
+    },
 }  # fmt: skip
 
 

@@ -33,16 +33,21 @@ class TinyWorld:
     focus: dict[str, np.ndarray]
 
 
-def tiny_world(prefix_length: int = 1, num_items: int = 23, seed: int = 0, **generation: object) -> TinyWorld:
-    """Random weights, random items, prefixes of `prefix_length` codes out of five."""
+def tiny_world(
+    prefix_length: int = 1, num_items: int = 23, seed: int = 0, backbone: str = "mini", **generation: object
+) -> TinyWorld:
+    """Random weights, random items, prefixes of `prefix_length` codes out of five; `backbone` may be a model folder."""
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
-    config = ModelConfig(hidden_dim=16, num_layers=2, num_heads=2, item_dim=6, fusion_hidden=12)
+    config = ModelConfig(
+        backbone=backbone, hidden_dim=16, num_layers=2, num_heads=2, item_dim=6, fusion_hidden=12
+    )
     shape = ModelShape(TEXT_DIM, 4, 0, prefix_length, CODES, lexical_dim=7)
     model = SigmaModel(config, shape)
     with torch.no_grad():  # random weights are too even to tell beams apart
         for parameter in model.parameters():
-            parameter.mul_(2.0)
+            if parameter.requires_grad:
+                parameter.mul_(2.0)
         model.prefix_tokens.free.normal_()
     prefixes = rng.integers(0, CODES, (num_items, prefix_length))
     prefixes = prefixes[np.lexsort(prefixes.T[::-1])]
@@ -54,12 +59,19 @@ def tiny_world(prefix_length: int = 1, num_items: int = 23, seed: int = 0, **gen
         activity_tensors(counts, prefixes[:, 0], CODES, torch.device("cpu")),
         torch.arange(num_items) // 2,
     )
+    lexical_width = 7 if backbone == "mini" else model.backbone.config.hidden_size
     collator = Collator(FakeWords(), prefixes, CODES, prompt_favorites=4)
     settings = GenerationConfig.model_validate(
         {"num_prefixes": 3, "items_per_prefix": 50, "sigma_top": 3} | generation
     )
     recommender = Recommender(
-        model, table, collator, torch.randn(11, 7), settings, apf_temperature=0.02, typical_sigma=0.05
+        model,
+        table,
+        collator,
+        torch.randn(11, lexical_width),
+        settings,
+        apf_temperature=0.02,
+        typical_sigma=0.05,
     )
     focus = {
         "soda": rng.normal(size=TEXT_DIM).astype(np.float32),

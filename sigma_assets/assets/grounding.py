@@ -19,6 +19,8 @@ from sigma_core.grounding.encoder import GroundedEncoder
 from sigma_core.grounding.id_embeddings import ItemIdEmbeddings, fit_id_embeddings
 from sigma_core.grounding.relevance_pairs import RelevancePairs
 
+ANNOTATION_CACHE = ".annotations"  # inside the root: answers of the annotator, by content
+
 
 def item_id_embeddings(context: dg.AssetExecutionContext, sigma: SigmaResource, history: Window) -> Published:
     """Frozen collaborative vectors v_ID: ALS over the window before the month, or the source's own vectors."""
@@ -41,9 +43,28 @@ def relevance_pairs(
 
     phrases = answering_items(catalog.frame, "train")
     pairs = build_relevance_pairs(
-        frames_of(history), catalog, load_themes(), phrases, sigma.config.grounding, sigma.config.runtime.seed
-    )
+        frames_of(history), catalog, load_themes(), phrases, sigma.config.grounding, sigma.config.runtime.seed,
+        sigma.images(), annotations(context, sigma, catalog),
+    )  # fmt: skip
     yield from publish(context, sigma, pairs, item_ids=catalog.frame[c.ITEM_ID])
+
+
+def annotations(
+    context: dg.AssetExecutionContext, sigma: SigmaResource, catalog: ItemCatalog
+) -> dict[str, list[str]]:
+    """The annotator's phrases for the catalog; none where it is off."""
+    from sigma_core.grounding.annotator import annotate
+    from sigma_core.grounding.chat import open_chat
+    from sigma_core.instruction.phrases import answering_items
+
+    if (chat := open_chat(sigma.config.grounding)) is None:
+        return {}
+    held_out, cache = answering_items(catalog.frame, "test"), sigma.world.root / ANNOTATION_CACHE
+    found = annotate(
+        catalog.frame, chat, sigma.config.grounding, cache, held_out, progress=sigma.progress(context)
+    )
+    context.log.info(f"annotator: {found.figures}")
+    return found.items
 
 
 def grounded_encoder(

@@ -8,6 +8,7 @@ from dataclasses import asdict
 import dagster as dg
 
 from sigma_assets.periods import as_date
+from sigma_assets.plots import inline_png
 from sigma_assets.publish import Published, publish
 from sigma_assets.resources import SigmaResource
 from sigma_assets.window import Window, frames_of
@@ -33,9 +34,13 @@ def item_index(
     id_embeddings: ItemIdEmbeddings,
 ) -> Published:
     """Fused unique vectors of the whole catalog, sorted by prefix, with the offsets of each prefix."""
+    from sigma_core.model.fusion_figure import fusion_png
+
     features = assemble(embeddings.item_ids, embeddings, id_embeddings, semantic_ids, sigma.images())
     index = build_item_index(base, checkpoint, features)
-    yield from publish(context, sigma, index, item_ids=features.item_ids)
+    picture = inline_png(fusion_png(base.build_fusion(), features), "two items through the fusion")
+    shown = {"plot": dg.MetadataValue.md(picture)}
+    yield from publish(context, sigma, index, metadata=shown, item_ids=features.item_ids)
 
 
 def user_to_item_index(

@@ -17,10 +17,18 @@ def info_nce(
 ) -> "Tensor":
     """L_CL = -1/(2B) sum_i [log P(positive i | anchor i) + log P(anchor i | positive i)], in-batch, scalar.
 
+    The mean of `info_nce_rows`. Source: paper, grounding, L_CL (the paper's sum over both directions).
+    """
+    return info_nce_rows(anchor_BD, positive_BD, temperature, compared_BB).mean()
+
+
+def info_nce_rows(
+    anchor_BD: "Tensor", positive_BD: "Tensor", temperature: float, compared_BB: "Tensor"
+) -> "Tensor":
+    """[B]: each pair's part of L_CL, half the sum of both directions.
+
     Rows are unit vectors, similarities dot products over `temperature`. `compared_BB` (bool) says which pairs enter the
     softmax; the diagonal always does. Off the diagonal leave out what is no negative: the same item or text, known pairs.
-
-    Source: paper, grounding, L_CL (the paper's sum over both directions).
     """
     import torch
 
@@ -29,7 +37,7 @@ def info_nce(
     scores_BB = scores_BB.masked_fill(~(compared_BB | own_BB), float("-inf"))
     forward_B = torch.log_softmax(scores_BB, dim=1).diagonal()
     backward_B = torch.log_softmax(scores_BB, dim=0).diagonal()
-    return -(forward_B + backward_B).mean() / 2
+    return -(forward_B + backward_B) / 2
 
 
 def similarity_kl(

@@ -7,12 +7,13 @@ anchor by text, so a query, a holiday and an item are anchors alike. Source: pap
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import polars as pl
 
 from sigma_core import columns as c
 from sigma_core.artifacts import TableArtifact
 from sigma_core.config import GroundingConfig
-from sigma_core.grounding.views import collaborative, knowledge, search
+from sigma_core.grounding.views import collaborative, knowledge, search, visual
 from sigma_core.grounding.views.base import PAIR_ORDER, PAIR_SCHEMA, ViewInputs
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ VIEWS: dict[str, Callable[[ViewInputs], pl.DataFrame]] = {
     collaborative.NAME: collaborative.pairs,
     search.NAME: search.pairs,
     knowledge.NAME: knowledge.pairs,
+    visual.NAME: visual.pairs,
 }
 
 
@@ -31,7 +33,7 @@ class RelevancePairs(TableArtifact):
     schema: ClassVar[dict[str, Any]] = PAIR_SCHEMA
 
     def summary(self) -> dict[str, Any]:
-        """Rows, rows per view, distinct anchors per view, and the share of made-up queries."""
+        """Rows, rows and share of each view, distinct anchors per view, and the number of made-up queries."""
         by_view = (
             self.frame.group_by(c.VIEW)
             .agg(pl.len(), pl.col(c.ANCHOR_TEXT).n_unique().alias("anchors"))
@@ -40,6 +42,10 @@ class RelevancePairs(TableArtifact):
         return {
             **super().summary(),
             "by_view": dict(by_view.select(c.VIEW, "len").iter_rows()),
+            "share_by_view": {
+                view: round(rows / self.frame.height, 4)
+                for view, rows in by_view.select(c.VIEW, "len").iter_rows()
+            },
             "anchors_by_view": dict(by_view.select(c.VIEW, "anchors").iter_rows()),
             "pseudo_queries": int(self.frame[c.IS_PSEUDO].sum()),
         }
@@ -52,10 +58,13 @@ def build_relevance_pairs(
     phrases: Mapping[str, Sequence[str]],
     config: GroundingConfig,
     seed: int,
+    images: tuple[Sequence[str], np.ndarray] | None = None,
+    annotations: Mapping[str, Sequence[str]] | None = None,
 ) -> RelevancePairs:
     """Pairs of every view that `config.view_weights` gives a share, at most `pairs_per_view` each.
 
-    `events` must end before the refit; `phrases` (phrase -> item ids) must hold the train split only.
+    `events` must end before the refit; `phrases` (phrase -> item ids) must hold the train split only. Without
+    `images` (item ids and vectors) the visual view has no pair; `annotations` are an LLM's phrases of the knowledge view.
 
     Raises:
         ValueError: a view that does not exist.
@@ -65,6 +74,8 @@ def build_relevance_pairs(
         raise ValueError(
             f"grounding.view_weights names unknown views {unknown}; there are {', '.join(VIEWS)}."
         )
-    inputs = ViewInputs(events, catalog.frame, themes, phrases, config, seed)
+    inputs = ViewInputs(
+        events, catalog.frame, themes, phrases, config, seed, annotations=annotations or {}, images=images
+    )
     frames = [VIEWS[view](inputs) for view in sorted(wanted)]
     return RelevancePairs(pl.concat(frames).sort(PAIR_ORDER))

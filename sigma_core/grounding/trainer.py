@@ -15,16 +15,18 @@ import numpy as np
 
 from sigma_core.config import GroundingConfig
 from sigma_core.grounding.encoder import Adapter
-from sigma_core.grounding.losses import info_nce, similarity_kl
+from sigma_core.grounding.gradient_cache import backward
+from sigma_core.grounding.losses import info_nce_rows, similarity_kl
 from sigma_core.grounding.pair_plan import PairPlan
+from sigma_core.grounding.text_network import TextNetwork
 from sigma_core.grounding.text_pool import TextPool, pooled_states
+from sigma_core.pretrained import merge_lora
 from sigma_core.tracking import Progress, Tracker
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.nn import Linear, Parameter
+    from torch.nn import Linear, Module, Parameter
     from torch.optim import Optimizer
-    from transformers.models.bert.modeling_bert import BertModel
 
 _WARMUP: Final = 0.1  # share of the steps in which the learning rate rises
 _LOG_EVERY: Final = 10
@@ -32,12 +34,13 @@ _HEAD, _LORA = "head", "lora"
 
 
 class PairBatch(NamedTuple):
-    """B pairs as int64 [B] positions: texts in the pool, rows of v_ID (-1 where there is none)."""
+    """B pairs as int64 [B] positions: texts in the pool, rows of v_ID (-1 where there is none), number of the view."""
 
     anchor: np.ndarray
     positive: np.ndarray
     anchor_id: np.ndarray
     positive_id: np.ndarray
+    view: np.ndarray
 
 
 class Trainer:
@@ -69,6 +72,8 @@ class Trainer:
         self._factors = torch.from_numpy(np.concatenate([factors, nobody]))
         self._losses: dict[str, list[float]] = {}
         self._adapter_parameters = 0
+        self._views = [view for view, rows in plan.train.items() if len(rows)]
+        self._by_view: dict[str, list[float]] = {}  # the contrastive loss of a step's pairs of a view
 
     def run_head(self, head: "Linear", base: "Tensor") -> None:
         """Train the projection on `base` (float [texts, H]), the untouched backbone's vectors of the pool."""
@@ -82,18 +87,29 @@ class Trainer:
             lambda texts: head(base[torch.from_numpy(texts)]),
         )
 
-    def run_lora(self, model: "BertModel", head: "Linear", pool: TextPool) -> tuple["BertModel", Adapter]:
-        """Train LoRA of the top layers together with the projection; the merged model, and the adapter."""
+    def run_lora(
+        self, network: TextNetwork, num_top: int, head: "Linear", pool: TextPool, *, is_merged: bool = True
+    ) -> Adapter:
+        """Train LoRA of the `num_top` last layers together with the projection; the adapter.
+
+        `network` ends with the adapter merged into its weights: by peft, or (where an encoder refers to the weights by
+        digest, `is_merged` False) as loading will merge it, so that trained and loaded encoder agree bit by bit.
+
+        Raises:
+            ValueError: no linear layer there has a name of `grounding.lora_targets`.
+        """
         import torch
         from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 
-        config, depth = self._config, len(model.encoder.layer)
+        config, depth, model = self._config, len(network.layers), network.model
+        _check_targets(network.layers[-num_top:], config.lora_targets)
+        pattern = network.layers_pattern
         wanted = LoraConfig(
             r=config.lora_rank,
             lora_alpha=config.lora_alpha,
             target_modules=list(config.lora_targets),
-            layers_to_transform=list(range(depth - config.lora_layers, depth)),
-            layers_pattern="layer",
+            layers_to_transform=list(range(depth - num_top, depth)) if pattern else None,
+            layers_pattern=pattern,
         )
         with warnings.catch_warnings():
             warnings.simplefilter(
@@ -102,7 +118,6 @@ class Trainer:
             adapted = get_peft_model(model, wanted).eval()  # no dropout: so few steps should not be noisy
         trainable = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
         self._adapter_parameters = sum(parameter.numel() for parameter in trainable)
-        top = list(model.encoder.layer)[-config.lora_layers :]
         groups = [
             _group(trainable, config.learning_rate),
             _group(head.parameters(), config.head_learning_rate),
@@ -111,13 +126,17 @@ class Trainer:
             _LORA,
             config.train_steps,
             torch.optim.AdamW(groups),
-            lambda texts: head(pooled_states(pool, top, texts, grad=True)),
+            lambda texts: head(pooled_states(pool, network, num_top, texts, grad=torch.is_grad_enabled())),
         )
         # save_embedding_layers: left to itself peft looks the base model up on the Hub
         state = get_peft_model_state_dict(adapted, save_embedding_layers=False)
         tensors = {name: tensor.detach().numpy().copy() for name, tensor in state.items()}
-        merged = adapted.merge_and_unload().eval().requires_grad_(False)
-        return merged, Adapter(_adapter_config(wanted, config.backbone), tensors)
+        adapter = Adapter(_adapter_config(wanted, config.backbone), tensors)
+        whole = adapted.merge_and_unload() if is_merged else adapted.unload()
+        if not is_merged:
+            merge_lora(whole, adapter.tensors, adapter.config)
+        network.model = whole.eval().requires_grad_(False)
+        return adapter
 
     def figures(self) -> dict[str, Any]:
         """What training used, and the mean losses of the first and the last tenth of each phase."""
@@ -131,30 +150,43 @@ class Trainer:
             tenth = max(len(values) // 10, 1)
             out[f"{name}_first"] = round(float(np.mean(values[:tenth])), 4)
             out[f"{name}_last"] = round(float(np.mean(values[-tenth:])), 4)
+        for when, part in (("first", slice(0, 10)), ("last", slice(-10, None))):
+            out[f"contrastive_by_view_{when}"] = {
+                view: round(float(np.mean(values[part])), 4) for view, values in sorted(self._by_view.items())
+            }
         return out
 
     def _run(
         self, phase: str, steps: int, optimizer: "Optimizer", states_of: Callable[[np.ndarray], "Tensor"]
     ) -> None:
         import torch
+        from torch import Tensor
 
         rise = max(int(_WARMUP * steps), 1)
         for step, batch in enumerate(self._batches(phase, steps)):
             texts, where = np.unique(np.concatenate([batch.anchor, batch.positive]), return_inverse=True)
-            vectors = torch.nn.functional.normalize(states_of(texts), dim=1)
-            anchor_BD, positive_BD = vectors[torch.from_numpy(where)].chunk(2)
-            contrastive, distilled = self._loss(batch, anchor_BD, positive_BD)
             for group in optimizer.param_groups:
                 group["lr"] = group["full_lr"] * min((step + 1) / rise, (steps - step) / max(steps - rise, 1))
             optimizer.zero_grad(set_to_none=True)
-            (contrastive + self._config.kd_weight * distilled).backward()
+            found: dict[str, float] = {}
+
+            def loss_of(
+                vectors: Tensor,
+                batch: PairBatch = batch,
+                where: np.ndarray = where,
+                found: dict[str, float] = found,
+            ) -> Tensor:
+                anchor_BD, positive_BD = vectors[torch.from_numpy(where)].chunk(2)
+                contrastive, distilled = self._loss(batch, anchor_BD, positive_BD)
+                found.update(contrastive=float(contrastive.detach()), distilled=float(distilled.detach()))
+                return contrastive + self._config.kd_weight * distilled
+
+            backward(
+                lambda texts: torch.nn.functional.normalize(states_of(texts), dim=1),
+                texts, loss_of, self._config.cached_texts if phase == _LORA else None,
+            )  # fmt: skip
             optimizer.step()
-            self._report(
-                phase,
-                step,
-                steps,
-                {"contrastive": float(contrastive.detach()), "distilled": float(distilled.detach())},
-            )
+            self._report(phase, step, steps, found)
 
     def _loss(
         self, batch: PairBatch, anchor_BD: "Tensor", positive_BD: "Tensor"
@@ -164,9 +196,14 @@ class Trainer:
         config = self._config
         a_B1, p_1B = batch.anchor[:, None], batch.positive[None, :]
         no_negative_BB = (batch.positive[:, None] == p_1B) | self._plan.is_known(a_B1, p_1B)
-        contrastive = info_nce(
+        rows_B = info_nce_rows(
             anchor_BD, positive_BD, config.temperature_text, torch.from_numpy(~no_negative_BB)
         )
+        contrastive = rows_B.mean()
+        for number, view in enumerate(self._views):
+            if (batch.view == number).any():
+                mine = rows_B.detach()[torch.from_numpy(batch.view == number)]
+                self._by_view.setdefault(view, []).append(float(mine.mean()))
         distilled = similarity_kl(
             anchor_BD,
             positive_BD,
@@ -189,7 +226,7 @@ class Trainer:
     def _batches(self, phase: str, steps: int) -> Iterator[PairBatch]:
         # Views by their shares, each walked through in a new random order every time it is used up.
         rng = np.random.default_rng([self._seed, len(phase), int(phase == _LORA)])
-        train = {view: rows for view, rows in self._plan.train.items() if len(rows)}
+        train = {view: self._plan.train[view] for view in self._views}
         shares = {view: self._config.view_weights.get(view, 0.0) for view in train}
         total = sum(shares.values()) or 1.0
         counts = {
@@ -202,12 +239,31 @@ class Trainer:
                 while len(queue[view]) < counts[view]:
                     queue[view] = np.concatenate([queue[view], rng.permutation(len(rows))])
                 at, queue[view] = queue[view][: counts[view]], queue[view][counts[view] :]
-                parts.append([rows.anchor[at], rows.positive[at], rows.anchor_id[at], rows.positive_id[at]])
+                own = np.full(len(at), self._views.index(view))
+                parts.append(
+                    [rows.anchor[at], rows.positive[at], rows.anchor_id[at], rows.positive_id[at], own]
+                )
             yield PairBatch(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def _group(parameters: Iterable["Parameter"], learning_rate: float) -> dict[str, Any]:
     return {"params": list(parameters), "lr": learning_rate, "full_lr": learning_rate, "weight_decay": 0.0}
+
+
+def _check_targets(layers: "Iterable[Module]", targets: Iterable[str]) -> None:
+    from torch.nn import Linear
+
+    names = {
+        name.rsplit(".", 1)[-1]
+        for layer in layers
+        for name, m in layer.named_modules()
+        if isinstance(m, Linear)
+    }
+    if missing := sorted(set(targets) - names):
+        raise ValueError(
+            f"grounding.lora_targets names {missing}, which the backbone's layers do not have; their linear layers are "
+            f"{sorted(names)}. Set grounding.lora_targets to some of these."
+        )
 
 
 def _adapter_config(wanted: Any, backbone: str) -> dict[str, Any]:

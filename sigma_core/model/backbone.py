@@ -1,35 +1,63 @@
-"""Backbones: the decoder LLM that reads the prompt, by name, and the words it can read.
+"""Backbones: the decoder LLM that reads the prompt, by name, and how new tokens are fitted to it.
 
-Holds the mini backbone's shape and the loading of real ones; nothing of items, prefixes or tasks. The mini backbone is
-a small Qwen3-shaped decoder trained here; its words are the grounded encoder's lexical embeddings, frozen, so that
-words keep their meaning (our choice; the paper uses Qwen3 at full size).
+Holds the mini backbone's shape and the checks on real ones (their files are `pretrained.py`); nothing of items or tasks. The
+mini backbone is a small Qwen3-shaped decoder trained here; its words are the grounded encoder's lexical embeddings, frozen.
+A real one (SmolLM2, Qwen3, any folder of a rotary decoder) keeps its own words and weights; training adds LoRA, prefix tokens
+and heads. Source: paper, multi-task SFT (Qwen3 family); mini is our choice for two CPU cores.
 """
 
-from typing import TYPE_CHECKING
+import inspect
+from typing import TYPE_CHECKING, Any, Final
 
 from sigma_core.config import ModelConfig
+from sigma_core.pretrained import PretrainedError, find_pretrained
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-KNOWN = ("mini", "smollm2-135m", "qwen3-0.6b", "qwen3-4b")
+    from sigma_core.model.sigma import SigmaModel
+    from sigma_core.model.words import Words
+
+MINI: Final = "mini"
+MINILM_WIDTH: Final = 384  # of MiniLM's lexical embeddings, the mini backbone's words
+SPECIAL_WORDS: Final = (
+    "user profile",
+    "recently bought",
+    "favorites",
+    "task",
+    "answer",
+    "item",
+)  # by special
 
 
-class BackboneError(RuntimeError):
-    """The backbone cannot be had here; the message says how to get it."""
+def is_mini(config: ModelConfig) -> bool:
+    """True for the backbone that is trained whole, from random weights."""
+    return config.backbone == MINI
+
+
+def lexical_width(config: ModelConfig) -> int:
+    """Width of the vectors that words enter with: MiniLM's for mini, else the backbone's own."""
+    return MINILM_WIDTH if is_mini(config) else int(find_pretrained(config.backbone).config().hidden_size)
+
+
+def backbone_digest(config: ModelConfig) -> str:
+    """Digest of the pre-trained weights an artifact stands on; empty for mini, whose weights are in the artifact."""
+    return "" if is_mini(config) else find_pretrained(config.backbone).digest()
 
 
 def build_backbone(config: ModelConfig) -> "PreTrainedModel":
-    """A decoder that takes `inputs_embeds` and a 4-D attention mask, in float32 with random weights for `mini`.
+    """A decoder that takes `inputs_embeds`, positions and a 4-D attention mask, float32; random for mini, else frozen.
 
     Raises:
-        BackboneError: the backbone needs weights that are not wired in this release.
+        PretrainedError: the weights are not on this machine, or the model cannot read token trees.
     """
-    if config.backbone != "mini":
-        raise BackboneError(
-            f"model.backbone={config.backbone!r} is not wired yet; this release trains 'mini'. "
-            "Set model.backbone=mini, or follow the changelog."
-        )
+    if not is_mini(config):
+        found = find_pretrained(config.backbone)
+        _check_decoder(config.backbone, found.config())
+        model = found.load(attn_implementation="sdpa")
+        if "past_key_values" not in inspect.signature(model.forward).parameters:
+            raise PretrainedError(_refusal(config.backbone, "it keeps no keys and values between calls"))
+        return model
     from transformers import Qwen3Config, Qwen3Model
 
     shape = Qwen3Config(
@@ -46,3 +74,43 @@ def build_backbone(config: ModelConfig) -> "PreTrainedModel":
         attn_implementation="sdpa",
     )
     return Qwen3Model(shape)
+
+
+def fit_to_words(model: "SigmaModel", words: "Words") -> None:
+    """Gives the new input vectors of a real backbone the size of its words: specials start as the mean of the words that
+    describe them, prefix tokens at the words' root mean square, what stands beside an item small. Prefix centroids must
+    be set. Does nothing for mini. Our choice.
+    """
+    import torch
+
+    if is_mini(model.config):
+        return
+    table_VW = words.vectors()
+    with torch.no_grad():
+        size = table_VW.pow(2).mean().sqrt()
+        for row, text in enumerate(SPECIAL_WORDS):
+            model.specials[row] = table_VW[torch.from_numpy(words.ids(text))].mean(dim=0)
+        tokens = model.prefix_tokens
+        scale = size / tokens.project(tokens.centroids).pow(2).mean().sqrt().clamp_min(1e-6)
+        tokens.project.weight.mul_(scale)
+        model.stats_project.weight.mul_(size)
+
+
+def _check_decoder(name: str, config: Any) -> None:
+    if getattr(config, "is_encoder_decoder", False):
+        raise PretrainedError(_refusal(name, "it is an encoder-decoder"))
+    if not getattr(config, "rope_parameters", None) and not getattr(config, "rope_theta", None):
+        raise PretrainedError(_refusal(name, "its positions are not rotary"))
+    kinds = getattr(config, "layer_types", None)
+    kinds = kinds or (
+        ["sliding_attention"] if getattr(config, "sliding_window", None) else ["full_attention"]
+    )
+    if set(kinds) != {"full_attention"}:
+        raise PretrainedError(_refusal(name, f"its layers are {sorted(set(kinds))}"))
+
+
+def _refusal(name: str, why: str) -> str:
+    return (
+        f"model.backbone={name!r} cannot read token trees: {why}. Needed a decoder with rotary positions and full attention in "
+        "every layer, such as SmolLM2, Llama or Qwen3."
+    )

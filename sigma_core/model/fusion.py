@@ -7,10 +7,14 @@ and modality dropout are our choice (paper silent).
 Shape legend: N items, T text width, I id width, V image width, H hidden, E item width.
 """
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from sigma_core.config import ModelConfig
+    from sigma_core.model.sigma import ModelShape
 
 ID_GAIN = 4.0
 
@@ -59,6 +63,18 @@ class ProjectAndFuse(nn.Module):
         with torch.no_grad():  # begin with a mostly linear map in which v_ID tells apart what one text shares
             last.weight.mul_(0.3)
             self.project_id.weight.mul_(ID_GAIN)
+
+    @classmethod
+    def of(cls, config: "ModelConfig", shape: "ModelShape") -> "ProjectAndFuse":
+        """The fusion of a model with these settings and sizes."""
+        return cls(
+            shape.text_dim,
+            shape.id_dim,
+            shape.image_dim,
+            config.fusion_hidden,
+            config.item_dim,
+            config.modality_dropout,
+        )
 
     def trace(self, streams: ItemStreams) -> FusionTrace:
         """Gates and fused vectors. In training mode v_ID and v_img are each hidden with probability `drop`."""

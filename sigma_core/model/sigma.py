@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from sigma_core.data.item_activity import NUM_ACTIVITY_STATS
 from sigma_core.instruction.collate import NUM_ROLES, NUM_SPECIALS, NUM_STATS, TreeBatch
-from sigma_core.model.backbone import build_backbone
+from sigma_core.model.backbone import build_backbone, is_mini
 from sigma_core.model.fusion import ItemStreams, ProjectAndFuse
 from sigma_core.model.heads import (
     Focus,
@@ -110,18 +110,11 @@ class SigmaModel(nn.Module):
     def __init__(self, config: "ModelConfig", shape: ModelShape) -> None:
         super().__init__()
         self.config, self.shape = config, shape
-        hidden = config.hidden_dim
         self.backbone = build_backbone(config)
-        self.fusion = ProjectAndFuse(
-            shape.text_dim,
-            shape.id_dim,
-            shape.image_dim,
-            config.fusion_hidden,
-            config.item_dim,
-            config.modality_dropout,
-        )
+        hidden = self.backbone.config.hidden_size
+        self.fusion = ProjectAndFuse.of(config, shape)
         self.prefix_tokens = PrefixTokens(shape, hidden)
-        self.word_project = nn.Linear(shape.lexical_dim, hidden)
+        self.word_project = nn.Linear(shape.lexical_dim, hidden) if is_mini(config) else nn.Identity()
         self.specials = nn.Parameter(torch.randn(NUM_SPECIALS, hidden) * 0.02)
         self.item_project = nn.Linear(config.item_dim, hidden)
         self.roles = nn.Parameter(torch.randn(NUM_ROLES, hidden) * 0.02)

@@ -1,8 +1,9 @@
-"""Words: a tokenizer and frozen lexical embeddings read from a model folder, without loading the model.
+"""Words: a tokenizer and frozen lexical embeddings, MiniLM's for the mini backbone, its own for a real one.
 
-Used by the mini backbone, whose words are MiniLM's (architecture: backbones). It knows no items and no prompt layout.
+MiniLM's are read from its files without loading the model (architecture: backbones). It knows no items and no prompt layout.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from torch import Tensor
+
+    from sigma_core.model.sigma import SigmaModel
 
 EMBEDDING_KEYS = ("embeddings.word_embeddings.weight", "model.embed_tokens.weight", "embed_tokens.weight")
 
@@ -32,16 +36,22 @@ def minilm_folder() -> Path:
 
 
 class Words:
-    """Text to token ids, and the frozen vectors (V, 384) of those ids."""
+    """Text to token ids, and the frozen vectors (V, W) of those ids."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, tokenizer: "Tokenizer", vectors: "Callable[[], Tensor]") -> None:
+        self._tokenizer = tokenizer
+        self._vectors = vectors
+        self._cache: dict[str, np.ndarray] = {}
+
+    @classmethod
+    def of_folder(cls, folder: Path) -> "Words":
+        """Words of a transformers folder; its tensors are read when asked for."""
         from tokenizers import Tokenizer
 
-        self.folder = folder
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
-        self._cache: dict[str, np.ndarray] = {}
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        return cls(tokenizer, lambda: _read_table(folder))
 
     def ids(self, text: str) -> np.ndarray:
         """Token ids of the text without special tokens, int64; empty for an empty text."""
@@ -52,19 +62,34 @@ class Words:
         return found
 
     def vectors(self) -> "Tensor":
-        """Lexical embeddings, float32 (V, W), read from safetensors."""
-        from safetensors import safe_open
+        """Lexical embeddings, float32 (V, W); they take no gradient."""
+        return self._vectors()
 
-        with safe_open(str(self.folder / "model.safetensors"), framework="pt") as handle:
-            names = set(handle.keys())
-            for key in EMBEDDING_KEYS:
-                if key in names:
-                    table: Tensor = handle.get_tensor(key).float()
-                    return table
-        raise KeyError(f"{self.folder} has none of {EMBEDDING_KEYS}; arrived {sorted(names)[:5]} ...")
+
+def _read_table(folder: Path) -> "Tensor":
+    from safetensors import safe_open
+
+    with safe_open(str(folder / "model.safetensors"), framework="pt") as handle:
+        names = set(handle.keys())
+        for key in EMBEDDING_KEYS:
+            if key in names:
+                table: Tensor = handle.get_tensor(key).float()
+                return table
+    raise KeyError(f"{folder} has none of {EMBEDDING_KEYS}; arrived {sorted(names)[:5]} ...")
 
 
 @lru_cache(maxsize=1)
 def default_words() -> Words:
     """MiniLM's words, loaded once in a process."""
-    return Words(minilm_folder())
+    return Words.of_folder(minilm_folder())
+
+
+def words_of(model: "SigmaModel") -> Words:
+    """The words a model reads: MiniLM's for the mini backbone, else the backbone's own tokenizer and input embeddings."""
+    from sigma_core.model.backbone import is_mini
+    from sigma_core.pretrained import find_pretrained
+
+    if is_mini(model.config):
+        return default_words()
+    table = model.backbone.get_input_embeddings().weight.detach()
+    return Words(find_pretrained(model.config.backbone).tokenizer(), lambda: table)

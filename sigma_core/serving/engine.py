@@ -15,7 +15,7 @@ from sigma_core.data.item_activity import aligned_counts
 from sigma_core.generation.recommender import Ask, Recommendation, Recommender
 from sigma_core.instruction.aspects import aspects_of
 from sigma_core.instruction.collate import Collator, UserContext, encode_contexts
-from sigma_core.model.words import default_words
+from sigma_core.model.words import words_of
 
 if TYPE_CHECKING:
     from sigma_core.config import SigmaConfig
@@ -49,8 +49,8 @@ class Engine:
         self.index, self.encoder, self.config = index, encoder, config
         self.rows = {item: row for row, item in enumerate(index.item_ids)}
         groups = dict(catalog.frame.select(c.ITEM_ID, c.TEXT_GROUP).iter_rows())
-        words = default_words()
         model = checkpoint.build(base)
+        words = words_of(model)
         tau = config.generation.apf_temperature or checkpoint.apf_temperature
         self.recommender = Recommender(
             model,

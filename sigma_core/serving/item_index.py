@@ -124,7 +124,7 @@ def build_item_index(base: "SigmaBase", checkpoint: "LoraCheckpoint", features: 
     checkpoint.check_bound(base.bound_to, "sigma_base")
     order = np.lexsort((np.arange(len(features.item_ids)), *features.prefix.T[::-1]))
     with torch.inference_mode():
-        vectors = base.build().fusion(item_streams(features)).numpy()
+        vectors = base.build_fusion()(item_streams(features)).numpy()
     return ItemIndex(
         [features.item_ids[row] for row in order], vectors[order], features.text[order], features.prefix[order],
         base.bound_to, int(features.has_id.sum()),

@@ -26,16 +26,21 @@ class RequestError(ValueError):
     """The request cannot be answered; the message says what exists instead."""
 
 
-def pick_day(store: ArtifactStore, as_of: str | None) -> str:
-    """The day to answer for: `as_of`, or the latest one with an index.
+def pick_day(
+    store: ArtifactStore,
+    as_of: str | None,
+    asset: str = "user_to_item_index",
+    what: str = "recommendations",
+) -> str:
+    """The day to answer for: `as_of`, or the latest one that has the `asset` (`what` it holds, in words).
 
     Raises:
         RequestError: nothing is materialized, the date is malformed, or that day is not there.
     """
-    days = store.partitions("user_to_item_index")
+    days = store.partitions(asset)
     if not days:
         raise RequestError(
-            f"{store.root} holds no recommendations yet. Run `sigma materialize --as-of DATE --root {store.root}` first."
+            f"{store.root} holds no {what} yet. Run `sigma materialize --as-of DATE --root {store.root}` first."
         )
     if as_of is None:
         return days[-1]

@@ -13,9 +13,12 @@ import numpy as np
 
 from sigma_core.artifacts import ArtifactError, digest_arrays, digest_json, read_json, write_json
 from sigma_core.config import ModelConfig
+from sigma_core.model.backbone import backbone_digest, is_mini
+from sigma_core.pretrained import merge_lora
 
 if TYPE_CHECKING:
     from sigma_core.grounding.encoder import GroundedEncoder
+    from sigma_core.model.fusion import ProjectAndFuse
     from sigma_core.model.sigma import SigmaModel
     from sigma_core.tokenization.codebooks import Codebooks
 
@@ -25,6 +28,7 @@ HEADS: Final = (
 )  # fmt: skip
 LORA_TARGETS: Final = ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")
 META: Final = "meta.json"
+ADAPTER: Final = "adapter"
 
 
 def compatibility(codebooks: "Codebooks", encoder: "GroundedEncoder") -> str:
@@ -35,6 +39,16 @@ def compatibility(codebooks: "Codebooks", encoder: "GroundedEncoder") -> str:
 def is_head(name: str) -> bool:
     """True for a parameter that the day's checkpoint carries whole."""
     return name.split(".", 1)[0] in HEADS
+
+
+def is_adapter(name: str) -> bool:
+    """True for a tensor of a LoRA adapter, by PEFT's name."""
+    return ".lora_" in name
+
+
+def is_own_tensor(name: str, config: ModelConfig) -> bool:
+    """True for what an artifact carries: everything, but the weights of a real LLM, which stay where they are."""
+    return is_mini(config) or not name.startswith("backbone.")
 
 
 @dataclass
@@ -84,32 +98,74 @@ class SigmaBase(ModelArtifact):
 
     model: dict[str, Any] = field(default_factory=dict)
     shape: dict[str, int] = field(default_factory=dict)
+    adapter_config: dict[str, Any] = field(default_factory=dict)
+    backbone_digest: str = ""
 
     def build(self) -> "SigmaModel":
-        """The model in evaluation mode, float32."""
+        """The model in evaluation mode, float32; a real LLM is read from where it lies and gets the adapter merged in.
+
+        Raises:
+            PretrainedError: the LLM is not on this machine.
+            ArtifactError: it is there with other weights than the adapter was trained on.
+        """
         import torch
 
         from sigma_core.model.sigma import ModelShape, SigmaModel
 
-        network = SigmaModel(ModelConfig.model_validate(self.model), ModelShape(**self.shape))
-        network.load_state_dict(
-            {name: torch.from_numpy(array.copy()) for name, array in self.tensors.items()}
+        config = ModelConfig.model_validate(self.model)
+        if (found := backbone_digest(config)) != self.backbone_digest:
+            raise ArtifactError(
+                f"sigma_base was trained on {config.backbone} with weights {self.backbone_digest}, here its weights are "
+                f"{found}: the adapter does not fit them. Put the former files back, or materialize sigma_base again."
+            )
+        network = SigmaModel(config, ModelShape(**self.shape))
+        own = {name: array for name, array in self.tensors.items() if not is_adapter(name)}
+        result = network.load_state_dict(
+            {n: torch.from_numpy(a.copy()) for n, a in own.items()}, strict=False
         )
+        lost = [name for name in result.missing_keys if is_own_tensor(name, config)]
+        if lost or result.unexpected_keys:
+            raise ArtifactError(
+                f"sigma_base lacks {lost[:3]} and brings {result.unexpected_keys[:3]}: another release wrote it. "
+                "Materialize sigma_base again."
+            )
+        if self.adapter_config:
+            merge_adapter(network, self.tensors, self.adapter_config)
         return network.eval()
 
+    def build_fusion(self) -> "ProjectAndFuse":
+        """The fusion alone, in evaluation mode: item vectors need no backbone."""
+        import torch
+
+        from sigma_core.model.fusion import ProjectAndFuse
+        from sigma_core.model.sigma import ModelShape
+
+        config, shape = ModelConfig.model_validate(self.model), ModelShape(**self.shape)
+        fusion = ProjectAndFuse.of(config, shape)
+        start = "fusion."
+        own = {n.removeprefix(start): a for n, a in self.tensors.items() if n.startswith(start)}
+        fusion.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in own.items()})
+        return fusion.eval()
+
     def save(self, directory: Path) -> None:
-        """Write `model.safetensors` and `meta.json`."""
+        """Write `model.safetensors`, `meta.json`, and `adapter/` (a PEFT folder) where the backbone is a real LLM."""
         from safetensors.numpy import save_file
 
-        save_file(self.tensors, directory / "model.safetensors")
+        own = {name: array for name, array in self.tensors.items() if not is_adapter(name)}
+        save_file(own, directory / "model.safetensors")
+        if self.adapter_config:
+            save_adapter(directory, self.tensors, self.adapter_config)
         write_json(directory / META, {**self._binding(), "figures": self.figures})
 
     @classmethod
     def load(cls, directory: Path) -> Self:
-        """Read back what `save` wrote, bit by bit."""
+        """Read back what `save` wrote, bit by bit. A real LLM's weights are read by `build`."""
         from safetensors.numpy import load_file
 
-        return cls(tensors=load_file(directory / "model.safetensors"), **read_json(directory / META))
+        tensors = load_file(directory / "model.safetensors")
+        if (directory / ADAPTER).exists():
+            tensors = {**load_file(directory / ADAPTER / "adapter_model.safetensors"), **tensors}
+        return cls(tensors=tensors, **read_json(directory / META))
 
     def digest(self) -> str:
         """Digest of tensors, shape and binding."""
@@ -122,6 +178,8 @@ class SigmaBase(ModelArtifact):
             "typical_sigma": self.typical_sigma,
             "model": self.model,
             "shape": self.shape,
+            **({"adapter_config": self.adapter_config} if self.adapter_config else {}),
+            **({"backbone_digest": self.backbone_digest} if self.backbone_digest else {}),
         }
 
 
@@ -154,17 +212,13 @@ class LoraCheckpoint(ModelArtifact):
 
     def adapter(self) -> dict[str, np.ndarray]:
         """LoRA factors by PEFT's file names."""
-        return {name: array for name, array in self.tensors.items() if "lora_" in name}
+        return {name: array for name, array in self.tensors.items() if is_adapter(name)}
 
     def save(self, directory: Path) -> None:
         """Write `adapter/` (PEFT), `heads.safetensors` and `meta.json`."""
         from safetensors.numpy import save_file
 
-        (directory / "adapter").mkdir()
-        save_file(
-            self.adapter(), directory / "adapter" / "adapter_model.safetensors", metadata={"format": "pt"}
-        )
-        write_json(directory / "adapter" / "adapter_config.json", self.adapter_config)
+        save_adapter(directory, self.tensors, self.adapter_config)
         save_file({n: a for n, a in self.tensors.items() if is_head(n)}, directory / "heads.safetensors")
         write_json(directory / META, {**self._binding(), "figures": self.figures})
 
@@ -173,8 +227,8 @@ class LoraCheckpoint(ModelArtifact):
         """Read back what `save` wrote, bit by bit."""
         from safetensors.numpy import load_file
 
-        adapter = load_file(directory / "adapter" / "adapter_model.safetensors")
-        config = read_json(directory / "adapter" / "adapter_config.json")
+        adapter = load_file(directory / ADAPTER / "adapter_model.safetensors")
+        config = read_json(directory / ADAPTER / "adapter_config.json")
         tensors = {**adapter, **load_file(directory / "heads.safetensors")}
         return cls(tensors=tensors, adapter_config=config, **read_json(directory / META))
 
@@ -191,21 +245,22 @@ class LoraCheckpoint(ModelArtifact):
         }
 
 
+def save_adapter(directory: Path, tensors: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> None:
+    """Write the LoRA tensors among `tensors` as `adapter/`, a folder that `PeftModel.from_pretrained` opens."""
+    from safetensors.numpy import save_file
+
+    folder = directory / ADAPTER
+    folder.mkdir()
+    low_rank = {name: array for name, array in tensors.items() if is_adapter(name)}
+    save_file(low_rank, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    write_json(folder / "adapter_config.json", config)
+
+
 def merge_adapter(
     network: "SigmaModel", adapter: Mapping[str, np.ndarray], config: Mapping[str, Any]
 ) -> None:
     """Add each LoRA product, scaled by alpha / rank, to the backbone weight it belongs to."""
-    import torch
-
-    scale = config["lora_alpha"] / config["r"]
-    prefix = "base_model.model."
-    for name, low in adapter.items():
-        if ".lora_A." not in name:
-            continue
-        module = network.backbone.get_submodule(name.removeprefix(prefix).split(".lora_A.")[0])
-        high = adapter[name.replace(".lora_A.", ".lora_B.")]
-        with torch.no_grad():
-            module.weight += scale * torch.from_numpy(high.copy()) @ torch.from_numpy(low.copy())
+    merge_lora(network.backbone, adapter, config)
 
 
 def tensors_of(network: "SigmaModel") -> dict[str, np.ndarray]:

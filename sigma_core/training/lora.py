@@ -1,16 +1,15 @@
 """The day's LoRA adapter: low-rank corrections of the backbone, and the heads, trained on the last weeks' shards.
 
-The base stays frozen, so do fusion and prefix tokens: vectors and tokens mean the same all month. peft is imported here and
-nowhere on the way to a recommendation. Source: paper, multi-task SFT; two speeds of training are our choice.
+The base stays frozen, so do fusion and prefix tokens: vectors and tokens mean the same all month. peft comes in with
+`adapters.py` and is nowhere on the way to a recommendation. Source: paper, multi-task SFT; two speeds of training are our choice.
 """
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from sigma_core.training.adapters import adapter_config, adapter_tensors, attach_adapter
 from sigma_core.training.batches import build_training_set
-from sigma_core.training.checkpoint import LORA_TARGETS, LoraCheckpoint, SigmaBase, compatibility, is_head
+from sigma_core.training.checkpoint import LoraCheckpoint, SigmaBase, compatibility, is_head
 from sigma_core.training.probe import run_probe, split_probe
 from sigma_core.training.sft import Progress, make_trainer, run_steps
 
@@ -40,7 +39,6 @@ def train_lora(
         ValueError: the shards hold no usable example.
     """
     import torch
-    from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 
     bound = compatibility(codebooks, encoder)
     base.check_bound(bound, "this month")
@@ -50,11 +48,7 @@ def train_lora(
     trainer = make_trainer(base.build(), features, data, probe_data, encoder, config)
     before = run_probe(trainer, probe_data, features.prefix, config.runtime.seed)
     settings = config.training
-    wrapped = get_peft_model(
-        trainer.model.backbone,
-        LoraConfig(r=settings.lora_rank, lora_alpha=settings.lora_alpha, target_modules=list(LORA_TARGETS)),
-    )
-    trainer.model.backbone = wrapped
+    attach_adapter(trainer.model, config)
     parameters = freeze_all_but_adapter(trainer.model)
     figures = run_steps(
         trainer, data, features.prefix, parameters, steps=settings.lora_steps, peak=settings.lora_learning_rate,
@@ -68,10 +62,9 @@ def train_lora(
         "base_loss": before.loss,
         "sharpening": after.sharpening,
     }
-    adapter = {name: _array(tensor) for name, tensor in sorted(get_peft_model_state_dict(wrapped).items())}
-    heads = {name: _array(p) for name, p in trainer.model.named_parameters() if is_head(name)}
+    heads = {n: p.detach().cpu().numpy().copy() for n, p in trainer.model.named_parameters() if is_head(n)}
     return LoraCheckpoint(
-        tensors={**adapter, **dict(sorted(heads.items()))},
+        tensors={**adapter_tensors(trainer.model), **dict(sorted(heads.items()))},
         bound_to=bound,
         apf_temperature=after.typical_sigma * config.model.temperature / after.sharpening,
         typical_sigma=after.typical_sigma,
@@ -89,24 +82,3 @@ def freeze_all_but_adapter(model: Any) -> dict[str, Any]:
         if parameter.requires_grad:
             chosen[name] = parameter
     return chosen
-
-
-def adapter_config(config: "SigmaConfig") -> dict[str, Any]:
-    """PEFT's adapter_config.json with sorted lists, so that equal adapters are equal bytes."""
-    return {
-        "peft_type": "LORA",
-        "task_type": None,
-        "base_model_name_or_path": None,
-        "r": config.training.lora_rank,
-        "lora_alpha": config.training.lora_alpha,
-        "lora_dropout": 0.0,
-        "bias": "none",
-        "fan_in_fan_out": False,
-        "inference_mode": True,
-        "target_modules": sorted(LORA_TARGETS),
-    }
-
-
-def _array(tensor: Any) -> np.ndarray:
-    out: np.ndarray = tensor.detach().cpu().float().numpy().copy()
-    return out

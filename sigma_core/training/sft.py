@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from sigma_core.training.checkpoint import SigmaBase
 
 Progress = Callable[[int, int, str], None]
-LEXICAL_DIM = 384  # width of MiniLM's lexical embeddings
 
 
 class Trainer:
@@ -299,14 +298,14 @@ def make_trainer(
     Raises:
         ValueError: no example is left to train on.
     """
-    from sigma_core.model.words import default_words
+    from sigma_core.model.words import words_of
 
     if not data.users:
         raise ValueError(
             "the shards hold no example whose target is in the item table, so there is nothing to train on. "
             "Check sft_shards of the training window and the refit's catalog."
         )
-    words = default_words()
+    words = words_of(model)
     focus = focus_table(sorted({*data.focus_texts, *probe.focus_texts}), encoder)
     collator = Collator(
         words,
@@ -336,8 +335,11 @@ def train_base(
     """
     import torch
 
+    from sigma_core.model.backbone import fit_to_words, lexical_width
     from sigma_core.model.sigma import ModelShape, SigmaModel
-    from sigma_core.training.checkpoint import SigmaBase, compatibility, tensors_of
+    from sigma_core.model.words import words_of
+    from sigma_core.training.adapters import base_artifact_parts, base_parameters
+    from sigma_core.training.checkpoint import SigmaBase, compatibility
     from sigma_core.training.probe import run_probe, split_probe
 
     torch.set_num_threads(config.runtime.threads)
@@ -348,16 +350,18 @@ def train_base(
         image_dim=0 if features.image is None else features.image.shape[1],
         prefix_length=features.prefix.shape[1],
         codebook_size=codebooks.codebook_size,
-        lexical_dim=LEXICAL_DIM,
+        lexical_dim=lexical_width(config.model),
     )
     model = SigmaModel(config.model, shape)
     model.prefix_tokens.centroids.copy_(torch.from_numpy(codebooks.codebooks[: shape.prefix_length]))
+    fit_to_words(model, words_of(model))
+    parameters = base_parameters(model, config)
     data, probe_data = split_probe(build_training_set(shards, features.item_ids))
     trainer = make_trainer(model, features, data, probe_data, encoder, config)
     before = run_probe(trainer, probe_data, features.prefix, config.runtime.seed)
     settings = config.training
     figures = run_steps(
-        trainer, data, features.prefix, dict(model.named_parameters()), steps=settings.base_steps,
+        trainer, data, features.prefix, parameters, steps=settings.base_steps,
         peak=settings.base_learning_rate, seed=config.runtime.seed, tracker=tracker, progress=progress, label="sigma_base",
     )  # fmt: skip
     after = run_probe(trainer, probe_data, features.prefix, config.runtime.seed)
@@ -369,7 +373,7 @@ def train_base(
         "sharpening": after.sharpening,
     }
     return SigmaBase(
-        tensors=tensors_of(model),
+        **base_artifact_parts(model, config),
         bound_to=compatibility(codebooks, encoder),
         apf_temperature=after.typical_sigma * config.model.temperature / after.sharpening,
         typical_sigma=after.typical_sigma,

@@ -140,7 +140,7 @@ def test_a_changed_weight_changes_the_digest(folder: Path, encoder: GroundedEnco
 
 def test_a_missing_backbone_names_the_command(tmp_path: Path) -> None:
     with pytest.raises(tb.BackboneError, match="hf download nobody/nothing"):
-        tb.backbone_directory("nobody/nothing")
+        tb.open_backbone("nobody/nothing")
     with pytest.raises(tb.BackboneError, match=r"lacks config\.json"):
         tb.load_model(tmp_path)
 
@@ -165,10 +165,10 @@ def test_weights_that_do_not_fit_are_refused(folder: Path, tmp_path: Path) -> No
 
 
 def test_minilm_knows_that_a_soda_is_no_paper() -> None:
-    directory = tb.backbone_directory("minilm")
+    opened = tb.open_backbone("minilm")
     minilm = GroundedEncoder(
-        tb.load_model(directory),
-        tb.read_tokenizer_files(directory),
+        opened.model,
+        opened.files,
         np.eye(384),
         np.zeros(384),
         pad_buckets=(16,),

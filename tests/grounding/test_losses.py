@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from sigma_core.grounding.losses import info_nce, similarity_kl
+from sigma_core.grounding.losses import info_nce, info_nce_rows, similarity_kl
 
 
 def unit(rows: int, width: int, seed: int) -> torch.Tensor:
@@ -126,3 +126,12 @@ def test_a_student_that_agrees_with_the_teacher_has_no_loss() -> None:
         temperature_id=0.1,
     )
     assert float(loss) == pytest.approx(0, abs=1e-12)
+
+
+def test_the_loss_is_the_mean_of_its_pairs() -> None:
+    torch.manual_seed(0)
+    anchor, positive = (torch.nn.functional.normalize(torch.randn(4, 3), dim=1) for _ in range(2))
+    everyone = torch.ones(4, 4, dtype=torch.bool)
+    rows = info_nce_rows(anchor, positive, 0.1, everyone)
+    assert rows.shape == (4,)
+    torch.testing.assert_close(info_nce(anchor, positive, 0.1, everyone), rows.sum() / 4)

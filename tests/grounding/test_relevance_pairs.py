@@ -150,16 +150,16 @@ def test_no_view_exceeds_its_limit_and_row_order_is_of_no_account() -> None:
 def test_a_view_can_be_left_out_and_an_unknown_one_is_refused() -> None:
     got = build(config=GroundingConfig(view_weights={"search": 1.0, "knowledge": 0.0}))
     assert got[c.VIEW].unique().to_list() == ["search"]
-    with pytest.raises(ValueError, match=r"unknown views \['visual'\]"):
-        build(config=GroundingConfig(view_weights={"visual": 1.0}))
+    with pytest.raises(ValueError, match=r"unknown views \['smell'\]"):
+        build(config=GroundingConfig(view_weights={"smell": 1.0}))
 
 
 def test_a_view_is_one_function_and_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
     looks = pl.DataFrame(
         {c.ANCHOR_TEXT: ["a"], c.ANCHOR_ITEM_ID: ["i1"], c.POSITIVE_ITEM_ID: ["i2"], c.WEIGHT: [1.0]}
     )
-    monkeypatch.setitem(VIEWS, "visual", lambda inputs: base.as_pairs(looks, "visual", is_pseudo=False))
-    assert build(config=GroundingConfig(view_weights={"visual": 1.0}))[c.VIEW].to_list() == ["visual"]
+    monkeypatch.setitem(VIEWS, "smell", lambda inputs: base.as_pairs(looks, "smell", is_pseudo=False))
+    assert build(config=GroundingConfig(view_weights={"smell": 1.0}))[c.VIEW].to_list() == ["smell"]
 
 
 def test_an_empty_history_still_gives_the_other_views() -> None:

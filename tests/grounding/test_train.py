@@ -86,7 +86,11 @@ def test_themes_draw_together(config: GroundingConfig, trained: GroundedEncoder)
     assert gap(trained) > gap(untrained) + 0.1
     figures = trained.summary()
     assert figures["lora_contrastive_last"] < figures["head_contrastive_first"]
-    assert set(figures["recall@20_before"]) == set(figures["recall@20_after"]) == {"collaborative", "search"}
+    views = {"collaborative", "search"}
+    assert set(figures["recall@20_before"]) == set(figures["recall@20_after"]) == views
+    first, last = figures["contrastive_by_view_first"], figures["contrastive_by_view_last"]
+    assert set(first) == set(last) == views
+    assert last["collaborative"] < first["collaborative"]
 
 
 def test_the_same_seed_gives_the_same_digest_and_leaves_torch_alone(

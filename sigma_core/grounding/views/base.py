@@ -1,12 +1,12 @@
 """What a view of relevance pairs is given and what it returns.
 
-A view is one function `pairs(inputs) -> frame` in a module of its own; adding one (visual similarity, say) adds a module and
+A view is one function `pairs(inputs) -> frame` in a module of its own; adding one adds a module and
 a row in `relevance_pairs.VIEWS`. Holds the shared frame shape and the weighted sampling, no view. Source: paper section
 on grounding (views); sampling is our choice.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -37,6 +37,8 @@ class ViewInputs:
         phrases: a shopper's phrase -> ids of the items that answer it; the phrases of the train split only.
         config: limits and windows.
         seed: of every choice.
+        annotations: an LLM's phrase -> ids of items that answer it; empty where the annotator is off.
+        images: item ids and image vectors float [N, d], where the source has any.
     """
 
     events: pl.DataFrame
@@ -45,6 +47,8 @@ class ViewInputs:
     phrases: Mapping[str, Sequence[str]]
     config: GroundingConfig
     seed: int
+    annotations: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    images: tuple[Sequence[str], np.ndarray] | None = None
 
 
 def as_pairs(rows: pl.DataFrame, view: str, *, is_pseudo: bool) -> pl.DataFrame:

@@ -1,7 +1,7 @@
 """Knowledge view: what the world knows without looking at behaviour - holiday themes and the shop's taxonomy.
 
 A holiday (alone, or with one of its theme words) is paired with the items whose words match the theme; an item is paired
-with siblings of its category. Evaluation labels never come from the themes (they come from outcomes), so nothing leaks.
+with siblings of its category, and, where the annotator is on, with the phrases an LLM finds for its type. Evaluation labels never come from the themes (they come from outcomes), so nothing leaks.
 Source: paper section on grounding (world knowledge); the two sources of it are our choice.
 """
 
@@ -15,14 +15,19 @@ from sigma_core import columns as c
 from sigma_core.grounding.views.base import ViewInputs, as_pairs, cap_per, sample_weighted
 
 NAME: Final = "knowledge"
-THEME_SHARE: Final = 0.5  # of the pairs; the rest are taxonomy
+ANNOTATED_SHARE: Final = 1 / 3  # of the pairs, at most; none without an annotator
+THEME_SHARE: Final = 0.5  # of the other pairs; the rest are taxonomy
 MIN_PER_HOLIDAY: Final = 40
 
 
 def pairs(inputs: ViewInputs) -> pl.DataFrame:
-    """Holiday-item pairs and category siblings, half and half where there are enough of both."""
-    limit = inputs.config.pairs_per_view
+    """Holiday-item pairs and category siblings, half and half where there are enough of both; phrases of an LLM beside them.
+
+    Pairs of an LLM's phrase are marked IS_PSEUDO.
+    """
     items = inputs.items.sort(c.ITEM_ID)
+    annotated = _annotated(inputs, items)
+    limit = inputs.config.pairs_per_view - annotated.height
     themed = _themed(inputs, items)
     per_holiday = max(
         MIN_PER_HOLIDAY, int(2 * THEME_SHARE * limit) // max(themed[c.ANCHOR_TEXT].n_unique(), 1)
@@ -31,7 +36,10 @@ def pairs(inputs: ViewInputs) -> pl.DataFrame:
     themed = sample_weighted(themed, max(int(limit * THEME_SHARE), 1), inputs.seed)
     siblings = sample_weighted(_siblings(items, inputs.seed), limit - themed.height, inputs.seed)
     themed = themed.with_columns(pl.lit(None, dtype=pl.String).alias(c.ANCHOR_ITEM_ID))
-    return as_pairs(pl.concat([themed, siblings.select(themed.columns)]), NAME, is_pseudo=False)
+    known = as_pairs(pl.concat([themed, siblings.select(themed.columns)]), NAME, is_pseudo=False)
+    both = pl.concat([known, as_pairs(annotated, NAME, is_pseudo=True)])
+    # a phrase may be a holiday's theme as well: the pair counts once, as the theme's
+    return both.unique((c.ANCHOR_TEXT, c.POSITIVE_ITEM_ID), keep="first", maintain_order=True)
 
 
 def theme_pattern(word: str) -> str:
@@ -57,6 +65,22 @@ def _themed(inputs: ViewInputs, items: pl.DataFrame) -> pl.DataFrame:
     columns = (c.ANCHOR_TEXT, c.POSITIVE_ITEM_ID, c.WEIGHT)
     themed = pl.concat([part.select(columns) for part in found])
     return themed.unique(columns[:2], keep="first", maintain_order=True).sort(columns[:2])
+
+
+def _annotated(inputs: ViewInputs, items: pl.DataFrame) -> pl.DataFrame:
+    weight = (1.0 + pl.col(c.NUM_EVENTS_56D).log1p()).alias(c.WEIGHT)
+    pairs_of = pl.DataFrame(
+        [(phrase, item) for phrase in sorted(inputs.annotations) for item in inputs.annotations[phrase]],
+        schema={c.ANCHOR_TEXT: pl.String, c.POSITIVE_ITEM_ID: pl.String},
+        orient="row",
+    )
+    found = pairs_of.join(
+        items.select(pl.col(c.ITEM_ID).alias(c.POSITIVE_ITEM_ID), weight), on=c.POSITIVE_ITEM_ID
+    )
+    most = int(inputs.config.pairs_per_view * ANNOTATED_SHARE)
+    per_phrase = max(MIN_PER_HOLIDAY, 2 * most // max(len(inputs.annotations), 1))
+    found = cap_per(found.sort(c.ANCHOR_TEXT, c.POSITIVE_ITEM_ID), c.ANCHOR_TEXT, per_phrase, inputs.seed)
+    return sample_weighted(found, most, inputs.seed)
 
 
 def _siblings(items: pl.DataFrame, seed: int) -> pl.DataFrame:

@@ -1,0 +1,103 @@
+"""The figure of the fusion, drawn from real items: streams, presence flags, gates, the fused vector, the prefix.
+
+Draws what `ProjectAndFuse.trace` says and computes nothing of its own. matplotlib is imported when it is drawn, on the Agg
+canvas. Source: paper.md, "What a referee asked for".
+"""
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from sigma_core.model.fusion import FusionTrace, ItemStreams, ProjectAndFuse
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from sigma_core.tokenization.item_features import ItemFeatures
+
+STREAMS: Final = ("v_text", "v_ID", "v_img")
+_STRIP_ROWS: Final = 8  # a vector is drawn as a picture of so many rows
+_DPI: Final = 90
+
+
+def example_rows(has_id: np.ndarray, has_image: np.ndarray) -> list[int]:
+    """The first item with the most streams, and the first with the fewest where that is another."""
+    count = 1 + has_id.astype(int) + has_image.astype(int)
+    return list(dict.fromkeys((int(count.argmax()), int(count.argmin()))))
+
+
+def fusion_png(fusion: ProjectAndFuse, features: "ItemFeatures") -> bytes:
+    """A PNG of one or two items of the features, a row each: the best known one and the least known one."""
+    from sigma_core.model.sigma import item_streams
+
+    rows = example_rows(features.has_id, features.has_image)
+    streams = _of_rows(item_streams(features), rows)
+    import torch
+
+    with torch.inference_mode():
+        trace = fusion.trace(streams)
+    names = [f"item {features.item_ids[row]}" for row in rows]
+    figure = draw_fusion(streams, trace, names, features.prefix[rows])
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def draw_fusion(
+    streams: ItemStreams, trace: FusionTrace, names: Sequence[str], prefix_NP: np.ndarray
+) -> "Figure":
+    """The figure, a row an item: three streams (an absent one is said to be absent), the gates, v~ and the prefix.
+
+    Args:
+        streams: of N items.
+        trace: what the fusion made of them.
+        names: N names.
+        prefix_NP: int [N, P], their prefixes.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.5, 0.5 + 1.5 * len(names)), dpi=_DPI, layout="constrained")
+    grid = figure.subplots(len(names), 5, squeeze=False, width_ratios=(3, 3, 3, 2, 3))
+    flags_N3 = [(True, bool(i), bool(v)) for i, v in zip(streams.has_id_N, streams.has_image_N, strict=True)]
+    for row, name in enumerate(names):
+        vectors = (streams.text_NT[row], streams.id_NI[row], streams.image_NV[row])
+        for place, (vector, present) in enumerate(zip(vectors, flags_N3[row], strict=True)):
+            _strip(grid[row, place], vector.numpy() if present else None, STREAMS[place])
+        _gates(grid[row, 3], trace.gates_N3[row].tolist())
+        prefix = "".join(f"<{chr(ord('a') + level)}_{code}>" for level, code in enumerate(prefix_NP[row]))
+        _strip(grid[row, 4], trace.fused_NE[row].numpy(), f"{prefix} v~")
+        grid[row, 0].set_ylabel(name, fontsize=8)
+    return figure
+
+
+def _of_rows(streams: ItemStreams, rows: Sequence[int]) -> ItemStreams:
+    import torch
+
+    return streams.rows(torch.tensor(rows))
+
+
+def _strip(axes: "Axes", vector: np.ndarray | None, title: str) -> None:
+    axes.set_xticks([])
+    axes.set_yticks([])
+    if vector is None or not len(vector):
+        axes.set_title(f"{title}: absent (flag 0)", fontsize=8)
+        axes.set_facecolor("#eeeeee")
+        return
+    padded = np.full(-(-len(vector) // _STRIP_ROWS) * _STRIP_ROWS, np.nan)
+    padded[: len(vector)] = vector
+    most = float(np.abs(vector).max()) or 1.0
+    axes.imshow(padded.reshape(_STRIP_ROWS, -1), aspect="auto", cmap="RdBu", vmin=-most, vmax=most)
+    axes.set_title(f"{title}, {len(vector)} wide", fontsize=8)
+
+
+def _gates(axes: "Axes", gates: list[float]) -> None:
+    bars: Any = axes.barh(STREAMS, gates, color=("#2471a3", "#1e8449", "#b9770e"))
+    axes.bar_label(bars, [f"{gate:.2f}" for gate in gates], fontsize=7)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.25)
+    axes.set_xticks([])
+    axes.tick_params(axis="y", labelsize=7)
+    axes.set_title("gates", fontsize=8)
