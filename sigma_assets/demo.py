@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TextIO
 import polars as pl
 
 from sigma_assets.binding import Request
-from sigma_assets.cli import shown_list
+from sigma_assets.cli_serving import shown_list
 from sigma_assets.commands import EvaluateOptions, evaluate, materialize
 from sigma_assets.progress import Reporter
 from sigma_assets.tables import print_report, print_steps

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sigma_assets.cli import _remembered_threads, main, one_line, shown_list
+from sigma_assets.cli import main, one_line
+from sigma_assets.cli_app import remembered_threads
+from sigma_assets.cli_serving import shown_list
 from sigma_assets.runner import StepError
 from tests.assets.roots import small_world
 from tests.toy_world import toy_source, write_tabular
@@ -140,9 +142,9 @@ def test_help_imports_no_number_library() -> None:
 
 
 def test_a_root_remembers_its_threads(tmp_path: Path) -> None:
-    assert _remembered_threads(tmp_path) == 2
+    assert remembered_threads(tmp_path) == 2
     (tmp_path / "root.json").write_text(json.dumps({"settings": ["data.country=US", "runtime.threads=1"]}))
-    assert _remembered_threads(tmp_path) == 1
+    assert remembered_threads(tmp_path) == 1
 
 
 def test_foreign_errors_name_their_type_ours_speak_for_themselves() -> None:
