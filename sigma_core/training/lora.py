@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sigma_core.training.adapters import adapter_config, adapter_tensors, attach_adapter
 from sigma_core.training.batches import build_training_set
 from sigma_core.training.checkpoint import LoraCheckpoint, SigmaBase, compatibility, is_head
-from sigma_core.training.probe import run_probe, split_probe
+from sigma_core.training.probe import probe_loss, run_probe, split_probe
 from sigma_core.training.sft import Progress, make_trainer, run_steps
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def train_lora(
     torch.manual_seed(config.runtime.seed + 1)
     data, probe_data = split_probe(build_training_set(shards, features.item_ids))
     trainer = make_trainer(base.build(), features, data, probe_data, encoder, config)
-    before = run_probe(trainer, probe_data, features.prefix, config.runtime.seed)
+    before = probe_loss(trainer, probe_data, features.prefix, config.runtime.seed)
     settings = config.training
     attach_adapter(trainer.model, config)
     parameters = freeze_all_but_adapter(trainer.model)
@@ -59,7 +59,7 @@ def train_lora(
         "base_compatible": True,
         "beams_valid": after.beams_valid,
         "probe_loss": after.loss,
-        "base_loss": before.loss,
+        "base_loss": before,
         "sharpening": after.sharpening,
     }
     heads = {n: p.detach().cpu().numpy().copy() for n, p in trainer.model.named_parameters() if is_head(n)}

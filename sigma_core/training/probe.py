@@ -50,6 +50,16 @@ def split_probe(data: TrainingSet) -> tuple[TrainingSet, TrainingSet]:
     return TrainingSet(train, data.dropped_targets, data.counts), TrainingSet(probe, 0, data.counts)
 
 
+def probe_loss(trainer: "Trainer", probe: TrainingSet, prefixes_NP: np.ndarray, seed: int) -> float:
+    """Mean loss of the trainer's model on the probe users' batches. The model stays in eval mode."""
+    import torch
+
+    trainer.model.eval()
+    with torch.inference_mode():
+        steps = sample_steps(probe, prefixes_NP, trainer.config.training, PROBE_STEPS, seed)
+        return float(np.mean([trainer.losses(inputs)["loss"].item() for inputs in steps]))
+
+
 def run_probe(trainer: "Trainer", probe: TrainingSet, prefixes_NP: np.ndarray, seed: int) -> Probe:
     """Loss, beam validity, typical sigma and best sharpening of the trainer's model on the probe users.
 
@@ -59,8 +69,7 @@ def run_probe(trainer: "Trainer", probe: TrainingSet, prefixes_NP: np.ndarray, s
 
     from sigma_core.generation.fusion import beam_sigma, typical
 
-    trainer.model.eval()
-    losses: list[float] = []
+    loss = probe_loss(trainer, probe, prefixes_NP, seed)
     sigmas: list[Tensor] = []
     valid: list[float] = []
     hits = dict.fromkeys(SHARPENINGS, 0)
@@ -68,10 +77,7 @@ def run_probe(trainer: "Trainer", probe: TrainingSet, prefixes_NP: np.ndarray, s
     generation, tau = trainer.config.generation, trainer.model.config.temperature
     with torch.inference_mode():
         recommender, place = _recommender(trainer)
-        for inputs in sample_steps(probe, prefixes_NP, trainer.config.training, PROBE_STEPS, seed):
-            losses.append(trainer.losses(inputs)["loss"].item())
-            if len(sigmas) == BEAM_STEPS:
-                continue
+        for inputs in sample_steps(probe, prefixes_NP, trainer.config.training, BEAM_STEPS, seed):
             requests = [[Request(r.instruction, r.focus) for r in mine] for mine in inputs.requests]
             eligible = torch.ones(
                 sum(map(len, requests)), len(place), dtype=torch.bool, device=trainer.device
@@ -88,7 +94,7 @@ def run_probe(trainer: "Trainer", probe: TrainingSet, prefixes_NP: np.ndarray, s
                 recommender.apf_temperature = recommender.typical_sigma * tau / sharpening
                 hits[sharpening] += _hits(recommender.answer(searched, eligible, 20), inputs, place)
     best = max(SHARPENINGS, key=lambda sharpening: (hits[sharpening], -sharpening))
-    return Probe(float(np.mean(losses)), float(np.mean(valid)), typical(torch.cat(sigmas)).item(), best)
+    return Probe(loss, float(np.mean(valid)), typical(torch.cat(sigmas)).item(), best)
 
 
 def _hits(lists: "list[list[Recommendation]]", inputs: "StepInputs", place: np.ndarray) -> int:

@@ -340,7 +340,7 @@ def train_base(
     from sigma_core.model.words import words_of
     from sigma_core.training.adapters import base_artifact_parts, base_parameters
     from sigma_core.training.checkpoint import SigmaBase, compatibility
-    from sigma_core.training.probe import run_probe, split_probe
+    from sigma_core.training.probe import probe_loss, run_probe, split_probe
 
     torch.set_num_threads(config.runtime.threads)
     torch.manual_seed(config.runtime.seed)
@@ -358,7 +358,7 @@ def train_base(
     parameters = base_parameters(model, config)
     data, probe_data = split_probe(build_training_set(shards, features.item_ids))
     trainer = make_trainer(model, features, data, probe_data, encoder, config)
-    before = run_probe(trainer, probe_data, features.prefix, config.runtime.seed)
+    before = probe_loss(trainer, probe_data, features.prefix, config.runtime.seed)
     settings = config.training
     figures = run_steps(
         trainer, data, features.prefix, parameters, steps=settings.base_steps,
@@ -369,7 +369,7 @@ def train_base(
         "base_compatible": codebooks.encoder_digest == encoder.digest(),
         "beams_valid": after.beams_valid,
         "probe_loss": after.loss,
-        "base_loss": before.loss,
+        "base_loss": before,
         "sharpening": after.sharpening,
     }
     return SigmaBase(
