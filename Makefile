@@ -26,8 +26,8 @@ help: ## what can be made
 demo: $(STAMP) ## run the pipeline as of 2017-10-23, evaluate it, show recommendations (into var/)
 	$(BIN)/sigma demo $(ARGS)
 
-test: $(STAMP) ## run the tests (ARGS="-k contracts" for some of them)
-	$(BIN)/python -m pytest $(ARGS)
+test: $(STAMP) ## run the tests, a file a worker (ARGS="-k contracts" for some of them)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(STAMP) ## formatting, lint, types
 	$(BIN)/ruff format --check .
