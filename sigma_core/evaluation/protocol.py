@@ -258,7 +258,7 @@ def _row(
 
 
 def _lift(plan: TaskPlan, answers: IntArray, judge: _Judge) -> dict[str, dict[str, float | None]] | None:
-    """recall@20 of the right wording, seen and unseen, minus that of the just-for-you wording, on the same targets."""
+    """recall@20 of the right wording, seen and unseen, minus that of the just-for-you wording: same targets, no filter."""
     if plan.requests[0].task == PLAIN:
         return None
     if not len(plan.lifted):
@@ -273,7 +273,7 @@ def _lift(plan: TaskPlan, answers: IntArray, judge: _Judge) -> dict[str, dict[st
 
     plain = recall(plan.plain)
     found = paired_differences(
-        [recall(plan.asked[plan.lifted]), recall(plan.unseen)],
+        [recall(plan.right), recall(plan.unseen)],
         [plain, plain],
         samples=judge.settings.bootstrap_samples,
         seed=judge.config.runtime.seed,

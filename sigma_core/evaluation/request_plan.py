@@ -1,8 +1,8 @@
 """What is asked on the day that is judged: the requests of every task, and their other wordings, each asked once.
 
 The headline request of a row of the example set is its first wording under the task's own history filter. For the
-instruction lift the same row is asked twice more, in the just-for-you wording and in a wording never trained on, with
-the same filter. Equal questions (a user's just-for-you wording stands beside each of their query requests) are one.
+instruction lift the same row is asked without any filter, in its own wording, in the just-for-you wording and in one never
+trained on: only the words may make the difference. Equal questions (a user's just-for-you wording stands beside each of their query requests) are one.
 Source: tasks.md, "Does the instruction do anything?".
 """
 
@@ -37,7 +37,8 @@ class TaskPlan:
         user_ids: the task's households.
         asked: the headline questions, [R].
         lifted: which of the R requests the lift is measured on, [L].
-        plain, unseen: those L requests in the just-for-you wording, and in a held-out one of the task, [L].
+        right, plain, unseen: those L requests without a filter, in the task's wording, in the just-for-you wording, and in a
+            held-out one of the task, [L].
     """
 
     requests: list[EvalRequest]
@@ -46,6 +47,7 @@ class TaskPlan:
     user_ids: list[str]
     asked: npt.NDArray[np.int64]
     lifted: npt.NDArray[np.int64]
+    right: npt.NDArray[np.int64]
     plain: npt.NDArray[np.int64]
     unseen: npt.NDArray[np.int64]
 
@@ -121,7 +123,13 @@ def plan_requests(
     moved = np.empty(len(order), np.int64)
     moved[order] = np.arange(len(order))
     tasks = {
-        name: replace(plan, asked=moved[plan.asked], plain=moved[plan.plain], unseen=moved[plan.unseen])
+        name: replace(
+            plan,
+            asked=moved[plan.asked],
+            right=moved[plan.right],
+            plain=moved[plan.plain],
+            unseen=moved[plan.unseen],
+        )
         for name, plan in drafts.items()
     }
     return RequestPlan([book.asked[i] for i in order], tasks)
@@ -167,7 +175,7 @@ def _plan_task(
 ) -> TaskPlan:
     requests: list[EvalRequest] = []
     asked: list[int] = []
-    lifted: list[tuple[int, int, int]] = []  # request, plain, unseen
+    lifted: list[tuple[int, int, int, int]] = []  # request, right, plain, unseen
     for user_id, wording, slots_json, focus, items in rows.select(
         c.USER_ID, c.WORDING, c.SLOTS, c.FOCUS_TEXT, c.TARGETS
     ).iter_rows():
@@ -180,16 +188,17 @@ def _plan_task(
         requests.append(request)
         asked.append(book.number(request, task.exclude_history))
         if user_id in lift_users and task.name != PLAIN:
+            right = replace(request, exclude=NOTHING)
             plain = replace(
-                request, task=PLAIN, instruction=book.words(TASKS[PLAIN], 0, "{}"), focus="", slots={}
+                right, task=PLAIN, instruction=book.words(TASKS[PLAIN], 0, "{}"), focus="", slots={}
             )
             unseen = replace(
-                request, instruction=book.words(task, book.unseen_wording(user_id, task), slots_json)
+                right, instruction=book.words(task, book.unseen_wording(user_id, task), slots_json)
             )
-            pair = [book.number(question, task.exclude_history) for question in (plain, unseen)]
-            lifted.append((len(requests) - 1, pair[0], pair[1]))
+            numbers = (book.number(right, "none"), book.number(plain, "none"), book.number(unseen, "none"))
+            lifted.append((len(requests) - 1, *numbers))
     user_ids, users = np.unique(np.array([r.user_id for r in requests], dtype=object), return_inverse=True)
-    lift = np.array(lifted, np.int64).reshape(-1, 3)
+    lift = np.array(lifted, np.int64).reshape(-1, 4)
     return TaskPlan(
         requests,
         target_sets([r.targets for r in requests]),
@@ -199,4 +208,5 @@ def _plan_task(
         lift[:, 0],
         lift[:, 1],
         lift[:, 2],
+        lift[:, 3],
     )

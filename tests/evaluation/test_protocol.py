@@ -74,12 +74,12 @@ def test_every_question_is_asked_once_and_a_users_stand_together():
     assert [r.user_id for r in asked] == sorted(r.user_id for r in asked)
 
 
-def test_the_just_for_you_wording_of_unfiltered_tasks_is_one_question():
+def test_the_just_for_you_wording_of_all_tasks_is_one_question():
     found = plan()
     general = found.tasks["just_for_you"].asked[0]
     assert found.tasks["query"].plain.tolist() == [general, general]
     assert found.tasks["holiday"].plain.tolist() == [general]
-    assert found.tasks["discover"].plain.tolist() != [general]  # it has another history filter
+    assert found.tasks["discover"].plain.tolist() == [general]  # the lift knows no history filter
 
 
 def test_the_lift_asks_three_wordings_of_the_same_row():
@@ -93,7 +93,17 @@ def test_the_lift_asks_three_wordings_of_the_same_row():
         held_out = [render("query", w, seen.slots) for w in TASKS["query"].held_out_wordings()]
         assert found.asked[unseen].instruction in held_out
         assert found.asked[unseen].focus == seen.focus
+    assert query.right.tolist() == query.asked.tolist()
     assert plan(lift_users=()).tasks["query"].lifted.tolist() == []
+
+
+def test_the_lift_is_measured_without_the_filter_of_the_task():
+    found = plan()
+    discover = found.tasks["discover"]
+    assert discover.requests[0].exclude.size > 0
+    assert discover.right.tolist() != discover.asked.tolist()
+    for at in (*discover.right, *discover.plain, *discover.unseen):
+        assert found.asked[at].exclude.size == 0
 
 
 def test_history_filters_are_those_of_the_task():
