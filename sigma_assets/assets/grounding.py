@@ -18,6 +18,7 @@ from sigma_core.grounding.embed import embed_items
 from sigma_core.grounding.encoder import GroundedEncoder
 from sigma_core.grounding.id_embeddings import ItemIdEmbeddings, fit_id_embeddings
 from sigma_core.grounding.relevance_pairs import RelevancePairs
+from sigma_core.repeatable import repeatable
 
 ANNOTATION_CACHE = ".annotations"  # inside the root: answers of the annotator, by content
 
@@ -78,7 +79,7 @@ def grounded_encoder(
     from sigma_core.grounding.train import train_grounded_encoder
 
     seed = sigma.config.runtime.seed
-    with sigma.tracker(context) as tracker:
+    with sigma.tracker(context) as tracker, repeatable(sigma.config.runtime.deterministic):
         encoder = train_grounded_encoder(
             pairs, catalog, id_embeddings, sigma.config.grounding, seed, tracker, sigma.progress(context)
         )

@@ -13,6 +13,7 @@ from sigma_core.data.catalog import ItemCatalog
 from sigma_core.grounding.embed import ItemEmbeddings
 from sigma_core.grounding.encoder import GroundedEncoder
 from sigma_core.grounding.id_embeddings import ItemIdEmbeddings
+from sigma_core.repeatable import repeatable
 from sigma_core.tokenization.codebooks import Codebooks
 from sigma_core.training.checkpoint import SigmaBase
 
@@ -31,7 +32,7 @@ def sigma_base(
     from sigma_core.training.sft import train_base
 
     features = refit_features(catalog, embeddings, id_embeddings, codebooks, sigma.images())
-    with sigma.tracker(context) as tracker:
+    with sigma.tracker(context) as tracker, repeatable(sigma.config.runtime.deterministic):
         base = train_base(
             list(shards.values()),
             features,
@@ -61,7 +62,7 @@ def lora_checkpoint(
     known = [embeddings, *sigma.known_vectors(context.partition_key)]
     remembering = sigma.remembering(encoder)
     features = catalog_features(catalog, id_embeddings, codebooks, remembering, known, sigma.images())
-    with sigma.tracker(context) as tracker:
+    with sigma.tracker(context) as tracker, repeatable(sigma.config.runtime.deterministic):
         checkpoint = train_lora(
             base,
             list(shards.values()),

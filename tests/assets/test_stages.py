@@ -35,7 +35,7 @@ def test_threads_concern_nobody_and_the_seed_everyone_who_draws() -> None:
 
 
 def test_every_setting_that_changes_a_result_belongs_to_some_stage() -> None:
-    free = {"runtime.threads", "runtime.device", "instruction.shard_stride_days"}
+    free = {"runtime.threads", "runtime.device", "runtime.deterministic", "instruction.shard_stride_days"}
     windows = {"training.base_window_days", "training.lora_window_days"}
     for section, values in DEMO.model_dump(mode="json").items():
         if section in ("http", "nearline"):
