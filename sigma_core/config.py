@@ -22,13 +22,13 @@ class Section(BaseModel):
 
 
 class RuntimeConfig(Section):
-    """Machine settings. Trainings repeat bit by bit with one thread, or with `deterministic`; all else does anyway."""
+    """Machine settings. Trainings repeat bit by bit with the same number of threads, all else with any."""
 
     threads: int = Field(2, ge=1, description="CPU threads of torch, faiss and BLAS; 1 on a busy machine")
     device: str = Field("cpu", description="torch device: cpu or cuda")
     seed: int = Field(17, description="seed of every random choice")
     deterministic: bool = Field(
-        False, description="trainings repeat bit by bit with more than one thread too; slower"
+        True, description="trainings repeat bit by bit, with more than one thread too"
     )
 
 
