@@ -5,7 +5,7 @@ Holds the network only: what stands where in a prompt is `instruction/collate.py
 
 Source: paper, hybrid tokenization and SFT. Our choice, for small backbones: both heads may also *copy* from the history
 (a pointer over history items, after pointer-generator networks), the words a request is about (the focus) are compared with
-what prefixes and items say, and how much things are bought enters as a prior. With all three off both are the paper's heads.
+what prefixes and items say, and how much things are bought enters as a prior. At zero weight of all three both are the paper's heads.
 
 Shape legend: B users, L positions, D hidden, J history items, R requests, M leaves, P prefix length, K codes per level,
 N items, E item width, T text width, S statistics.

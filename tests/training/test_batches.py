@@ -28,7 +28,6 @@ def test_a_history_item_is_a_prefix_token_and_then_its_vector() -> None:
     assert batch.prefix_BL[0, at - 1] == 1  # item 2 has prefix 1
     assert (batch.item_BL[0] == 0).sum() == 1
     assert batch.memory_row_BJ[0].tolist() == [2, 0]
-    assert at >= 1
 
 
 def test_ntp_reads_the_start_token_and_info_nce_the_query_token_after_the_prefix() -> None:
