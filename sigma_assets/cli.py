@@ -9,8 +9,9 @@ import logging
 import signal
 import sys
 
+import sigma_assets.cli_benchmark
 import sigma_assets.cli_pipeline
-import sigma_assets.cli_serving  # noqa: F401  (the two register the verbs)
+import sigma_assets.cli_serving  # noqa: F401  (these register the verbs)
 from sigma_assets.cli_app import app
 
 

@@ -1,0 +1,36 @@
+"""Verbs of `sigma benchmark`: each prints a table and writes its record as JSON with `--out FILE`.
+
+A verb parses, calls `sigma_core.benchmarks` and prints; groups of verbs live in `cli_benchmark_*.py`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sigma_assets.cli_app import app
+
+benchmark_app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help=(
+        "Benchmarks anyone can rerun: accuracy, speed, cost. Each verb prints a table and writes JSON with versions, "
+        "seeds, data digests, machine and settings. BENCHMARKS.md holds our figures and the commands that made them."
+    ),
+)
+app.add_typer(benchmark_app, name="benchmark")
+
+Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the record here, as JSON.")]
+
+
+def publish(out: Path | None, record: Mapping[str, Any], table: str) -> None:
+    """Show the table; with `--out`, write the record too and say where it is."""
+    import sys
+
+    sys.stdout.write(table)
+    if out is not None:
+        from sigma_core.benchmarks.record import save_record
+
+        save_record(out, record)
+        sys.stdout.write(f"written: {out}\n")

@@ -1,0 +1,284 @@
+"""The sections of the config: frozen pydantic classes, one a stage, unknown keys refused.
+
+A setting is written here once, with its bounds and what it means; `config.py` puts them together and reads them from
+profiles, files and the command line. No I/O.
+Dimensions, temperatures and weights that the paper leaves open say "our choice" in PAPER.md.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Section(BaseModel):
+    """Base of every section: immutable, and a misspelt key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RuntimeConfig(Section):
+    """Machine settings. Trainings repeat bit by bit with the same number of threads, all else with any."""
+
+    threads: int = Field(2, ge=1, description="CPU threads of torch, faiss and BLAS; 1 on a busy machine")
+    device: str = Field("cpu", description="torch device: cpu or cuda")
+    seed: int = Field(17, description="seed of every random choice")
+    deterministic: bool = Field(
+        True, description="trainings repeat bit by bit, with more than one thread too"
+    )
+
+
+class DataConfig(Section):
+    """What the catalog of a day holds, what its targets are (tasks.md)."""
+
+    country: str = Field("US", description="country whose holidays count (library `holidays`)")
+    catalog_window_days: int = Field(
+        56, ge=1, description="an item stays in the catalog this long after its sales"
+    )
+    min_buyers: int = Field(2, ge=1, description="distinct users an item needs within the window")
+    launch_days: int = Field(28, ge=1, description="an item is new for this long after its first sale")
+    left_censored_days: int = Field(
+        90, ge=0, description="first sales this early in the data are no launches"
+    )
+    horizon_days: int = Field(7, ge=1, description="length of a target window")
+    tail_share: float = Field(0.2, gt=0, lt=1, description="share of 56-day volume that makes the long tail")
+    min_category_items: int = Field(50, ge=1, description="a category needs this many items to be asked for")
+
+
+class GroundingConfig(Section):
+    """Stage (a): item ID teacher, relevance pairs, grounded text encoder."""
+
+    id_dim: int = Field(64, ge=2, description="width of v_ID")
+    id_window_days: int = Field(92, ge=7, description="days before the refit that the ID teacher sees")
+    id_iterations: int = Field(15, ge=1, description="ALS iterations")
+    id_regularization: float = Field(0.05, ge=0, description="ALS regularization")
+    id_alpha: float = Field(10.0, gt=0, description="ALS confidence per event")
+    id_min_users: int = Field(2, ge=1, description="distinct users an item needs in the window to get a v_ID")
+    backbone: str = Field(
+        "minilm",
+        min_length=1,
+        description="minilm, smollm2-135m, qwen3-0.6b, a transformers folder, or a Hub id in the local cache",
+    )
+    pooling: Literal["auto", "mean", "last"] = Field(
+        "auto", description="of token states; auto: last token for decoder LLMs, mean for encoders"
+    )
+    padding_side: Literal["right", "left"] = Field(
+        "right", description="left for decoder LLMs only; same vectors"
+    )
+    text_dim: int = Field(128, ge=2, description="width of v_text, after the down-projection")
+    pad_buckets: tuple[int, ...] = Field(
+        (8, 12, 16, 20, 22, 24, 26, 28, 32), description="fixed pad lengths of encoded texts, in tokens"
+    )
+    lora_rank: int = Field(8, ge=1, description="rank of the encoder's LoRA")
+    lora_alpha: int = Field(16, ge=1, description="its scale is alpha over rank")
+    lora_targets: tuple[str, ...] = Field(
+        ("query", "value"), description="linear layers of the backbone that get LoRA"
+    )
+    lora_layers: int = Field(
+        2, ge=1, description="LoRA on this many top layers; the layers below are run once"
+    )
+    train_steps: int = Field(24, ge=1, description="steps of LoRA and projection; 2.9 CPU seconds each")
+    batch_size: int = Field(128, ge=2, description="pairs a step; every other pair is a negative")
+    cached_texts: int | None = Field(
+        None,
+        ge=1,
+        description="texts that hold a graph at a time (gradient caching); none: all of a step. Same gradients",
+    )
+    learning_rate: float = Field(1e-3, gt=0, description="of LoRA")
+    head_learning_rate: float = Field(
+        3e-4, gt=0, description="of the projection; more forgets what words mean"
+    )
+    temperature_text: float = Field(0.05, gt=0, description="tau of P_text")
+    temperature_id: float = Field(0.10, gt=0, description="tau of P_ID")
+    kd_weight: float = Field(0.5, ge=0, description="weight of L_KD beside L_CL")
+    view_weights: dict[str, float] = Field(
+        {"collaborative": 0.35, "search": 0.4, "knowledge": 0.25, "visual": 0.2},
+        description="share of each view in a batch, among the views that have pairs (visual needs image vectors)",
+    )
+    annotator: Literal["off", "endpoint", "local"] = Field(
+        "off",
+        description="LLM that adds phrases to the knowledge view; endpoint: OpenAI-compatible, local: transformers",
+    )
+    annotator_model: str = Field(
+        "", description="model of the annotator: the endpoint's name, a folder, a Hub id"
+    )
+    annotator_url: str = Field(
+        "https://api.openai.com/v1", description="endpoint; its key: SIGMA_ANNOTATOR_API_KEY"
+    )
+    annotator_budget: int = Field(300, ge=0, description="questions a refit asks at most; answers are cached")
+    annotator_phrases: int = Field(6, ge=1, description="phrases kept of an answer")
+    annotator_max_tokens: int = Field(200, ge=1, description="longest answer")
+    pairs_per_view: int = Field(20_000, ge=1, description="most pairs kept of a view")
+    max_texts: int = Field(
+        2000, ge=2, description="distinct texts a training uses; each runs once through all layers"
+    )
+    head_steps: int = Field(
+        200, ge=0, description="steps of the down-projection alone, before LoRA; nearly free"
+    )
+    holdout_share: float = Field(
+        0.05, ge=0, lt=1, description="relevance pairs kept out of training, to measure it"
+    )
+
+
+class TokenizationConfig(Section):
+    """Stage (b): residual codebooks and the prefix that is used."""
+
+    num_levels: int = Field(4, ge=1, le=8, description="codes of a full semantic ID")
+    codebook_size: int = Field(
+        1024,
+        ge=2,
+        description="entries per level; many small prefix groups let step 1 rank favourites exactly",
+    )
+    prefix_length: int = Field(1, ge=1, le=4, description="codes that become tokens (SID1ID = 1)")
+    beam: int = Field(4, ge=1, description="beam of the residual quantizer's encoder")
+    max_group_ratio: float = Field(4.0, gt=1, description="largest prefix group over the mean one, at most")
+    collaborative_weight: float = Field(
+        0.0, ge=0, description="share of v_ID in the space level 0 is clustered in"
+    )
+
+
+class InstructionConfig(Section):
+    """Stage (c), data side: contexts, tasks, shards."""
+
+    shard_stride_days: int = Field(3, ge=1, description="a shard is built every so many days")
+    users_per_shard: int = Field(320, ge=1, description="users a shard holds, chosen by hash of user and day")
+    max_recent: int = Field(16, ge=1, description="most recent purchases in a prompt")
+    max_favorites: int = Field(512, ge=1, description="long-term favourites kept; the pointer reads them all")
+    prompt_favorites: int = Field(48, ge=1, description="the first of them, which are tokens of the prompt")
+    favorite_half_life_days: float = Field(
+        120.0, gt=0, description="decay of the count that orders favourites"
+    )
+    max_requests_per_task: int = Field(
+        3, ge=1, description="query and category requests a user and cut, at most"
+    )
+    max_targets: int = Field(40, ge=1, description="targets kept of one example, by hash")
+
+
+class ModelConfig(Section):
+    """Stage (c), model side: backbone, fusion, heads."""
+
+    backbone: str = Field(
+        "mini",
+        min_length=1,
+        description="mini, smollm2-135m, qwen3-0.6b, qwen3-4b, a transformers decoder folder, or a Hub id in the local cache",
+    )
+    hidden_dim: int = Field(128, ge=8, description="width of the mini backbone")
+    num_layers: int = Field(2, ge=1, description="layers of the mini backbone")
+    num_heads: int = Field(4, ge=1, description="attention heads of the mini backbone")
+    item_dim: int = Field(64, ge=2, description="width of v~, the fused unique item vector")
+    fusion_hidden: int = Field(128, ge=2, description="hidden width of the fusion")
+    modality_dropout: float = Field(
+        0.15, ge=0, lt=1, description="chance that v_ID or v_img is hidden in training"
+    )
+    temperature: float = Field(0.2, gt=0, description="tau of L_InfoNCE in training")
+
+
+class TrainingConfig(Section):
+    """Optimization of `sigma_base` and of the day's LoRA adapter."""
+
+    base_window_days: int = Field(92, ge=1, le=99, description="days of shards before the month")
+    base_steps: int = Field(400, ge=1, description="steps of the month's base")
+    base_learning_rate: float = Field(2e-3, gt=0, description="peak, of the base")
+    gain_learning_rate_ratio: float = Field(
+        10.0, gt=0, description="gains (single numbers that scale a whole head) learn this much faster"
+    )
+    lora_window_days: int = Field(21, ge=1, le=99, description="days of shards before the day")
+    lora_steps: int = Field(40, ge=1, description="steps of the day's adapter")
+    lora_learning_rate: float = Field(1e-3, gt=0, description="peak, of the adapter")
+    lora_rank: int = Field(8, ge=1, description="rank of LoRA on the backbone")
+    lora_alpha: int = Field(16, ge=1, description="its scale is alpha over rank")
+    contexts_per_batch: int = Field(16, ge=1, description="users a step; a user's tasks share one history")
+    branches_per_context: int = Field(5, ge=1, description="requests of a user in one step")
+    targets_per_branch: int = Field(6, ge=1, description="target prefixes of a request in one step")
+    weight_ntp: float = Field(1.0, ge=0, description="of L_NTP")
+    weight_id: float = Field(1.0, ge=0, description="of the in-prefix L_InfoNCE")
+    weight_catalog: float = Field(0.2, ge=0, description="of the catalogue-wide item loss")
+    catalog_leaves: int = Field(96, ge=1, description="leaves of a step that the catalogue-wide loss reads")
+    warmup_share: float = Field(0.1, ge=0, lt=1, description="of the steps; then cosine decay")
+    weight_decay: float = Field(0.01, ge=0, description="of AdamW")
+    grad_clip: float = Field(1.0, gt=0, description="largest gradient norm")
+    task_weights: dict[str, float] = Field(
+        {
+            "just_for_you": 3.0,
+            "query": 1.5,
+            "category": 1.0,
+            "longtail": 1.0,
+            "discover": 1.0,
+            "season": 1.0,
+            "holiday": 1.5,
+        },
+        description="relative share of a task among the requests trained on",
+    )
+
+
+class GenerationConfig(Section):
+    """Stage (d): the three steps."""
+
+    num_prefixes: int = Field(64, ge=1, description="K, prefixes searched")
+    items_per_prefix: int = Field(20, ge=1, description="M, items kept under each prefix")
+    sigma_top: int = Field(8, ge=2, description="K_sigma: APF's sigma is that of so many top beam scores")
+    sigma_floor: float = Field(1e-3, gt=0, description="lower bound of sigma")
+    sharpness_range: float = Field(
+        2.0,
+        ge=1,
+        description="sigma/tau stays within that of a typical sigma divided and multiplied by this; 1 turns APF off",
+    )
+    apf_temperature: float | None = Field(
+        None,
+        description="tau of APF; none: calibrated on held-out users with the checkpoint",
+    )
+    collapse_text_groups: bool = Field(
+        True, description="a list shown to a person holds one item of a text group"
+    )
+
+
+class ServingConfig(Section):
+    """User-to-item index."""
+
+    u2i_top_n: int = Field(50, ge=1, description="items of a precomputed list")
+    u2i_tasks: tuple[str, ...] = Field(("just_for_you",), description="tasks that get precomputed lists")
+    batch_users: int = Field(32, ge=1, description="users answered at a time")
+
+
+class HttpConfig(Section):
+    """`sigma serve`. It changes no artifact, so it is no part of a root's digest."""
+
+    max_batch: int = Field(16, ge=1, le=256, description="concurrent requests answered by one forward pass")
+    batch_wait_ms: float = Field(4.0, ge=0, description="how long a lone request waits for company")
+    max_queue: int = Field(256, ge=1, description="requests waiting for the model; more fall back at once")
+    deadline_ms: int = Field(
+        2000, ge=1, description="budget of a request; past it the answer comes from U2I, then popularity"
+    )
+    max_body_bytes: int = Field(262_144, ge=1024, description="larger bodies are refused (413)")
+    body_timeout_s: float = Field(10.0, gt=0, description="a body slower than this is refused (408)")
+    rate_per_minute: int = Field(60_000, ge=1, description="requests a key may make a minute (429 beyond)")
+    rate_burst: int = Field(2000, ge=1, description="requests a key may make at once")
+    cors_origins: tuple[str, ...] = Field(
+        (), description="web origins that may call the API; none by default"
+    )
+    refresh_seconds: float = Field(
+        2.0, gt=0, description="how often users with events of other processes are looked for"
+    )
+    reload_seconds: float = Field(
+        5.0, gt=0, description="how often the root is looked at for a newer published day"
+    )
+
+
+class NearlineConfig(Section):
+    """`sigma nearline`, and the same work inside `sigma serve`. It changes no artifact."""
+
+    batch_events: int = Field(2000, ge=1, description="events committed at once")
+    batch_users: int = Field(32, ge=1, description="users refreshed by one forward pass")
+    poll_seconds: float = Field(1.0, gt=0, description="how often new events are looked for")
+
+
+class EvaluationConfig(Section):
+    """How a day is judged."""
+
+    sample_users: int | None = Field(None, description="users judged, chosen by hash; none = all")
+    lift_users: int | None = Field(None, description="users the instruction lift is measured on; none = all")
+    max_requests_per_task: int | None = Field(
+        None, description="query and category requests a user; none = all"
+    )
+    bootstrap_samples: int = Field(1000, ge=100, description="household resamples of an interval")
+    min_targets: int = Field(200, ge=1, description="a task below this is underpowered")
+    min_users: int = Field(100, ge=1, description="a task below this is underpowered")
