@@ -133,7 +133,7 @@ _TABLE: Final = (
         settings=("grounding.*", "data.country", "runtime.seed"), source_parts=("image_vectors",),
     ),
     Stage(
-        name="grounded_encoder", group="grounding", cadence="month", keep=True, pool=TRAINING,
+        name="grounded_encoder", group="grounding", cadence="month", version="2", keep=True, pool=TRAINING,
         artifact="sigma_core.grounding.encoder:GroundedEncoder",
         reads={
             "pairs": Read("relevance_pairs", "same_month"),
@@ -143,7 +143,7 @@ _TABLE: Final = (
         settings=("grounding.*", "runtime.seed"), kinds=_TORCH,
     ),
     Stage(
-        name="refit_item_embeddings", group="grounding", cadence="month", artifact=_EMBEDDINGS, keep=True,
+        name="refit_item_embeddings", group="grounding", cadence="month", version="2", artifact=_EMBEDDINGS, keep=True,
         reads={"catalog": _REFIT_CATALOG, "encoder": Read("grounded_encoder", "same_month")}, kinds=_TENSORS,
     ),
     # ------------------------------------------------------------------------- (b) tokenization
@@ -158,7 +158,7 @@ _TABLE: Final = (
         settings=("tokenization.*", "runtime.seed"), kinds=frozenset({"faiss", "safetensors"}),
     ),
     Stage(
-        name="item_embeddings", group="tokenization", cadence="day", artifact=_EMBEDDINGS,
+        name="item_embeddings", group="tokenization", cadence="day", version="2", artifact=_EMBEDDINGS,
         reads={"catalog": Read("item_catalog", "same_day"), "encoder": Read("grounded_encoder", "own_month")},
         kinds=_TENSORS,
     ),
@@ -185,7 +185,7 @@ _TABLE: Final = (
     ),
     # ----------------------------------------------------------------------------- (c) training
     Stage(
-        name="sigma_base", group="training", cadence="month", version="2", pool=TRAINING, keep=True,
+        name="sigma_base", group="training", cadence="month", version="3", pool=TRAINING, keep=True,
         artifact="sigma_core.training.checkpoint:SigmaBase",
         reads={
             "shards": Read("sft_shards", "base_shards"),
@@ -200,7 +200,7 @@ _TABLE: Final = (
         source_parts=("image_vectors",), kinds=_TORCH,
     ),
     Stage(
-        name="lora_checkpoint", group="training", cadence="day", version="2", pool=TRAINING,
+        name="lora_checkpoint", group="training", cadence="day", version="3", pool=TRAINING,
         artifact="sigma_core.training.checkpoint:LoraCheckpoint",
         reads={
             "base": Read("sigma_base", "own_month"),
@@ -217,7 +217,7 @@ _TABLE: Final = (
     ),
     # ------------------------------------------------------------------------------ (d) serving
     Stage(
-        name="item_index", group="serving", cadence="day", version="2",
+        name="item_index", group="serving", cadence="day", version="3",
         artifact="sigma_core.serving.item_index:ItemIndex",
         reads={
             "base": Read("sigma_base", "own_month"),
@@ -229,7 +229,7 @@ _TABLE: Final = (
         source_parts=("image_vectors",), kinds=_TENSORS,
     ),
     Stage(
-        name="user_to_item_index", group="serving", cadence="day", version="2",
+        name="user_to_item_index", group="serving", cadence="day", version="3",
         artifact="sigma_core.serving.user_to_item:UserToItemIndex",
         reads={
             "base": Read("sigma_base", "own_month"),

@@ -65,6 +65,14 @@ class GroundingConfig(Section):
         "right", description="left for decoder LLMs only; same vectors"
     )
     text_dim: int = Field(128, ge=2, description="width of v_text, after the down-projection")
+    lexical_dim: int = Field(
+        512, ge=0, description="width of the hashed words that requests are also matched by; 0: meaning alone"
+    )
+    lexical_weight: float = Field(
+        0.5,
+        ge=0,
+        description="weight of the cosine of words beside that of meaning (1); a request decides how much of it",
+    )
     pad_buckets: tuple[int, ...] = Field(
         (8, 12, 16, 20, 22, 24, 26, 28, 32), description="fixed pad lengths of encoded texts, in tokens"
     )

@@ -42,7 +42,7 @@ def tiny_world(
     config = ModelConfig(
         backbone=backbone, hidden_dim=16, num_layers=2, num_heads=2, item_dim=6, fusion_hidden=12
     )
-    shape = ModelShape(TEXT_DIM, 4, 0, prefix_length, CODES, lexical_dim=7)
+    shape = ModelShape(TEXT_DIM, 4, 0, prefix_length, CODES, lexical_dim=7, match_dim=TEXT_DIM)
     model = SigmaModel(config, shape)
     with torch.no_grad():  # random weights are too even to tell beams apart
         for parameter in model.parameters():

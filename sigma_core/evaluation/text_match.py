@@ -4,7 +4,6 @@ The opponents of the tasks that name something ("soda", "Halloween"). BM25 is th
 idf never negative), written out because no installed library has it. Texts that several items share are scored once.
 """
 
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
@@ -13,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from sigma_core.grounding.lexical import words_of
+
 # Shape legend: N texts, U distinct texts, V words.
 Scores = npt.NDArray[np.float32]
 Encode: TypeAlias = Callable[[Sequence[str]], npt.NDArray[np.float32]]
@@ -20,29 +21,6 @@ Encode: TypeAlias = Callable[[Sequence[str]], npt.NDArray[np.float32]]
 
 K1: Final = 1.2
 B: Final = 0.75
-_WORD: Final = re.compile(r"[a-z0-9]+")
-_STOP: Final = frozenset(
-    ("a", "an", "and", "at", "for", "from", "i", "in", "is", "it", "me", "my", "of", "on", "or", "some", "that", "the",
-     "this", "to", "want", "with", "you")
-)  # fmt: skip
-
-
-def words_of(text: str) -> list[str]:
-    """Lower-case words without stop words; a plural s is cut, so that "chips" finds "chip".
-
-    >>> words_of("Snacks for the berries, glass")
-    ['snack', 'berry', 'glass']
-    """
-    out = []
-    for word in _WORD.findall(text.lower()):
-        if word in _STOP:
-            continue
-        if len(word) > 4 and word.endswith("ies"):
-            word = word[:-3] + "y"
-        elif len(word) > 3 and word.endswith("s") and not word.endswith("ss"):
-            word = word[:-1]
-        out.append(word)
-    return out
 
 
 class Bm25:

@@ -117,7 +117,7 @@ class Recommender:
         device = items.vectors_NE.device
         sets = torch.zeros(len(users), dtype=torch.long, device=device) if sets_B is None else sets_B
         tree = self.collator(users, requests)
-        width = model.shape.text_dim
+        width = items.text_NT.shape[1]
         vectors = np.asarray([focus[t] for t in tree.focus_texts], dtype=np.float32).reshape(-1, width)
         batch = TensorBatch(tree, torch.as_tensor(vectors, device=device), device)
         cache = DynamicCache(config=model.backbone.config)
@@ -131,10 +131,11 @@ class Recommender:
         allowed = AllowedPrefixes(
             self.ranges.rows_QP, counts.index_add(1, self.group_of_N, eligible_RN.float()) > 0
         )
-        about = model.focus(batch, batch.request_focus_RV, one)
+        start = states[user, batch.request_start_R]
+        about = model.focus(batch, batch.request_focus_RV, one, start)
         beams = prefix_beam(
             model,
-            states[user, batch.request_start_R][:, None],
+            start[:, None],
             memory,
             about,
             past,

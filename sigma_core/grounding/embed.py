@@ -14,10 +14,12 @@ import polars as pl
 
 from sigma_core import columns as c
 from sigma_core.artifacts import TABLE, digest_arrays, digest_json, read_json, write_json
+from sigma_core.grounding.lexical import LexicalHash
 from sigma_core.tracking import Progress, no_progress
 
 VECTORS = "vectors.safetensors"
 _TEXT_HASH = "text_hash"
+_AT, _VALUE = "lexical_at", "lexical_value"
 
 
 class TextEncoder(Protocol):
@@ -26,6 +28,10 @@ class TextEncoder(Protocol):
     @property
     def text_dim(self) -> int:
         """Width of a row."""
+
+    @property
+    def lexical(self) -> LexicalHash:
+        """Words of a text, hashed."""
 
     def encode(self, texts: Sequence[str], progress: Progress = no_progress) -> np.ndarray:
         """float32 [len(texts), text_dim] of unit rows; a row depends on its text alone."""
@@ -46,16 +52,24 @@ class ItemEmbeddings:
         item_ids: N ids, strictly ascending.
         text_hashes: N hashes of the texts that were encoded.
         vectors: float32 [N, text_dim], unit rows.
+        lexical: float32 [N, W], rows of `LexicalHash.encode`; W may be 0.
         encoder_digest: digest of the encoder that made them.
     """
 
     def __init__(
-        self, item_ids: Sequence[str], text_hashes: Sequence[str], vectors: np.ndarray, encoder_digest: str
+        self,
+        item_ids: Sequence[str],
+        text_hashes: Sequence[str],
+        vectors: np.ndarray,
+        encoder_digest: str,
+        lexical: np.ndarray | None = None,
     ) -> None:
         self.item_ids = list(item_ids)
         self.text_hashes = list(text_hashes)
         self.vectors = np.ascontiguousarray(vectors, dtype=np.float32)
         self.encoder_digest = encoder_digest
+        empty = np.zeros((len(self.item_ids), 0), dtype=np.float32)
+        self.lexical = empty if lexical is None else np.ascontiguousarray(lexical, dtype=np.float32)
         if not len(self.item_ids) == len(self.text_hashes) == len(self.vectors):
             raise ValueError(
                 f"ItemEmbeddings: {len(self.item_ids)} ids, {len(self.text_hashes)} hashes and {len(self.vectors)} "
@@ -66,6 +80,10 @@ class ItemEmbeddings:
                 "ItemEmbeddings: item_ids must be distinct and ascending; use embed_items, which sorts."
             )
 
+    def match(self) -> np.ndarray:
+        """float32 [N, text_dim + W], aligned with `GroundedEncoder.match_vectors`."""
+        return np.concatenate((self.vectors, self.lexical), axis=1)
+
     def rows(self, item_ids: Sequence[str]) -> np.ndarray:
         """int64 positions of `item_ids`.
 
@@ -75,14 +93,20 @@ class ItemEmbeddings:
         return positions(self.item_ids, item_ids, "ItemEmbeddings")
 
     def save(self, directory: Path) -> None:
-        """Write ids and hashes as Parquet, vectors as safetensors, the encoder's digest as JSON."""
+        """Write ids, hashes and hashed words (sparse) as Parquet, vectors as safetensors, the rest as JSON."""
         from safetensors.numpy import save_file
 
-        pl.DataFrame({c.ITEM_ID: self.item_ids, _TEXT_HASH: self.text_hashes}).cast(pl.String).write_parquet(
-            directory / TABLE
+        table = pl.DataFrame({c.ITEM_ID: self.item_ids, _TEXT_HASH: self.text_hashes}).cast(pl.String)
+        at = [np.flatnonzero(row) for row in self.lexical]
+        value = [row[where] for row, where in zip(self.lexical, at, strict=True)]
+        sparse = (
+            pl.Series(_AT, [a.tolist() for a in at], dtype=pl.List(pl.UInt16)),
+            pl.Series(_VALUE, [v.tolist() for v in value], dtype=pl.List(pl.Float32)),
         )
+        table.with_columns(*sparse).write_parquet(directory / TABLE)
         save_file({"vectors": self.vectors}, directory / VECTORS)
-        write_json(directory / "meta.json", {"encoder_digest": self.encoder_digest})
+        meta = {"encoder_digest": self.encoder_digest, "lexical_dim": int(self.lexical.shape[1])}
+        write_json(directory / "meta.json", meta)
 
     @classmethod
     def load(cls, directory: Path) -> Self:
@@ -90,17 +114,30 @@ class ItemEmbeddings:
         from safetensors.numpy import load_file
 
         table = pl.read_parquet(directory / TABLE)
+        meta = read_json(directory / "meta.json")
+        lexical = np.zeros((len(table), int(meta["lexical_dim"])), dtype=np.float32)
+        sizes = table[_AT].list.len().to_numpy()
+        rows = np.repeat(np.arange(len(table)), sizes)
+        if len(rows):
+            at = table[_AT].explode(empty_as_null=False).to_numpy()
+            lexical[rows, at] = table[_VALUE].explode(empty_as_null=False).to_numpy()
         return cls(
             table[c.ITEM_ID].to_list(),
             table[_TEXT_HASH].to_list(),
             load_file(directory / VECTORS)["vectors"],
-            str(read_json(directory / "meta.json")["encoder_digest"]),
+            str(meta["encoder_digest"]),
+            lexical,
         )
 
     def digest(self) -> str:
         """Digest of ids, hashes, vectors and encoder."""
         return digest_json(
-            [self.item_ids, self.text_hashes, digest_arrays({"vectors": self.vectors}), self.encoder_digest]
+            [
+                self.item_ids,
+                self.text_hashes,
+                digest_arrays({"vectors": self.vectors, "lexical": self.lexical}),
+                self.encoder_digest,
+            ]
         )
 
     def summary(self) -> dict[str, Any]:
@@ -164,4 +201,5 @@ def embed_items(
     if todo:
         source.update(zip(todo, encoder.encode(list(todo.values()), progress), strict=True))
     vectors = np.stack([source[h] for h in hashes]) if hashes else np.zeros((0, encoder.text_dim), np.float32)
-    return ItemEmbeddings(item_ids, hashes, vectors, digest), len(todo)
+    lexical = encoder.lexical.encode([by_id[item] for item in item_ids])
+    return ItemEmbeddings(item_ids, hashes, vectors, digest, lexical), len(todo)

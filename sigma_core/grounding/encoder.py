@@ -15,6 +15,7 @@ import numpy as np
 
 from sigma_core.artifacts import ArtifactError, digest_arrays, digest_json, read_json, write_json
 from sigma_core.grounding import text_backbone as tb
+from sigma_core.grounding.lexical import LexicalHash, no_lexical
 from sigma_core.grounding.text_network import network_of
 from sigma_core.pretrained import Pretrained, merge_lora
 from sigma_core.tracking import Progress, no_progress
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _PROJECTION: Final = "projection.safetensors"
+_LEXICAL: Final = "lexical.safetensors"
 _PROGRESS_EVERY: Final = 16  # batches
 
 
@@ -48,6 +50,7 @@ class GroundedEncoder:
         pad_buckets: the fixed pad lengths; longer texts are cut at the largest.
         adapter: the LoRA part that was merged into `model`.
         source: the weights `model` was made from, where the artifact only refers to them; none: it holds `model`.
+        lexical: which words a text says, beside what it means.
         pooling, padding_side: of a text's tokens, see `text_network.py`.
         figures: what training measured (summary).
     """
@@ -65,13 +68,14 @@ class GroundedEncoder:
         source: Pretrained | None = None,
         pooling: str = "auto",
         padding_side: str = "right",
+        lexical: LexicalHash | None = None,
     ) -> None:
         self.model, self.source, self.pooling, self.padding_side = model, source, pooling, padding_side
         self.tokenizer_files = dict(tokenizer_files)
         self.weight = np.ascontiguousarray(weight, dtype=np.float32)
         self.bias = np.ascontiguousarray(bias, dtype=np.float32)
         self.pad_buckets = tuple(sorted(int(length) for length in pad_buckets))
-        self.adapter = adapter
+        self.adapter, self.lexical = adapter, lexical or no_lexical()
         self.figures = dict(figures or {})
         self._tokenizer: Tokenizer = tb.make_tokenizer(self.tokenizer_files, self.pad_buckets[-1])
         self._network = network_of(model, pooling, padding_side)
@@ -109,6 +113,12 @@ class GroundedEncoder:
         result: np.ndarray = out[[row_of[text] for text in texts]]
         return result
 
+    def match_vectors(self, texts: Sequence[str]) -> np.ndarray:
+        """float32 [len(texts), text_dim + lexical width]: what a request's words are compared with items by. The dot product of
+        two is the cosine of their v_text plus the weighted cosine of their words.
+        """
+        return np.concatenate((self.encode(texts), self.lexical.encode(texts)), axis=1)
+
     def save(self, directory: Path) -> None:
         """Write `model/` (a BERT: a transformers folder; else only the tokenizer), `projection.safetensors`, `adapter/` (a PEFT
         folder) and `meta.json`.
@@ -126,9 +136,11 @@ class GroundedEncoder:
         for name, content in self.tokenizer_files.items():
             (folder / name).write_text(content)
         save_arrays({"weight": self.weight, "bias": self.bias}, directory / _PROJECTION)
+        save_arrays({"idf": self.lexical.idf}, directory / _LEXICAL)
         _write_text(adapter / "adapter_config.json", self.adapter.config)
         save_arrays(self.adapter.tensors, adapter / "adapter_model.safetensors", metadata={"format": "pt"})
         meta = {"pad_buckets": self.pad_buckets, "figures": self.figures, **self._reading()}
+        meta["lexical"] = self.lexical.settings()
         write_json(directory / "meta.json", meta)
 
     @classmethod
@@ -163,14 +175,16 @@ class GroundedEncoder:
             source=source,
             pooling=meta.get("pooling", "auto"),
             padding_side=meta.get("padding_side", "right"),
+            lexical=LexicalHash(load_file(directory / _LEXICAL)["idf"], **meta["lexical"]),
         )
 
     def digest(self) -> str:
         """Digest of all that decides a row: merged weights, projection, tokenizer, pad lengths."""
+        lexical = [digest_arrays({"idf": self.lexical.idf}), self.lexical.settings()]
         if self._digest is None and self.source is not None:
             scale = [self.adapter.config.get(name) for name in ("r", "lora_alpha")]
             arrays = digest_arrays({**self.adapter.tensors, "weight": self.weight, "bias": self.bias})
-            rest = [self.tokenizer_files[tb.TOKENIZER], list(self.pad_buckets)]
+            rest = [self.tokenizer_files[tb.TOKENIZER], list(self.pad_buckets), lexical]
             self._digest = digest_json([arrays, scale, self._reading(), *rest])
         elif self._digest is None:
             state = {
@@ -179,7 +193,7 @@ class GroundedEncoder:
             arrays = digest_arrays({**state, "weight": self.weight, "bias": self.bias})
             odd = [self._reading()] if self._reading() else []
             self._digest = digest_json(
-                [arrays, self.tokenizer_files[tb.TOKENIZER], list(self.pad_buckets), *odd]
+                [arrays, self.tokenizer_files[tb.TOKENIZER], list(self.pad_buckets), lexical, *odd]
             )
         assert self._digest is not None
         return self._digest

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from sigma_core.grounding.embed import TextEncoder, text_hash
+from sigma_core.grounding.lexical import LexicalHash
 from sigma_core.row_memory import RowMemory
 from sigma_core.tracking import Progress, no_progress
 
@@ -31,6 +32,11 @@ class RememberingEncoder:
     def text_dim(self) -> int:
         """Width of a row."""
         return self._encoder.text_dim
+
+    @property
+    def lexical(self) -> LexicalHash:
+        """The encoder's own: hashing words costs nothing worth remembering."""
+        return self._encoder.lexical
 
     def digest(self) -> str:
         """The encoder's own."""

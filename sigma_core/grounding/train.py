@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sigma_core import columns as c
 from sigma_core.config import GroundingConfig
 from sigma_core.grounding import text_backbone as tb
 from sigma_core.grounding.encoder import Adapter, GroundedEncoder
 from sigma_core.grounding.id_embeddings import ItemIdEmbeddings
+from sigma_core.grounding.lexical import LexicalHash
 from sigma_core.grounding.pair_plan import PairPlan, plan_pairs
 from sigma_core.grounding.projection import principal_projection, project
 from sigma_core.grounding.relevance_pairs import RelevancePairs
@@ -80,6 +82,7 @@ def train_grounded_encoder(
         source=opened.source,
         pooling=config.pooling,
         padding_side=config.padding_side,
+        lexical=LexicalHash.fit(catalog.frame[c.TEXT].to_list(), config.lexical_dim, config.lexical_weight),
         figures={**trainer.figures(), **_recall_figures(plan, recall)},
     )
 

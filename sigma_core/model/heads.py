@@ -3,7 +3,7 @@
 Holds modules and small value objects, no backbone and no prompt layout. A gain is a number the state decides: it starts at a
 given value, the same for all requests, and training learns when to raise it. Source: our choice (pointer-generator networks).
 
-Shape legend: B users, Q states of a user, J history items, D hidden, E item width, T text width, S statistics, K codes,
+Shape legend: B users, Q states of a user, J history items, D hidden, E item width, T width of match vectors, S statistics, K codes,
 U sets of statistics (a training shard each), N items, V aspects of a request.
 """
 
@@ -21,7 +21,7 @@ class ItemTensors(NamedTuple):
     """What the model knows of N items, rows aligned."""
 
     vectors_NE: Tensor  # v~, unit rows
-    text_NT: Tensor  # grounded text vectors, unit rows: what a request's words are compared with
+    text_NT: Tensor  # match vectors of the texts: what a request's words are compared with
     prefixes_NP: Tensor
 
 
@@ -77,7 +77,8 @@ class Focus(NamedTuple):
         return self.valid_BQV.any(dim=-1, keepdim=True).float()
 
     def match(self, text_BNT: Tensor) -> Tensor:
-        """Cosine of each text with the aspect nearest to it (B, Q, N); 0 for a request without words.
+        """Match (cosine of meaning, plus that of words) of each text with the aspect nearest to it (B, Q, N); 0 for a
+        request without words.
 
         `text_BNT` may be (N, T): the same texts for all.
         """

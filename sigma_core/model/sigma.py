@@ -49,6 +49,7 @@ class ModelShape(NamedTuple):
     prefix_length: int
     codebook_size: int
     lexical_dim: int
+    match_dim: int  # of v_text and hashed words together
 
 
 @dataclass
@@ -107,6 +108,10 @@ class PrefixTokens(nn.Module):
 class SigmaModel(nn.Module):
     """Backbone, prefix tokens, fusion and heads."""
 
+    prefix_match: (
+        Tensor  # (K, T + W), mean match vector of the items under each first code, set from the refit's items
+    )
+
     def __init__(self, config: "ModelConfig", shape: ModelShape) -> None:
         super().__init__()
         self.config, self.shape = config, shape
@@ -122,10 +127,12 @@ class SigmaModel(nn.Module):
         # heads
         self.prefix_head = nn.Linear(hidden, hidden)
         self.prefix_gain = Gains(hidden, [1.0])
+        self.register_buffer("prefix_match", torch.zeros(shape.codebook_size, shape.match_dim))
         self.prefix_bias = nn.Parameter(torch.zeros(shape.prefix_length, shape.codebook_size))
         self.prefix_activity = Gains(hidden, [1.0] + [0.0] * (NUM_ACTIVITY_STATS - 1))  # by popularity
         # how much words count: in prefixes, items, the pointer, the query vector, the gate
         self.focus_gain = Gains(hidden, [30.0, 20.0, 30.0, 1.0, 15.0], scale=5.0)
+        self.lexical_gain = Gains(hidden, [0.4])  # how far words are taken word for word
         self.pointer = Pointer(hidden, [0.0, 0.0, 1.2, 0.1])
         self.copy_gate = Gains(hidden, [2.5])
         self.item_head = nn.Linear(hidden, config.item_dim)
@@ -140,12 +147,12 @@ class SigmaModel(nn.Module):
 
     # ------------------------------------------------------------------------------------ inputs
     def fuse_text_only(self, focus_FT: Tensor) -> Tensor:
-        """v~ (F, E) of free texts: items of which nothing but words are known."""
+        """v~ (F, E) of free texts: items of which nothing but words are known. The first columns are v_text."""
         size, device = len(focus_FT), focus_FT.device
         absent = torch.zeros(size, dtype=torch.bool, device=device)
         return self.fusion(
             ItemStreams(
-                focus_FT,
+                focus_FT[:, : self.shape.text_dim],
                 torch.zeros(size, self.shape.id_dim, device=device),
                 absent,
                 torch.zeros(size, self.shape.image_dim, device=device),
@@ -232,7 +239,7 @@ class SigmaModel(nn.Module):
             match_BQJ = focus.match(memory.text_BJT)
             pointed = pointed + gain[..., 2:3] * match_BQJ
             if level == 0:
-                match_BQK = focus.match(self.prefix_tokens.centroids[0])
+                match_BQK = focus.match(self.prefix_match)
                 logits = logits + gain[..., :1] * match_BQK
                 gate = gate + gain[..., 4:] * best_match(match_BQJ, match_BQK, memory)
         if prefix_BKS is not None and level == 0:
@@ -263,14 +270,21 @@ class SigmaModel(nn.Module):
             about = strength[..., 1]
         return ItemScores(nn.functional.normalize(out, dim=-1), about, self.item_activity(state_BQD))
 
-    def focus(self, batch: TensorBatch, index_XV: Tensor, slots: Slots) -> Focus | None:
-        """What each state's request is about, padded like the states; none when no request of the batch has words."""
+    def focus(self, batch: TensorBatch, index_XV: Tensor, slots: Slots, start_XD: Tensor) -> Focus | None:
+        """What each request is about, padded like `slots`; none when no request of the batch has words.
+
+        `start_XD` are the requests' states at <|start|>, which say how far the words are meant word for word: a category is, a
+        craving is not.
+        """
         if not len(batch.focus_FT):
             return None
+        width = self.shape.text_dim
+        literal_X1 = self.lexical_gain(start_XD)[:, :, None]
         at, valid = index_XV.clamp_min(0), index_XV >= 0
+        text_XVT = batch.focus_FT[at]
         vectors = (self.fuse_text_only(batch.focus_FT)[at] * valid[..., None]).sum(dim=1)
         return Focus(
-            slots.pad(batch.focus_FT[at]),
+            slots.pad(torch.cat((text_XVT[..., :width], text_XVT[..., width:] * literal_X1), dim=-1)),
             slots.pad(valid),
             slots.pad(nn.functional.normalize(vectors, dim=-1)),
         )

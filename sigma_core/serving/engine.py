@@ -77,10 +77,10 @@ class Engine:
         return encode_contexts(frame, self.rows)
 
     def focus(self, texts: Sequence[str]) -> Mapping[str, np.ndarray]:
-        """Grounded vectors of what the texts stand for; each distinct one is encoded once in the engine's life."""
+        """Match vectors of what the texts stand for; each distinct one is encoded once in the engine's life."""
         new = sorted({aspect for text in texts for aspect in aspects_of(text)} - self._focus.keys())
         if new:
-            self._focus.update(zip(new, self.encoder.encode(new), strict=True))
+            self._focus.update(zip(new, self.encoder.match_vectors(new), strict=True))
         return self._focus
 
     def rank(

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from sigma_core.artifacts import ArtifactError, ArtifactStore, digest_json
 from sigma_core.config import NearlineConfig
 from sigma_core.serving.live import LiveDay
@@ -29,6 +27,7 @@ def load_live_day(root: Path, as_of: str | None = None) -> LiveDay:
         RequestError: the day or one of its artifacts is not there, or they do not belong together.
     """
     from sigma_core.grounding.embed import ItemEmbeddings
+    from sigma_core.grounding.lexical import unit_rows
     from sigma_core.serving.http.schemas import RecommendRequest
 
     store = ArtifactStore(root)
@@ -39,7 +38,7 @@ def load_live_day(root: Path, as_of: str | None = None) -> LiveDay:
         embeddings = store.read(ItemEmbeddings, "item_embeddings", day)
     except ArtifactError as error:
         raise RequestError(str(error)) from error
-    vectors = np.ascontiguousarray(embeddings.vectors[embeddings.rows(loaded.engine.index.item_ids)])
+    vectors = unit_rows(embeddings.match()[embeddings.rows(loaded.engine.index.item_ids)])
     live = LiveDay(loaded, vectors, model)
     live.answer([live.prepare(RecommendRequest(instruction="hello"))])
     return live

@@ -24,7 +24,7 @@ class ItemIndex:
     Attributes:
         item_ids: N ids in row order: sorted by prefix, then id.
         vectors: float32 [N, E], unit rows.
-        text: float32 [N, T], grounded text vectors, unit rows: what a request's words are compared with.
+        text: float32 [N, T + W], match vectors of the texts: what a request's words are compared with.
         prefixes: int32 [N, P].
         offsets: int64 [groups + 1], where each prefix group begins, and N.
         bound_to: compatibility digest of the model that made the vectors.
@@ -126,6 +126,6 @@ def build_item_index(base: "SigmaBase", checkpoint: "LoraCheckpoint", features: 
     with torch.inference_mode():
         vectors = base.build_fusion()(item_streams(features)).numpy()
     return ItemIndex(
-        [features.item_ids[row] for row in order], vectors[order], features.text[order], features.prefix[order],
+        [features.item_ids[row] for row in order], vectors[order], features.match()[order], features.prefix[order],
         base.bound_to, int(features.has_id.sum()),
     )  # fmt: skip

@@ -77,7 +77,7 @@ class LiveDay:
 
         Args:
             loaded: the day.
-            text_vectors: float32 [N, text_dim] in index row order, for search and similar items.
+            text_vectors: float32 [N, T + W], unit match vectors in index row order, for search and similar items.
             model: digest that names what is served.
         """
         self.loaded, self.text_vectors, self.model = loaded, text_vectors, model
@@ -276,12 +276,12 @@ class LiveDay:
         )
 
     def focus(self, texts: Iterable[str]) -> dict[str, np.ndarray]:
-        """Grounded vectors of what the texts stand for; the last `MAX_FOCUS` are remembered."""
+        """Match vectors of what the texts stand for; the last `MAX_FOCUS` are remembered."""
         wanted = {aspect for text in texts for aspect in aspects_of(text)}
         with self._focus_lock:
             new = sorted(wanted - self._focus.keys())
             if new:
-                self._focus.update(zip(new, self.engine.encoder.encode(new), strict=True))
+                self._focus.update(zip(new, self.engine.encoder.match_vectors(new), strict=True))
             found = {text: self._focus[text] for text in wanted}
             for text in wanted:
                 self._focus.move_to_end(text)
@@ -327,7 +327,7 @@ class LiveDay:
 
     def search(self, vector: np.ndarray, n: int) -> list[tuple[int, float]]:
         """Rows and cosines of the items whose grounded text is nearest to the query's vector."""
-        return self._top(self.text_vectors @ vector, n)
+        return self._top(self.text_vectors @ (vector / np.linalg.norm(vector)), n)
 
     def _top(self, cosine: np.ndarray, n: int) -> list[tuple[int, float]]:
         most = min(len(cosine), 8 * n + 50)

@@ -15,12 +15,14 @@ import polars as pl
 from sigma_core import columns as c
 from sigma_core.artifacts import ArtifactError, ArtifactStore, read_json
 from sigma_core.config import load_config, parse_date
+from sigma_core.grounding.lexical import unit_rows
 from sigma_core.pretrained import PretrainedError
 from sigma_core.serving.runtime import RequestError, pick_day
 
 if TYPE_CHECKING:
     from sigma_core.data.catalog import ItemCatalog
-    from sigma_core.grounding.embed import ItemEmbeddings, TextEncoder
+    from sigma_core.grounding.embed import ItemEmbeddings
+    from sigma_core.grounding.encoder import GroundedEncoder
 
 
 @dataclass
@@ -28,12 +30,12 @@ class LoadedSearch:
     """One day's items in the grounded space, and the encoder that put them there."""
 
     day: date
-    encoder: "TextEncoder"
+    encoder: "GroundedEncoder"
     embeddings: "ItemEmbeddings"
     catalog: "ItemCatalog"
 
     def search(self, text: str, top_n: int = 10) -> list[dict[str, Any]]:
-        """Nearest items of `text`: rank, item_id, title, score (cosine), best first; equal scores by item id.
+        """Nearest items of `text`: rank, item_id, title, score (cosine, of meaning and words together), best first; ties by item id.
 
         One item of a text group is listed. `text` is encoded as typed.
 
@@ -44,7 +46,8 @@ class LoadedSearch:
             raise RequestError(f"--top-n {top_n}: needed at least 1.")
         if not text.strip():
             raise RequestError('the search text is empty; ask for something: sigma search "red lipstick".')
-        cosine_N = self.embeddings.vectors @ self.encoder.encode([text.strip()])[0]
+        query = unit_rows(self.encoder.match_vectors([text.strip()]))[0]
+        cosine_N = unit_rows(self.embeddings.match()) @ query
         found = pl.DataFrame({c.ITEM_ID: self.embeddings.item_ids, c.SCORE: cosine_N.astype(np.float64)})
         nearest = (
             found.join(self.catalog.frame.select(c.ITEM_ID, c.TITLE, c.TEXT_GROUP), on=c.ITEM_ID)

@@ -27,6 +27,7 @@ class ItemFeatures:
         has_id: bool [N].
         has_image: bool [N], all False without images.
         prefix: int32 [N, prefix length].
+        lexical: float32 [N, W], hashed words; W may be 0.
     """
 
     item_ids: list[str]
@@ -36,10 +37,15 @@ class ItemFeatures:
     has_id: np.ndarray
     has_image: np.ndarray
     prefix: np.ndarray
+    lexical: np.ndarray
 
     def __len__(self) -> int:
         """Number of items."""
         return len(self.item_ids)
+
+    def match(self) -> np.ndarray:
+        """float32 [N, T + W]: what a request's words are compared with (`GroundedEncoder.match_vectors`)."""
+        return np.concatenate((self.text, self.lexical), axis=1)
 
     def rows(self, item_ids: Sequence[str]) -> np.ndarray:
         """int64 positions of `item_ids`; `ValueError` names those that are not here."""
@@ -64,13 +70,15 @@ def assemble(
             f"{len(item_ids)} item ids arrived, {len(order)} of them distinct; needed distinct ones."
         )
     known = semantic_ids.frame[c.ITEM_ID].to_list()
+    text_row = text.rows(order)
     id_rows, has_id = _optional_rows(order, ids.item_ids, ids.vectors)
     image_rows, has_image = None, np.zeros(len(order), dtype=bool)
     if images is not None:
         image_rows, has_image = _optional_rows(order, images[0], images[1])
     return ItemFeatures(
         item_ids=order,
-        text=text.vectors[text.rows(order)],
+        text=text.vectors[text_row],
+        lexical=text.lexical[text_row],
         id=id_rows,
         image=image_rows,
         has_id=has_id,

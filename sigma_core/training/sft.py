@@ -57,6 +57,7 @@ class Trainer:
         self.device = torch.device(config.runtime.device)
         self.lexical = lexical.to(self.device)
         self.streams: ItemStreams = item_streams(features, self.device)
+        self.match_NT = torch.as_tensor(features.match(), device=self.device)
         self.prefixes = torch.as_tensor(features.prefix.astype(np.int64), device=self.device)
         self.activity = activity_tensors(
             counts_UNA, features.prefix[:, 0], model.shape.codebook_size, self.device
@@ -81,10 +82,10 @@ class Trainer:
         return apf_sharpness(sigma, typical(sigma) * tau, typical(sigma), generation.sharpness_range)
 
     def focus_vectors(self, texts: Sequence[str]) -> "Tensor":
-        """Grounded vectors (F, T) of a batch's focus texts."""
+        """Match vectors (F, T) of a batch's focus texts."""
         import torch
 
-        width = self.model.shape.text_dim
+        width = self.match_NT.shape[1]
         rows = [self.focus[t] for t in texts] or np.zeros((0, width), dtype=np.float32)
         return torch.as_tensor(np.asarray(rows, dtype=np.float32), device=self.device)
 
@@ -92,7 +93,7 @@ class Trainer:
         """The item table under the model's present fusion."""
         from sigma_core.model.heads import ItemTensors
 
-        return ItemTensors(self.model.fusion(self.streams), self.streams.text_NT, self.prefixes)
+        return ItemTensors(self.model.fusion(self.streams), self.match_NT, self.prefixes)
 
     def _matches(self, text_MVT: "Tensor", valid_MV: "Tensor", group_M: "Tensor") -> "Tensor":
         """Cosine (M, G) of each item of a leaf's group with the aspect of the request nearest to it."""
@@ -101,7 +102,7 @@ class Trainer:
         from sigma_core.model.losses import group_products
 
         aspects = [
-            group_products(text_MVT[:, aspect], group_M, self.streams.text_NT, self.groups).masked_fill(
+            group_products(text_MVT[:, aspect], group_M, self.match_NT, self.groups).masked_fill(
                 ~valid_MV[:, aspect, None], -2.0
             )
             for aspect in range(valid_MV.shape[1])
@@ -131,9 +132,10 @@ class Trainer:
         request_T = torch.as_tensor(inputs.target_request, device=self.device)
         item_T = torch.as_tensor(inputs.target_item, device=self.device)
         weight_T = torch.as_tensor(inputs.target_weight, device=self.device, dtype=torch.float32)
-        start = slots.pad(states[user, batch.request_start_R])
+        start_RD = states[user, batch.request_start_R]
+        start = slots.pad(start_RD)
         none = start.new_zeros(*start.shape[:2], 0, dtype=torch.long)
-        focus = model.focus(batch, batch.request_focus_RV, slots)
+        focus = model.focus(batch, batch.request_focus_RV, slots, start_RD)
         scores = model.prefix_scores(start, memory, 0, none, focus, self.activity.prefix_UKS[day])
         log_probs = slots.flat(scores.log_prob_BQK)
         ntp = prefix_nll(log_probs, request_T, self.prefixes[item_T, 0], weight_T)
@@ -143,7 +145,9 @@ class Trainer:
         leaf_slots = Slots(leaf_user, len(states))
         path_MP = batch.leaf_prefix_MP
         path = leaf_slots.pad(path_MP)
-        leaf_focus = model.focus(batch, batch.request_focus_RV[leaf_request], leaf_slots)
+        leaf_focus = model.focus(
+            batch, batch.request_focus_RV[leaf_request], leaf_slots, start_RD[leaf_request]
+        )
         every = torch.arange(len(leaf_user), device=self.device)
         log_prob_M = log_probs[leaf_request, path_MP[:, 0]]
         copied_MJ = slots.flat(scores.copied_BQJ)[leaf_request]
@@ -279,10 +283,19 @@ def run_steps(
 
 
 def focus_table(texts: Sequence[str], encoder: "GroundedEncoder") -> dict[str, np.ndarray]:
-    """Grounded vector of each text."""
+    """Match vector of each text."""
     if not texts:
         return {}
-    return dict(zip(texts, encoder.encode(list(texts)), strict=True))
+    return dict(zip(texts, encoder.match_vectors(list(texts)), strict=True))
+
+
+def prefix_match(features: "ItemFeatures", centroids_KT: np.ndarray) -> np.ndarray:
+    """float32 (K, T + W): each first code's centroid, and the mean of its items' hashed words (zeros without items)."""
+    code = features.prefix[:, 0].astype(np.int64)
+    words = np.zeros((len(centroids_KT), features.lexical.shape[1]), dtype=np.float32)
+    np.add.at(words, code, features.lexical)
+    size = np.bincount(code, minlength=len(centroids_KT)).clip(1)
+    return np.concatenate((centroids_KT, words / size[:, None].astype(np.float32)), axis=1)
 
 
 def make_trainer(
@@ -351,9 +364,11 @@ def train_base(
         prefix_length=features.prefix.shape[1],
         codebook_size=codebooks.codebook_size,
         lexical_dim=lexical_width(config.model),
+        match_dim=features.text.shape[1] + features.lexical.shape[1],
     )
     model = SigmaModel(config.model, shape)
     model.prefix_tokens.centroids.copy_(torch.from_numpy(codebooks.codebooks[: shape.prefix_length]))
+    model.prefix_match.copy_(torch.from_numpy(prefix_match(features, codebooks.codebooks[0])))
     fit_to_words(model, words_of(model))
     parameters = base_parameters(model, config)
     data, probe_data = split_probe(build_training_set(shards, features.item_ids))

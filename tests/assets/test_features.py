@@ -10,10 +10,11 @@ from sigma_core import columns as c
 from sigma_core.config import TokenizationConfig
 from sigma_core.grounding.embed import embed_items
 from sigma_core.tokenization.codebooks import fit_codebooks
+from tests.no_lexical import MeaningAlone
 from tests.toy_world import TOY_DAY, toy_catalog, toy_events
 
 
-class CountingEncoder:
+class CountingEncoder(MeaningAlone):
     """Texts to unit vectors by their letters; remembers what it was asked."""
 
     text_dim = 8

@@ -129,7 +129,8 @@ def test_the_states_of_a_leaf_are_those_of_the_training_pass() -> None:
             torch.zeros(1, dtype=torch.long),
         )
         slots = Slots(torch.zeros(len(leaves), dtype=torch.long), 1)
-        focus = world.model.focus(batch, batch.request_focus_RV[batch.leaf_request_M], slots)
+        start = states[0, batch.request_start_R][batch.leaf_request_M]
+        focus = world.model.focus(batch, batch.request_focus_RV[batch.leaf_request_M], slots, start)
         at_query = slots.pad(states[0, batch.leaf_positions_MP1[:, -1]])
         query = world.model.item_scores(at_query, memory, slots.pad(batch.leaf_prefix_MP), focus).query_BQE
     torch.testing.assert_close(query, beams.query_RKE, atol=1e-4, rtol=1e-4)

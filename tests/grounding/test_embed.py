@@ -8,9 +8,10 @@ import pytest
 
 from sigma_core.grounding.embed import ItemEmbeddings, embed_items
 from sigma_core.tracking import Progress, no_progress
+from tests.no_lexical import MeaningAlone
 
 
-class CountingEncoder:
+class CountingEncoder(MeaningAlone):
     """Rows from the text's length; remembers what it was asked."""
 
     text_dim = 2

@@ -5,9 +5,10 @@ import numpy as np
 
 from sigma_core.grounding.text_cache import RememberingEncoder
 from sigma_core.tracking import Progress, no_progress
+from tests.no_lexical import MeaningAlone
 
 
-class Lengths:
+class Lengths(MeaningAlone):
     """Encodes a text as its length; counts what it was asked."""
 
     text_dim = 2

@@ -20,6 +20,7 @@ from sigma_core.serving.live import LiveDay
 from sigma_core.serving.runtime import LoadedRecommender
 from sigma_core.serving.user_to_item import U2I_SCHEMA, UserToItemIndex
 from tests.model_world import TEXT_DIM, tiny_world
+from tests.no_lexical import MeaningAlone
 
 DAY = date(2024, 10, 28)
 NUM_ITEMS = 23
@@ -28,7 +29,7 @@ CATEGORIES = ("coffee", "soft drinks", "candy")
 USERS = ("u0", "u1", "u2")
 
 
-class FakeEncoder:
+class FakeEncoder(MeaningAlone):
     """A vector a text, from its letters; counts how often it is called."""
 
     def __init__(self) -> None:

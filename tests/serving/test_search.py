@@ -19,12 +19,13 @@ from sigma_core.serving.search import LoadedSearch, load_search
 from tests.grounding.test_text_network import encoder as tiny_encoder
 from tests.instruction.small_world import CUT, small_catalog
 from tests.model.tiny_llm import save_tiny_llm
+from tests.no_lexical import MeaningAlone
 
 DAY = CUT.isoformat()
 WORDS = ("red", "green", "tea")
 
 
-class WordEncoder:
+class WordEncoder(MeaningAlone):
     """A direction a word; a text is the unit sum of its words."""
 
     text_dim = len(WORDS)

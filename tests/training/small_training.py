@@ -14,11 +14,12 @@ from sigma_core.instruction.shards import SftShard, build_shard
 from sigma_core.tokenization.codebooks import Codebooks
 from sigma_core.tokenization.item_features import ItemFeatures
 from tests.instruction.small_world import CONFIG, CUT, small_catalog, small_events, small_profiles
+from tests.no_lexical import MeaningAlone
 
 TEXT_DIM, ID_DIM, CODES, LEVELS = 16, 6, 5, 2
 
 
-class HashEncoder:
+class HashEncoder(MeaningAlone):
     """A unit vector of each text, from its hash."""
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
@@ -65,6 +66,7 @@ def small_features(prefix_length: int = 1) -> tuple[ItemFeatures, Codebooks]:
         has_id=rng.random(len(ids)) < 0.8,
         has_image=np.zeros(len(ids), dtype=bool),
         prefix=codes[:, :prefix_length],
+        lexical=np.zeros((len(ids), 0), dtype=np.float32),
     )
     entries = rng.normal(size=(LEVELS, CODES, TEXT_DIM)) / 4
     return features, Codebooks(
