@@ -16,9 +16,17 @@ from torch import Tensor
 
 from sigma_core.config import GenerationConfig
 from sigma_core.generation.fusion import apf_sharpness, beam_sigma, fuse, in_prefix_log_probs
-from sigma_core.generation.prefix_beam import AllowedPrefixes, Beams, prefix_beam, request_past
+from sigma_core.generation.prefix_beam import (
+    AllowedPrefixes,
+    Beams,
+    CachedPast,
+    Past,
+    SharedPast,
+    prefix_beam,
+)
 from sigma_core.generation.subset_search import GroupHits, PrefixRanges, search_groups
 from sigma_core.instruction.collate import Collator, Request, UserContext
+from sigma_core.model.decoder import is_known
 from sigma_core.model.heads import Activity, Focus, ItemTensors, Slots
 from sigma_core.model.sigma import TensorBatch
 
@@ -111,8 +119,6 @@ class Recommender:
         sets_B: Tensor | None = None,
     ) -> "Searched":
         """Step 1 for a batch of users; `sets_B` names the set of item statistics of each user's day."""
-        from transformers import DynamicCache
-
         model, items = self.model, self.items.tensors
         device = items.vectors_NE.device
         sets = torch.zeros(len(users), dtype=torch.long, device=device) if sets_B is None else sets_B
@@ -120,21 +126,16 @@ class Recommender:
         width = model.shape.text_dim
         vectors = np.asarray([focus[t] for t in tree.focus_texts], dtype=np.float32).reshape(-1, width)
         batch = TensorBatch(tree, torch.as_tensor(vectors, device=device), device)
-        cache = DynamicCache(config=model.backbone.config)
-        states = model.read(batch, items.vectors_NE, self.lexical, cache)
+        start, past = self._read(batch)
         user = batch.request_user_R
         memory = model.memory(batch, items, self.items.activity.item_UNS, sets).of(user)
         memory = memory.only(eligible_RN.gather(1, memory.row_BJ))
         one = Slots(torch.arange(len(user), device=device), len(user))
-        past = request_past(batch, cache, model.backbone.config)
-        counts = torch.zeros(len(user), len(self.ranges.length_Q), device=device)
-        allowed = AllowedPrefixes(
-            self.ranges.rows_QP, counts.index_add(1, self.group_of_N, eligible_RN.float()) > 0
-        )
+        allowed = AllowedPrefixes(self.ranges.rows_QP, self._holding(eligible_RN))
         about = model.focus(batch, batch.request_focus_RV, one)
         beams = prefix_beam(
             model,
-            states[user, batch.request_start_R][:, None],
+            start[:, None],
             memory,
             about,
             past,
@@ -144,18 +145,41 @@ class Recommender:
         )
         return Searched(beams, about, sets[user])
 
+    def _read(self, batch: TensorBatch) -> tuple[Tensor, Past]:
+        """The prompt pass: states (R, D) at <|start|>, and what the beams see of it."""
+        model, vectors = self.model, self.items.tensors.vectors_NE
+        if is_known(model.backbone):
+            start, layers = model.read_starts(batch, vectors, self.lexical)
+            return start, SharedPast(batch, layers)
+        from transformers import DynamicCache
+
+        cache = DynamicCache(config=model.backbone.config)
+        states = model.read(batch, vectors, self.lexical, cache)
+        past = CachedPast(batch, cache, model.backbone.config)
+        return states[batch.request_user_R, batch.request_start_R], past
+
+    def _holding(self, eligible_RN: Tensor) -> Tensor:
+        """Which prefixes (R, Q) hold an eligible item: those that do not lose all they have."""
+        lost = torch.zeros(len(eligible_RN), len(self.ranges.length_Q), device=eligible_RN.device)
+        if any(eligible_RN.stride()) or not eligible_RN[0, 0]:  # else one value stands for all
+            request, item = (~eligible_RN).nonzero(as_tuple=True)
+            one = lost.new_ones(1).expand(len(item))
+            lost.index_put_((request, self.group_of_N[item]), one, accumulate=True)
+        return lost < self.ranges.length_Q
+
     def sharpness(self, found: "Searched") -> Tensor:
         """sigma / tau of APF for each request (R,), within its bounds."""
         sigma = beam_sigma(found.beams.log_prob_RK.exp(), self.config.sigma_top, self.config.sigma_floor)
         return apf_sharpness(sigma, self.apf_temperature, self.typical_sigma, self.config.sharpness_range)
 
     def _eligible(self, asks: Sequence[Ask]) -> Tensor:
-        out = torch.ones(
-            len(asks),
-            len(self.items.tensors.vectors_NE),
-            dtype=torch.bool,
-            device=self.items.tensors.vectors_NE.device,
-        )
+        shape = len(asks), len(self.items.tensors.vectors_NE)
+        all_of_them = torch.ones(
+            1, 1, dtype=torch.bool, device=self.items.tensors.vectors_NE.device
+        ).expand(shape)
+        if all(ask.exclude is None or not len(ask.exclude) for ask in asks):
+            return all_of_them  # one value in memory, whatever the catalog
+        out = all_of_them.contiguous()
         for row, ask in enumerate(asks):
             if ask.exclude is not None and len(ask.exclude):
                 out[row, torch.as_tensor(ask.exclude.astype(np.int64))] = False
