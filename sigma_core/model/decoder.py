@@ -137,7 +137,7 @@ def _beside(
     num, heads, tokens, width = query_RHXW.shape
     groups = trail.key.shape[1]
     query = query_RHXW.reshape(num, groups, -1, width) * scaling  # (R, G, heads of a group * X, W)
-    far = query @ past.key.transpose(2, 3) + hides_RL[:, None, None]
+    far = (query @ past.key.transpose(2, 3)).add_(hides_RL[:, None, None])
     beams, length = trail.key.shape[2:4]
     near_query = query.view(num, groups, heads // groups, beams, size, width)
     near_key, near_value = trail.key[:, :, None], trail.value[:, :, None]
@@ -145,11 +145,13 @@ def _beside(
     if size > 1:
         later = torch.ones(size, length, dtype=torch.bool, device=near.device).triu(length - size + 1)
         near = near.masked_fill(later, _lowest(near))
-    split = far.shape[-1]
-    weights = torch.cat((far, near.reshape(num, groups, -1, length)), dim=-1).softmax(dim=-1)
-    out = weights[..., :split] @ past.value
-    near_weights = weights[..., split:].unflatten(2, (heads // groups, beams, size))
-    out = out + (near_weights @ near_value).reshape(out.shape)
+    near = near.reshape(num, groups, -1, length)
+    top = torch.maximum(far.amax(dim=-1, keepdim=True), near.amax(dim=-1, keepdim=True))
+    far.sub_(top).exp_()  # one softmax over both parts, in place: joining them would copy the larger one twice
+    near = (near - top).exp()
+    total = far.sum(dim=-1, keepdim=True) + near.sum(dim=-1, keepdim=True)
+    close = near.view(num, groups, heads // groups, beams, size, length) @ near_value
+    out = (far @ past.value + close.reshape(num, groups, -1, width)) / total
     return out.view(num, heads, tokens, width).transpose(1, 2).reshape(num, tokens, -1)
 
 
