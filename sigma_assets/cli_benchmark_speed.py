@@ -16,7 +16,9 @@ Clock = Annotated[
     ),
 ]
 Rounds = Annotated[int | None, typer.Option(min=1, help="Timed calls of each side. [default: by verb]")]
-Quick = Annotated[bool, typer.Option("--quick", help="Small sizes and few calls: a minute, for a first look.")]
+Quick = Annotated[
+    bool, typer.Option("--quick", help="Small sizes and few calls: a minute, for a first look.")
+]
 Seed = Annotated[int, typer.Option(help="Seed of the synthetic data.")]
 
 
@@ -86,7 +88,9 @@ def generation(
         data["root"] = str(root)
     columns = ("side", "items", "batch", "prefixes", "requests_per_second", "p50_ms", "p95_ms", "added_mib")
     table = text_table(columns, [[row[name] for name in columns] for row in results["rows"]])
-    table += "\n" + text_table(("ratio", "value"), [(k, v) for k, v in results.items() if isinstance(v, float)])
+    table += "\n" + text_table(
+        ("ratio", "value"), [(k, v) for k, v in results.items() if isinstance(v, float)]
+    )
     for row in results.get("recall", []):
         table += f"recall@20 with K {row['prefixes']}: {row['recall@20']:.4f} ({row['users']} users)\n"
     publish(out, _record("generation", results, data, watch.seconds()), table)
@@ -128,7 +132,9 @@ def subset_search(
 def shards(
     root: Root = Path("var"),
     out: Out = None,
-    days: Annotated[int, typer.Option(min=1, help="Shards built: the last days the root holds events for.")] = 4,
+    days: Annotated[
+        int, typer.Option(min=1, help="Shards built: the last days the root holds events for.")
+    ] = 4,
     threads: BenchThreads = 2,
     clock: Clock = "wall",
     all_users: Annotated[bool, typer.Option(help="Shards hold every user, not a sample.")] = True,
@@ -165,3 +171,34 @@ def training(
     table = text_table(columns, [[row[name] for name in columns] for row in results["rows"]])
     table += f"ratio {results['ratio']:.2f}\n"
     publish(out, _record("training", results, results.pop("data"), watch.seconds()), table)
+
+
+@benchmark_app.command("scaling")
+def scaling(
+    root: Root = Path("var"),
+    out: Out = None,
+    scales: Annotated[str, typer.Option(help="Multiples of users, items and events.")] = "1,3,10",
+    base: Annotated[
+        float, typer.Option(min=0.001, max=1.0, help="Share of the source's users at scale 1.")
+    ] = 0.1,
+    days: Annotated[int, typer.Option(min=60, help="Days of events before the root's latest day.")] = 120,
+    threads: BenchThreads = 2,
+    clock: Clock = "wall",
+    rounds: Rounds = None,
+) -> None:
+    """Time and memory of each stage of the daily path as data grow, with the fitted exponent (1 is linear).
+
+    `one_request` is the cost of a single answer as the catalog grows: it should stay far below 1.
+    """
+    prepare(root, threads, verbose=False)
+    from sigma_core.benchmarks.record import Stopwatch, text_table
+    from sigma_core.benchmarks.scaling import ScalingSettings, run_scaling
+
+    watch = Stopwatch()
+    results = run_scaling(
+        root, ScalingSettings(_numbers(scales), base, days, rounds or 2, threads, _clock(clock)), _shown
+    )
+    columns = ("stage", "scale", "size", "seconds", "microseconds_each", "added_mib")
+    table = text_table(columns, [[row[name] for name in columns] for row in results["rows"]])
+    table += "\n" + text_table(("stage", "exponent"), list(results["exponents"].items()))
+    publish(out, _record("scaling", results, results.pop("data"), watch.seconds()), table)

@@ -145,10 +145,17 @@ class OwnFourTokenBeam:
             self.body, self.embeddings[prompts_RL], None, position, request, torch.full((num,), length - 1)
         )
         valid = torch.ones(num, length, dtype=torch.bool)
-        score, node, trail, states = torch.zeros(num, 1), torch.zeros(num, 1, dtype=torch.long), None, state[:, None]
+        score, node, trail, states = (
+            torch.zeros(num, 1),
+            torch.zeros(num, 1, dtype=torch.long),
+            None,
+            state[:, None],
+        )
         for level in range(PEER_LEVELS):
             children = self._children(level, node)
-            log_probs = (states @ self.head[level].T).masked_fill(children < 0, -torch.inf).log_softmax(dim=-1)
+            log_probs = (
+                (states @ self.head[level].T).masked_fill(children < 0, -torch.inf).log_softmax(dim=-1)
+            )
             total = (score[..., None] + log_probs.nan_to_num(nan=-torch.inf)).flatten(1)
             width = top_n if level == PEER_LEVELS - 1 else num_beams
             score, flat = total.topk(min(width, total.shape[1]), dim=1)

@@ -70,7 +70,9 @@ def run_generation(settings: GenerationSettings, progress: Progress = no_progres
     return {"rows": rows, **ratios(rows, settings.prefixes), "settings": asdict(settings)}
 
 
-def _sides(world: "GenerationWorld", peers: Any, own: Any, batch: int, width: int) -> dict[str, Callable[[], Any]]:
+def _sides(
+    world: "GenerationWorld", peers: Any, own: Any, batch: int, width: int
+) -> dict[str, Callable[[], Any]]:
     import torch
 
     from sigma_core.benchmarks.four_token_beam import four_token_prompts
@@ -151,7 +153,9 @@ def recall_by_prefixes(
 
     loaded = load_recommender(root)
     targets = _next_purchases(ArtifactStore(root), loaded.day, days, loaded.engine.rows)
-    people = [u for u in loaded.engine.contexts(loaded.lists.contexts.sort(c.USER_ID)) if u.user_id in targets]
+    people = [
+        u for u in loaded.engine.contexts(loaded.lists.contexts.sort(c.USER_ID)) if u.user_id in targets
+    ]
     step = max(1, len(people) // users)
     people = people[::step][:users]
     text = _just_for_you()
@@ -167,8 +171,13 @@ def recall_by_prefixes(
         ]
     out = []
     for width, lists in found.items():
-        hits = [len(rows & targets[u.user_id]) / len(targets[u.user_id]) for u, rows in zip(people, lists, strict=True)]
-        same = [len(rows & whole) / max(1, len(whole)) for rows, whole in zip(lists, found[groups], strict=True)]
+        hits = [
+            len(rows & targets[u.user_id]) / len(targets[u.user_id])
+            for u, rows in zip(people, lists, strict=True)
+        ]
+        same = [
+            len(rows & whole) / max(1, len(whole)) for rows, whole in zip(lists, found[groups], strict=True)
+        ]
         out.append(
             {
                 "prefixes": width, "exhaustive": width == groups, "recall@20": float(np.mean(hits)),

@@ -11,7 +11,13 @@ from typing import Any, Final
 import jinja2
 
 TEMPLATE: Final = Path(__file__).with_name("page.jinja")
-BARS: Final = ("requests_per_second", "ms", "seconds", "tokens_per_second", "examples_per_second")  # drawn where a table has one
+BARS: Final = (
+    "requests_per_second",
+    "ms",
+    "seconds",
+    "tokens_per_second",
+    "examples_per_second",
+)  # drawn where a table has one
 MAX_ROWS: Final = 400
 
 
@@ -26,7 +32,9 @@ def page_of(record: Mapping[str, Any], title: str = "") -> str:
         for key, value in results.items()
         if key not in numbers and key not in tables and key != "settings"
     }
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)  # values are only text
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined
+    )  # values are only text
     environment.filters["number"] = shown
     return environment.from_string(TEMPLATE.read_text()).render(
         title=title or f"sigma benchmark {made.get('verb', '')}".strip(),
@@ -71,7 +79,11 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _leaves(value: Any, path: str = "") -> list[tuple[str, str]]:
     """(path, text) of everything inside, in order."""
     if isinstance(value, Mapping):
-        return [leaf for key, item in value.items() for leaf in _leaves(item, f"{path}.{key}" if path else str(key))]
+        return [
+            leaf
+            for key, item in value.items()
+            for leaf in _leaves(item, f"{path}.{key}" if path else str(key))
+        ]
     if isinstance(value, list) and any(isinstance(item, Mapping | list) for item in value):
         return [leaf for number, item in enumerate(value) for leaf in _leaves(item, f"{path}[{number}]")]
     text = ", ".join(map(shown, value)) if isinstance(value, list) else shown(value)

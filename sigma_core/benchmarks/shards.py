@@ -8,7 +8,6 @@ import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
-from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -230,9 +229,13 @@ def loop_inputs(
 
 def _sample(events: pl.DataFrame, cut: date, config: "SigmaConfig") -> list[str]:
     """As many users as a shard holds, among those with an event in the target window."""
-    after = pl.col(c.EVENT_DATE).is_between(cut + timedelta(days=1), cut + timedelta(days=config.data.horizon_days))
+    after = pl.col(c.EVENT_DATE).is_between(
+        cut + timedelta(days=1), cut + timedelta(days=config.data.horizon_days)
+    )
     users: list[str] = events.filter(after)[c.USER_ID].unique().sort().to_list()
-    return users[:: max(1, len(users) // config.instruction.users_per_shard)][: config.instruction.users_per_shard]
+    return users[:: max(1, len(users) // config.instruction.users_per_shard)][
+        : config.instruction.users_per_shard
+    ]
 
 
 def _read(
@@ -253,7 +256,9 @@ def _read(
     cuts = [date.fromisoformat(key) for key in both]
     cuts = [cut for cut in cuts if partitions and (cut + horizon).isoformat() <= partitions[-1]]
     if not cuts:
-        raise RequestError(f"{root} holds no day with a catalog, profiles and a whole target window after it.")
+        raise RequestError(
+            f"{root} holds no day with a catalog, profiles and a whole target window after it."
+        )
     cuts = cuts[-settings.days :]
     last = (cuts[-1] + horizon).isoformat()
     events = pl.concat(

@@ -9,15 +9,22 @@ Shape legend: N items, X (request, prefix) pairs, E width.
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from sigma_core.benchmarks.timing import Clock, alternate
 from sigma_core.tracking import Progress, no_progress
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sigma_core.generation.subset_search import PrefixRanges
+
 TOP: Final = 20  # items kept under each prefix
 PRODUCT: Final = "product"
+MOST_GATHERED: Final = 2**30  # bytes: gathered rows are copied, larger searches leave that side out
 
 
 @dataclass(frozen=True)
@@ -66,32 +73,19 @@ def _of_size(items: int, settings: SubsetSearchSettings) -> list[dict[str, Any]]
     ranges = product.PrefixRanges.of_sorted(torch.as_tensor(prefix)[:, None])
     num_groups = len(ranges.length_Q)
     flat = _FlatPerPrefix(table.numpy(), ranges.start_Q.tolist(), ranges.length_Q.tolist())
-    ivf, ivf_bytes = _ivf(table.numpy(), np.repeat(np.arange(num_groups), ranges.length_Q.numpy()), num_groups)
+    ivf, ivf_bytes = _ivf(
+        table.numpy(), np.repeat(np.arange(num_groups), ranges.length_Q.numpy()), num_groups
+    )
+    held = {"faiss_flat_per_prefix": flat.bytes, "faiss_ivf": ivf_bytes}
     out = []
     for batch in settings.batches:
-        pairs = np.concatenate([rng.choice(num_groups, settings.prefixes, replace=False) for _ in range(batch)])
+        pairs = np.concatenate(
+            [rng.choice(num_groups, settings.prefixes, replace=False) for _ in range(batch)]
+        )
         query = torch.from_numpy(_unit(rng, len(pairs), settings.width))
-        group = torch.as_tensor(pairs)
-        width = int(ranges.length_Q[group].max())
-
-        def best(hits: Any) -> Any:
-            return hits.masked_fill(~valid, -2.0).topk(min(TOP, width), dim=1)
-
-        valid = torch.arange(width) < ranges.length_Q[group][:, None]
-
-        def gathered(group: Any = group, query: Any = query) -> Any:
-            row = (ranges.start_Q[group][:, None] + torch.arange(width)).clamp_max(items - 1)
-            return best((table[row] @ query[..., None]).squeeze(-1))
-
-        sides: dict[str, Callable[[], Any]] = {
-            PRODUCT: lambda q=query, g=group: best(product.search_groups(q, g, table, ranges).cosine_XG),
-            "torch_slices": lambda q=query, g=group: best(product.by_slices(q, g, table, ranges, width)),
-            "faiss_flat_per_prefix": lambda q=query, g=pairs: flat.search(q.numpy(), g),
-            "faiss_ivf": lambda q=query, g=pairs: ivf(q.numpy(), g),
-        }
-        if len(pairs) * width * settings.width * 4 < 2**30:  # gathered rows are copied
-            sides["torch_gathered"] = gathered
-        held = {"faiss_flat_per_prefix": flat.bytes, "faiss_ivf": ivf_bytes}
+        sides = _torch_sides(query, torch.as_tensor(pairs), table, ranges)
+        sides["faiss_flat_per_prefix"] = partial(flat.search, query.numpy(), pairs)
+        sides["faiss_ivf"] = partial(ivf, query.numpy(), pairs)
         for side, timing in alternate(sides, settings.rounds, settings.clock).items():
             out.append(
                 {
@@ -100,6 +94,33 @@ def _of_size(items: int, settings: SubsetSearchSettings) -> list[dict[str, Any]]
                 }
             )  # fmt: skip
     return out
+
+
+def _torch_sides(
+    query_XE: "Tensor", group_X: "Tensor", table_NE: "Tensor", ranges: "PrefixRanges"
+) -> dict[str, Callable[[], Any]]:
+    """The product's search and its two ways, each with the best `TOP` of every pair."""
+    import torch
+
+    from sigma_core.generation import subset_search as product
+
+    width = int(ranges.length_Q[group_X].max())
+    valid = torch.arange(width) < ranges.length_Q[group_X][:, None]
+
+    def best(hits: "Tensor") -> Any:
+        return hits.masked_fill(~valid, -2.0).topk(min(TOP, width), dim=1)
+
+    def gathered() -> Any:
+        row = (ranges.start_Q[group_X][:, None] + torch.arange(width)).clamp_max(len(table_NE) - 1)
+        return best((table_NE[row] @ query_XE[..., None]).squeeze(-1))
+
+    sides: dict[str, Callable[[], Any]] = {
+        PRODUCT: lambda: best(product.search_groups(query_XE, group_X, table_NE, ranges).cosine_XG),
+        "torch_slices": lambda: best(product.by_slices(query_XE, group_X, table_NE, ranges, width)),
+    }
+    if query_XE.numel() * width * 4 < MOST_GATHERED:
+        sides["torch_gathered"] = gathered
+    return sides
 
 
 def _unit(rng: np.random.Generator, count: int, width: int) -> np.ndarray:
@@ -128,7 +149,8 @@ class _FlatPerPrefix:
         groups, first = np.unique(group_X[order], return_index=True)
         parts = np.split(order, first[1:])
         return [
-            self._indexes[group].search(query_XE[mine], TOP) for group, mine in zip(groups.tolist(), parts, strict=True)
+            self._indexes[group].search(query_XE[mine], TOP)
+            for group, mine in zip(groups.tolist(), parts, strict=True)
         ]
 
 

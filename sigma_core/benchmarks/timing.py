@@ -36,7 +36,10 @@ class Timing:
 
 
 def alternate(
-    sides: Mapping[str, Callable[[], Any]], rounds: int, clock: Clock = "wall", rare: Mapping[str, int] | None = None
+    sides: Mapping[str, Callable[[], Any]],
+    rounds: int,
+    clock: Clock = "wall",
+    rare: Mapping[str, int] | None = None,
 ) -> dict[str, Timing]:
     """Calls all sides once to warm up, then `rounds` times in turn; a side in `rare` only so many times."""
     tick = CLOCKS[clock]

@@ -71,7 +71,10 @@ def run_training(root: Path, settings: TrainingSettings, progress: Progress = no
         raw[OURS] += tree.valid_BL.size
         raw[PADDED] += sum(part.valid_BL.size for part in padded)
         padding[OURS] = [*padding[OURS], tree.padding_share]
-        padding[PADDED] = [*padding[PADDED], 1 - sum(p.valid_BL.sum() for p in padded) / sum(p.valid_BL.size for p in padded)]
+        padding[PADDED] = [
+            *padding[PADDED],
+            1 - sum(p.valid_BL.sum() for p in padded) / sum(p.valid_BL.size for p in padded),
+        ]
     rows = [
         {
             "side": side, "tokens_per_second": useful / seconds[side], "requests_per_second": requests / seconds[side],
@@ -119,7 +122,10 @@ def _learn(model: "SigmaModel", tree: "TreeBatch", vectors: Any, lexical: Any, *
     ).last_hidden_state
     user = batch.request_user_R
     read = torch.cat(
-        (states[user, batch.request_start_R], states[user[batch.leaf_request_M], batch.leaf_positions_MP1[:, -1]])
+        (
+            states[user, batch.request_start_R],
+            states[user[batch.leaf_request_M], batch.leaf_positions_MP1[:, -1]],
+        )
     )
     model.zero_grad(set_to_none=True)
     read.square().mean().backward()
@@ -142,7 +148,9 @@ def _loaded(root: Path, shards: int) -> tuple[Any, ...]:
     store, engine, binding = ArtifactStore(root), loaded.engine, read_json(root / "root.json")
     config = load_config(binding["profile"], None, tuple(binding["settings"]))
     keys = [key for key in store.partitions("sft_shards") if key <= loaded.day.isoformat()][-shards:]
-    data = build_training_set([store.read(SftShard, "sft_shards", key) for key in keys], engine.index.item_ids)
+    data = build_training_set(
+        [store.read(SftShard, "sft_shards", key) for key in keys], engine.index.item_ids
+    )
     recommender = engine.recommender
     model = recommender.model.train()
     for parameter in model.parameters():

@@ -174,9 +174,9 @@ class Recommender:
 
     def _eligible(self, asks: Sequence[Ask]) -> Tensor:
         shape = len(asks), len(self.items.tensors.vectors_NE)
-        all_of_them = torch.ones(
-            1, 1, dtype=torch.bool, device=self.items.tensors.vectors_NE.device
-        ).expand(shape)
+        all_of_them = torch.ones(1, 1, dtype=torch.bool, device=self.items.tensors.vectors_NE.device).expand(
+            shape
+        )
         if all(ask.exclude is None or not len(ask.exclude) for ask in asks):
             return all_of_them  # one value in memory, whatever the catalog
         out = all_of_them.contiguous()

@@ -11,8 +11,9 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
-
-SMALL_GROUP: Final = 64  # up to so many items a prefix, gathering rows beats a product a prefix (measured on a CPU)
+SMALL_GROUP: Final = (
+    64  # up to so many items a prefix, gathering rows beats a product a prefix (measured on a CPU)
+)
 
 
 class PrefixRanges(NamedTuple):
@@ -78,7 +79,10 @@ def by_slices(
     order = torch.argsort(group_X, stable=True)
     groups, counts = torch.unique_consecutive(group_X[order], return_counts=True)
     query, sorted_XG = query_XE[order], query_XE.new_zeros(len(query_XE), width)
-    starts, lengths = ranges.start_Q[groups.clamp_min(0)].tolist(), ranges.length_Q[groups.clamp_min(0)].tolist()
+    starts, lengths = (
+        ranges.start_Q[groups.clamp_min(0)].tolist(),
+        ranges.length_Q[groups.clamp_min(0)].tolist(),
+    )
     first = 0
     for group, count, start, size in zip(groups.tolist(), counts.tolist(), starts, lengths, strict=True):
         if group >= 0:

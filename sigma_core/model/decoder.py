@@ -147,7 +147,9 @@ def _beside(
         near = near.masked_fill(later, _lowest(near))
     near = near.reshape(num, groups, -1, length)
     top = torch.maximum(far.amax(dim=-1, keepdim=True), near.amax(dim=-1, keepdim=True))
-    far.sub_(top).exp_()  # one softmax over both parts, in place: joining them would copy the larger one twice
+    far.sub_(
+        top
+    ).exp_()  # one softmax over both parts, in place: joining them would copy the larger one twice
     near = (near - top).exp()
     total = far.sum(dim=-1, keepdim=True) + near.sum(dim=-1, keepdim=True)
     close = near.view(num, groups, heads // groups, beams, size, length) @ near_value

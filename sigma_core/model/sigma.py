@@ -194,7 +194,9 @@ class SigmaModel(nn.Module):
 
         The batch has no leaves. Needs a backbone that `decoder.is_known`.
         """
-        alone = int(batch.branch_BL.max()) <= 1  # trunk and one branch: plain causal order, padding comes last
+        alone = (
+            int(batch.branch_BL.max()) <= 1
+        )  # trunk and one branch: plain causal order, padding comes last
         return read_prompt(
             self.backbone,
             self.embed(batch, items_NE, lexical_VW),

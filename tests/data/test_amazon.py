@@ -24,7 +24,8 @@ def day(number: int) -> int:
 
 def write_2014(folder: Path) -> Path:
     reviews = [
-        json.dumps({"reviewerID": u, "asin": i, "overall": 5.0, "unixReviewTime": day(d)}) for u, i, d in BOUGHT
+        json.dumps({"reviewerID": u, "asin": i, "overall": 5.0, "unixReviewTime": day(d)})
+        for u, i, d in BOUGHT
     ]
     meta = [
         str({"asin": "B1", "title": "Night &amp; Day <b>Cream</b>", "price": 5.99, "brand": "Olay",
@@ -41,7 +42,14 @@ def write_2014(folder: Path) -> Path:
 
 def write_2018(folder: Path) -> Path:
     reviews = [
-        {"reviewerID": u, "asin": i, "overall": 4.0, "verified": True, "unixReviewTime": day(d), "image": ["x"]}
+        {
+            "reviewerID": u,
+            "asin": i,
+            "overall": 4.0,
+            "verified": True,
+            "unixReviewTime": day(d),
+            "image": ["x"],
+        }
         for u, i, d in BOUGHT
     ]
     meta = [
@@ -59,7 +67,13 @@ def write_2018(folder: Path) -> Path:
 
 def write_2023(folder: Path) -> Path:
     reviews = [
-        {"user_id": u, "asin": f"variant of {i}", "parent_asin": i, "rating": 3.0, "timestamp": 1000 * day(d) + 7}
+        {
+            "user_id": u,
+            "asin": f"variant of {i}",
+            "parent_asin": i,
+            "rating": 3.0,
+            "timestamp": 1000 * day(d) + 7,
+        }
         for u, i, d in BOUGHT
     ]
     meta = [
@@ -83,7 +97,9 @@ def test_the_three_formats_say_the_same(year: str, tmp_path: Path) -> None:
     assert isinstance(source, Source)
     events = source.events()
     assert events.select(c.USER_ID, c.ITEM_ID).rows() == [(u, i) for u, i, _ in BOUGHT]
-    assert events[c.EVENT_TIME].dt.date().to_list() == [datetime.fromtimestamp(day(d), UTC).date() for *_, d in BOUGHT]
+    assert events[c.EVENT_TIME].dt.date().to_list() == [
+        datetime.fromtimestamp(day(d), UTC).date() for *_, d in BOUGHT
+    ]
     assert events[c.PRICE].to_list() == [5.99, None, 5.99, None, 12.0]
     assert [str(d) for d in source.date_range()] == ["2014-03-01", "2014-03-05"]
     names = (c.TITLE, c.DEPARTMENT, c.CATEGORY, c.ITEM_TYPE, c.BRAND)
@@ -146,6 +162,9 @@ def test_what_is_no_amazon_folder_is_refused(tmp_path: Path) -> None:
 
 def test_text_and_prices_are_cleaned() -> None:
     assert plain_text("a<br/>b &amp;amp; c<script>alert(1)</script> 3 < 4") == "a b & c 3 < 4"
-    assert [price_of(v) for v in ("$1,234.50", 0, -1, True, float("nan"), "free", None)] == [1234.5, *[None] * 6]
+    assert [price_of(v) for v in ("$1,234.50", 0, -1, True, float("nan"), "free", None)] == [
+        1234.5,
+        *[None] * 6,
+    ]
     assert title_of({"features": ["one two", "three"]}) == "one two three"
     assert category_path({"category": [], "main_cat": "Books"}) == ["Books"]

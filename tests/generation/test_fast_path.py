@@ -61,7 +61,9 @@ def test_slices_and_gathered_rows_give_the_same_cosines(seed: int, groups: int) 
 
 def test_without_a_filter_nothing_is_kept_per_item() -> None:
     world = tiny_world(1)
-    free = world.recommender._eligible([Ask(Request("x")), Ask(Request("y"))])  # noqa: SLF001
-    assert free.shape == (2, 23) and free.untyped_storage().nbytes() == 1
-    some = world.recommender._eligible([Ask(Request("x"), np.array([3])), Ask(Request("y"))])  # noqa: SLF001
-    assert some.sum().item() == 45 and not some[0, 3]
+    free = world.recommender._eligible([Ask(Request("x")), Ask(Request("y"))])
+    assert free.shape == (2, 23)
+    assert free.untyped_storage().nbytes() == 1
+    some = world.recommender._eligible([Ask(Request("x"), np.array([3])), Ask(Request("y"))])
+    assert some.sum().item() == 45
+    assert not some[0, 3]

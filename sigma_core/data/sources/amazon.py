@@ -82,7 +82,9 @@ class Amazon:
         """
         if self._raw is None:
             rows = pl.concat(list(self._chunks()))
-            priced = rows.join(self._master().select(c.ITEM_ID, PRICE), on=c.ITEM_ID, how="left", maintain_order="left")
+            priced = rows.join(
+                self._master().select(c.ITEM_ID, PRICE), on=c.ITEM_ID, how="left", maintain_order="left"
+            )
             raw = raw_events(
                 priced.rename({PRICE: c.PRICE}).with_columns(
                     pl.lit("rating").alias(c.EVENT_TYPE), pl.lit(1.0).alias(c.QUANTITY)
@@ -155,7 +157,11 @@ class Amazon:
         """
         read = good = 0
         try:
-            with gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else file.open(encoding="utf-8") as lines:
+            with (
+                gzip.open(file, "rt", encoding="utf-8")
+                if file.suffix == ".gz"
+                else file.open(encoding="utf-8") as lines
+            ):
                 for line in lines:
                     if line.strip():
                         read += 1
@@ -208,7 +214,9 @@ class Amazon:
         kept = raw.join(outside, on=[c.USER_ID, c.ITEM_ID], how="anti", maintain_order="left")
         self._counts["reviews_outside_core"] = raw.height - kept.height
         if pairs.is_empty():
-            raise SourceError(f"{self._folder}: no review is left with k_core {self._k_core}; lower it in {SETTINGS}.")
+            raise SourceError(
+                f"{self._folder}: no review is left with k_core {self._k_core}; lower it in {SETTINGS}."
+            )
         _log.info("%s: k_core %d left %d of %d reviews", self._folder, self._k_core, kept.height, raw.height)
         return kept
 
@@ -255,7 +263,7 @@ def _product(values: dict[str, Any]) -> tuple[Any, ...]:
     return (
         title_of(values),
         path[-1] if len(path) > 1 else None,
-        path[1] if len(path) > 2 else None,  # noqa: PLR2004
+        path[1] if len(path) > 2 else None,
         path[0] if path else None,
         brand_of(values),
         price_of(values.get("price")),

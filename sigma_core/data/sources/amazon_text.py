@@ -12,7 +12,7 @@ TITLE_WORDS: Final = 12  # of a description that stands in for a missing title
 _BLOCKS: Final = re.compile(r"<(script|style)\b.*?</\1\s*>", re.IGNORECASE | re.DOTALL)
 _TAGS: Final = re.compile(r"</?[a-zA-Z!][^<>]*>|<!--.*?-->", re.DOTALL)
 _PRICE: Final = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
-_JUNK: Final = ("getTime", "function(", "var ", "{", "</")
+_JUNK: Final = ("getTime", "function(", "{")
 
 
 def plain_text(value: str) -> str:
