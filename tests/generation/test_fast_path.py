@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sigma_core.generation import recommender, subset_search
+from sigma_core.generation.fusion import Copies, in_prefix_log_probs, top_in_prefix
 from sigma_core.generation.recommender import Ask
 from sigma_core.generation.subset_search import PrefixRanges, search_groups
 from sigma_core.instruction.collate import Request
@@ -67,3 +68,23 @@ def test_without_a_filter_nothing_is_kept_per_item() -> None:
     some = world.recommender._eligible([Ask(Request("x"), np.array([3])), Ask(Request("y"))])
     assert some.sum().item() == 45
     assert not some[0, 3]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 8), st.integers(1, 10))
+def test_the_top_of_a_prefix_is_that_of_the_whole_distribution(seed: int, width: int, kept: int) -> None:
+    """Mixing only the copied items and normalising only what is kept is the full formula, then topk."""
+    rng = np.random.default_rng(seed)
+    cosine = torch.as_tensor(rng.normal(size=(5, width)))
+    valid = torch.as_tensor(np.arange(width) < rng.integers(0, width + 1, 5)[:, None])
+    copied = (
+        torch.as_tensor(rng.dirichlet(np.ones(width + 1), 5)[:, :width] * (rng.random((5, width)) < 0.4))
+        * valid
+    )
+    whole = in_prefix_log_probs(cosine, valid, torch.full((5,), 3.0), copied_XG=copied)
+    row, slot = copied.nonzero(as_tuple=True)
+    logits = (cosine * 3.0).masked_fill(~valid, -torch.inf)
+    value, place = top_in_prefix(logits, Copies(row, slot, copied[row, slot]), kept)
+    expected = whole.topk(min(kept, width), dim=1).values
+    torch.testing.assert_close(value, expected, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(whole.gather(1, place), expected, atol=1e-6, rtol=1e-6)
