@@ -14,8 +14,8 @@ from sigma_core.evaluation.requests import SIGMA
 
 TEMPLATE: Final = Path(__file__).with_name("report_page.jinja")
 ROW_HEIGHT: Final = 22
-WIDTH: Final = 620  # of a plot, in SVG units
-LABELS: Final = 190  # of them, for names
+WIDTH: Final = 470  # of a plot, in SVG units
+LABELS: Final = 165  # of them, for names
 FRONTIER: Final = ("coverage@20", "novelty@20", "diversity@20")
 
 

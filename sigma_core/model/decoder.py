@@ -19,6 +19,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from sigma_core.model.heads import Slots
 
 FAMILIES: Final = ("Qwen3DecoderLayer", "Qwen2DecoderLayer", "LlamaDecoderLayer")
+TOKENS_AT_A_TIME: Final = 2048  # of a prompt batch: measured best on CPUs with 1 to 2 MiB of cache a core
 NORMED: Final = ("Qwen3Attention",)  # attentions that normalise queries and keys
 
 
@@ -63,8 +64,37 @@ def read_prompt(
 ) -> tuple[Tensor, tuple[KeyValues, ...]]:
     """States (R, D) of the tokens `at_R` of rows `user_R`, and keys and values of all tokens, layer by layer.
 
-    Without a mask a token sees what stands before it in its row.
+    Without a mask a token sees what stands before it in its row. Rows are read a few at a time, so that what a layer hands to
+    the next is still in the cache of the processor.
     """
+    size = max(1, TOKENS_AT_A_TIME // embeds_BLD.shape[1])
+    if len(embeds_BLD) <= size:
+        return _read_rows(backbone, embeds_BLD, mask_B1LL, position_BL, user_R, at_R)
+    state_RD = embeds_BLD.new_empty(len(user_R), embeds_BLD.shape[2])
+    parts = []
+    for first in range(0, len(embeds_BLD), size):
+        rows = slice(first, first + size)
+        mine = ((user_R >= first) & (user_R < first + size)).nonzero().squeeze(1)
+        mask = None if mask_B1LL is None else mask_B1LL[rows]
+        state_RD[mine], past = _read_rows(
+            backbone, embeds_BLD[rows], mask, position_BL[rows], user_R[mine] - first, at_R[mine]
+        )
+        parts.append(past)
+    layers = zip(*parts, strict=True)
+    return state_RD, tuple(
+        KeyValues(*(torch.cat(part) for part in zip(*layer, strict=True))) for layer in layers
+    )
+
+
+def _read_rows(
+    backbone: Any,
+    embeds_BLD: Tensor,
+    mask_B1LL: Tensor | None,
+    position_BL: Tensor,
+    user_R: Tensor,
+    at_R: Tensor,
+) -> tuple[Tensor, tuple[KeyValues, ...]]:
+    """`read_prompt` of all rows at once."""
     hidden, past = embeds_BLD, []
     turn = _turn(backbone, embeds_BLD, position_BL)
     slots = Slots(user_R, len(embeds_BLD))

@@ -11,6 +11,7 @@ from sigma_core.generation.fusion import Copies, in_prefix_log_probs, top_in_pre
 from sigma_core.generation.recommender import Ask
 from sigma_core.generation.subset_search import PrefixRanges, search_groups
 from sigma_core.instruction.collate import Request
+from sigma_core.model import decoder
 from tests.model_world import tiny_user, tiny_world
 
 ASKS = {
@@ -21,9 +22,11 @@ ASKS = {
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
 @pytest.mark.parametrize("kind", ASKS)
+@pytest.mark.parametrize("tokens", [1, 2048])  # a row at a time, all rows at once
 def test_the_fast_pass_finds_the_beams_of_the_transformers_model(
-    monkeypatch: pytest.MonkeyPatch, depth: int, kind: str
+    monkeypatch: pytest.MonkeyPatch, depth: int, kind: str, tokens: int
 ) -> None:
+    monkeypatch.setattr(decoder, "TOKENS_AT_A_TIME", tokens)
     world = tiny_world(depth, num_prefixes=4)
     users = [tiny_user("a", 1, 1, 1), tiny_user("b", 2, 3, 6), tiny_user("c", 3, 0, 0)]
     requests = [[Request(text, "soda" if "soda" in text else "") for text in mine] for mine in ASKS[kind]]
