@@ -11,7 +11,13 @@ from typing import Any, Final
 import jinja2
 
 TEMPLATE: Final = Path(__file__).with_name("page.jinja")
-BARS: Final = ("requests_per_second", "tokens_per_second", "examples_per_second", "ms", "seconds")  # the first there is drawn
+BARS: Final = (
+    "requests_per_second",
+    "tokens_per_second",
+    "examples_per_second",
+    "ms",
+    "seconds",
+)  # the first there is drawn
 MAX_ROWS: Final = 400
 
 

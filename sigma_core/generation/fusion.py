@@ -9,10 +9,14 @@ Shape legend: R requests, K prefixes, X rows of cosines, G items of a group.
 """
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+BLOCK: Final = 8  # of a long row: its maximum stands for it
 
 
 def beam_sigma(probability_RK: "Tensor", top: int, floor: float) -> "Tensor":
@@ -92,10 +96,31 @@ def top_in_prefix(logits_XG: "Tensor", copies: Copies, kept: int) -> "tuple[Tens
     old_Z = logits_XG[copies.row_Z, copies.slot_Z]
     mixed_Z = (old_Z + shift_X[copies.row_Z]).logaddexp(copies.value_Z.log()) - shift_X[copies.row_Z]
     logits_XG[copies.row_Z, copies.slot_Z] = mixed_Z.masked_fill(old_Z.isinf(), -math.inf)
-    best, slot = logits_XG.topk(min(kept, logits_XG.shape[1]), dim=1)
+    best, slot = top_of_rows(logits_XG, kept)
     whole_X = (rest_X + taken_X).log()
     found = (best + (shift_X - whole_X)[:, None]).masked_fill(best.isinf(), -math.inf)
     return found, slot
+
+
+def top_of_rows(values_XG: "Tensor", kept: int) -> "tuple[Tensor, Tensor]":
+    """The `kept` largest of each row and their slots, as topk; of long rows only the blocks with the largest maxima are sorted.
+
+    The largest `kept` values lie in the `kept` blocks of the largest maxima: a block outside has `kept` values above all its own.
+    """
+    rows, width = values_XG.shape
+    kept = min(kept, width)
+    if width < 4 * BLOCK * kept:
+        best = values_XG.topk(kept, dim=1)
+        return best.values, best.indices
+    whole = width // BLOCK * BLOCK
+    blocks = values_XG[:, :whole].unflatten(1, (-1, BLOCK))
+    chosen = blocks.amax(dim=2).topk(kept, dim=1).indices  # (X, kept)
+    few = blocks.gather(1, chosen[..., None].expand(-1, -1, BLOCK)).flatten(1)
+    slot = (chosen[..., None] * BLOCK + chosen.new_tensor(range(BLOCK))).flatten(1)
+    rest = chosen.new_tensor(range(whole, width)).expand(rows, -1)
+    best = torch.cat((few, values_XG[:, whole:]), dim=1).topk(kept, dim=1)
+    slot = torch.cat((slot, rest), dim=1)
+    return best.values, slot.gather(1, best.indices)
 
 
 def fuse(prefix_log_prob_X: "Tensor", item_log_prob_XG: "Tensor") -> "Tensor":

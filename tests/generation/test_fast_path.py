@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sigma_core.generation import recommender, subset_search
-from sigma_core.generation.fusion import Copies, in_prefix_log_probs, top_in_prefix
+from sigma_core.generation.fusion import Copies, in_prefix_log_probs, top_in_prefix, top_of_rows
 from sigma_core.generation.recommender import Ask
 from sigma_core.generation.subset_search import PrefixRanges, search_groups
 from sigma_core.instruction.collate import Request
@@ -91,3 +91,14 @@ def test_the_top_of_a_prefix_is_that_of_the_whole_distribution(seed: int, width:
     expected = whole.topk(min(kept, width), dim=1).values
     torch.testing.assert_close(value, expected, atol=1e-6, rtol=1e-6)
     torch.testing.assert_close(whole.gather(1, place), expected, atol=1e-6, rtol=1e-6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 150), st.integers(1, 4))
+def test_the_largest_of_long_rows_are_found_among_few_blocks(seed: int, width: int, kept: int) -> None:
+    rng = np.random.default_rng(seed)
+    values = torch.as_tensor(rng.permuted(np.tile(np.arange(width, dtype=float), (3, 1)), axis=1))
+    values[2, rng.integers(0, width) :] = -torch.inf
+    best, slot = top_of_rows(values, kept)
+    assert torch.equal(best, values.topk(min(kept, width), dim=1).values)
+    assert torch.equal(values.gather(1, slot), best)
