@@ -219,7 +219,7 @@ def loop_inputs(
     return LoopInputs(
         by_user,
         dict(profiles.frame.select(c.USER_ID, c.PROFILE_TEXT).iter_rows()),
-        {item: tuple(rest) for item, *rest in rows.iter_rows()},  # type: ignore[misc]
+        {item: tuple(rest) for item, *rest in rows.iter_rows()},
         phrases,
         frozenset(large),
         frozenset(season),

@@ -162,7 +162,7 @@ def _ivf(
 
     quantizer = faiss.IndexFlatIP(table_NE.shape[1])
     quantizer.add(np.zeros((num_groups, table_NE.shape[1]), dtype=np.float32))
-    index = faiss.IndexIVFFlat(quantizer, table_NE.shape[1], num_groups, faiss.METRIC_INNER_PRODUCT)
+    index: Any = faiss.IndexIVFFlat(quantizer, table_NE.shape[1], num_groups, faiss.METRIC_INNER_PRODUCT)
     index.is_trained = True
     step = 200_000
     for start in range(0, len(table_NE), step):

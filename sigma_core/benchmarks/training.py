@@ -8,6 +8,7 @@ nothing new. Our choice.
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -58,10 +59,8 @@ def run_training(root: Path, settings: TrainingSettings, progress: Progress = no
         tree = collator(inputs.users, inputs.requests)
         padded = list(right_padded(collator, inputs, settings.padded_rows, rng))
         sides: dict[str, Callable[[], Any]] = {
-            OURS: lambda tree=tree: [_learn(model, tree, vectors, lexical, is_tree=True)],
-            PADDED: lambda padded=padded: [
-                _learn(model, part, vectors, lexical, is_tree=False) for part in padded
-            ],
+            OURS: partial(_learn, model, [tree], vectors, lexical, is_tree=True),
+            PADDED: partial(_learn, model, padded, vectors, lexical, is_tree=False),
         }
         for side, timing in alternate(sides, 1, settings.clock).items():
             seconds[side] += timing.p50
@@ -108,7 +107,15 @@ def right_padded(
     return [collator([user for user, _ in part], [[request] for _, request in part]) for part in parts]
 
 
-def _learn(model: "SigmaModel", tree: "TreeBatch", vectors: Any, lexical: Any, *, is_tree: bool) -> None:
+def _learn(
+    model: "SigmaModel", trees: "Sequence[TreeBatch]", vectors: Any, lexical: Any, *, is_tree: bool
+) -> None:
+    """One forward and backward pass a batch."""
+    for tree in trees:
+        _step(model, tree, vectors, lexical, is_tree=is_tree)
+
+
+def _step(model: "SigmaModel", tree: "TreeBatch", vectors: Any, lexical: Any, *, is_tree: bool) -> None:
     """One forward and backward pass; the loss reads the states at <|start|> and at <q>."""
     import torch
 
