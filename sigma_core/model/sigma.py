@@ -99,10 +99,21 @@ class PrefixTokens(nn.Module):
         nn.init.orthogonal_(self.project.weight)
         self.free = nn.Parameter(torch.zeros(shape.prefix_length, shape.codebook_size, hidden))
         self.level = nn.Parameter(torch.randn(shape.prefix_length, 1, hidden) * 0.02)
+        self._made: tuple[tuple[tuple[int, int], ...], Tensor] | None = None
 
     def forward(self) -> Tensor:
-        """Embeddings (P, K, D)."""
-        return self.project(self.centroids) + self.free + self.level
+        """Embeddings (P, K, D). Without gradients they are made once for as long as no tensor they come from changes."""
+        parts = (self.centroids, self.project.weight, self.free, self.level)
+        if torch.is_grad_enabled() or any(part.is_inference() for part in parts):
+            return self._embeddings()
+        state = tuple((part.data_ptr(), part._version) for part in parts)  # noqa: SLF001 documented, no public name
+        if self._made is None or self._made[0] != state:
+            self._made = state, self._embeddings()
+        return self._made[1]
+
+    def _embeddings(self) -> Tensor:
+        found: Tensor = self.project(self.centroids) + self.free + self.level
+        return found
 
 
 class SigmaModel(nn.Module):

@@ -102,3 +102,13 @@ def test_the_largest_of_long_rows_are_found_among_few_blocks(seed: int, width: i
     best, slot = top_of_rows(values, kept)
     assert torch.equal(best, values.topk(min(kept, width), dim=1).values)
     assert torch.equal(values.gather(1, slot), best)
+
+
+def test_prefix_tokens_are_made_again_when_a_weight_changes() -> None:
+    tokens = tiny_world(1).model.prefix_tokens
+    with torch.no_grad():
+        first = tokens()
+        assert tokens() is first
+        tokens.free.add_(1.0)
+        torch.testing.assert_close(tokens(), first + 1.0)
+    assert tokens().requires_grad
