@@ -1,4 +1,4 @@
-"""Speed and cost verbs of `sigma benchmark`: generation, subset-search, shards, training, scaling."""
+"""Verbs of `sigma benchmark` on speed and cost (generation, subset-search, shards, training, scaling), and on a day's lists."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -202,3 +202,31 @@ def scaling(
     table = text_table(columns, [[row[name] for name in columns] for row in results["rows"]])
     table += "\n" + text_table(("stage", "exponent"), list(results["exponents"].items()))
     publish(out, _record("scaling", results, results.pop("data"), watch.seconds()), table)
+
+
+@benchmark_app.command("diagnosis")
+def diagnosis(
+    root: Root = Path("var"),
+    out: Out = None,
+    users: Annotated[int, typer.Option(min=1, help="Users judged, evenly chosen.")] = 300,
+    days: Annotated[
+        int, typer.Option(min=1, help="Days after the root's latest day whose purchases count.")
+    ] = 7,
+    threads: BenchThreads = 2,
+) -> None:
+    """A trained day's lists: recall by head, torso, tail and cold, reliability of the probabilities, examples."""
+    prepare(root, threads, verbose=False)
+    from sigma_core.benchmarks.diagnosis import run_diagnosis
+    from sigma_core.benchmarks.record import Stopwatch, text_table
+
+    watch = Stopwatch()
+    results = run_diagnosis(root, users, days, progress=_shown)
+    tables = [
+        text_table(list(results[name][0]), [list(row.values()) for row in results[name]])
+        for name in ("segments", "reliability")
+    ]
+    error = results["expected_calibration_error"]
+    table = "\n".join(
+        [*tables, f"recall@20 {results['recall@20']:.4f}, expected calibration error {error:.4f}\n"]
+    )
+    publish(out, _record("diagnosis", results, results.pop("data"), watch.seconds()), table)

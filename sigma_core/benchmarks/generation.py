@@ -7,6 +7,7 @@ and the floor, one forward pass over our prompt as transformers makes it. Recall
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -145,20 +146,19 @@ def recall_by_prefixes(
         RequestError: the root holds no trained day.
     """
     from sigma_core import columns as c
-    from sigma_core.artifacts import ArtifactStore
     from sigma_core.generation.explain import with_settings
     from sigma_core.generation.recommender import Ask
     from sigma_core.instruction.collate import Request
     from sigma_core.serving.runtime import load_recommender
 
     loaded = load_recommender(root)
-    targets = _next_purchases(ArtifactStore(root), loaded.day, days, loaded.engine.rows)
+    targets = next_purchases(root, loaded.day, days, loaded.engine.rows)
     people = [
         u for u in loaded.engine.contexts(loaded.lists.contexts.sort(c.USER_ID)) if u.user_id in targets
     ]
     step = max(1, len(people) // users)
     people = people[::step][:users]
-    text = _just_for_you()
+    text = just_for_you()
     asks = [[Ask(Request(text))] for _ in people]
     groups = len(loaded.engine.recommender.ranges.length_Q)
     found = {}
@@ -187,12 +187,13 @@ def recall_by_prefixes(
     return out
 
 
-def _next_purchases(store: Any, day: Any, days: int, rows: dict[str, int]) -> dict[str, set[int]]:
-    from datetime import timedelta
-
+def next_purchases(root: Path, day: date, days: int, rows: dict[str, int]) -> dict[str, set[int]]:
+    """Distinct index rows that each user took in the `days` after the day; users without one are missing."""
     from sigma_core import columns as c
+    from sigma_core.artifacts import ArtifactStore
     from sigma_core.data.events import InteractionEvents
 
+    store = ArtifactStore(root)
     known = set(store.partitions("interaction_events"))
     out: dict[str, set[int]] = {}
     for after in range(1, days + 1):
@@ -205,7 +206,8 @@ def _next_purchases(store: Any, day: Any, days: int, rows: dict[str, int]) -> di
     return out
 
 
-def _just_for_you() -> str:
+def just_for_you() -> str:
+    """The first wording of the general task."""
     from sigma_core.instruction.tasks import TASKS, render
 
     return str(render(TASKS["just_for_you"], 0, {}))

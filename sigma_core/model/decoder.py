@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import rms_norm, scaled_dot_product_attention
 
 from sigma_core.model.heads import Slots
 
@@ -100,14 +100,14 @@ def _read_rows(
     slots = Slots(user_R, len(embeds_BLD))
     *lower, last = backbone.layers
     for layer in lower:
-        normed = layer.input_layernorm(hidden)
+        normed = _norm(layer.input_layernorm, hidden)
         past.append(_key_values(layer.self_attn, normed, turn))
         query = _query(layer.self_attn, normed, turn)
         mixed = scaled_dot_product_attention(
             query, *past[-1], attn_mask=mask_B1LL, is_causal=mask_B1LL is None, enable_gqa=_groups(layer) > 1
         )
         hidden = _rest(layer, hidden, mixed.transpose(1, 2).flatten(2))
-    normed = last.input_layernorm(hidden)
+    normed = _norm(last.input_layernorm, hidden)
     past.append(_key_values(last.self_attn, normed, turn))
     place = slots.pad(at_R)  # (B, most requests of a user)
     index = place[..., None]
@@ -120,7 +120,7 @@ def _read_rows(
     else:
         mask = mask_B1LL.gather(2, place[:, None, :, None].expand(-1, -1, -1, mask_B1LL.shape[3]))
     mixed = scaled_dot_product_attention(query, *past[-1], attn_mask=mask, enable_gqa=_groups(last) > 1)
-    state = backbone.norm(_rest(last, chosen, mixed.transpose(1, 2).flatten(2)))
+    state = _norm(backbone.norm, _rest(last, chosen, mixed.transpose(1, 2).flatten(2)))
     return slots.flat(state), tuple(past)
 
 
@@ -143,7 +143,7 @@ def read_beams(
     hides = torch.zeros(valid_RL.shape, device=hidden.device).masked_fill_(~valid_RL, _lowest(hidden))
     trails: list[KeyValues] = []
     for number, layer in enumerate(backbone.layers):
-        normed = layer.input_layernorm(hidden)
+        normed = _norm(layer.input_layernorm, hidden)
         fresh = KeyValues(
             *(x.unflatten(2, (beams, size)) for x in _key_values(layer.self_attn, normed, turn))
         )
@@ -157,7 +157,7 @@ def read_beams(
         query = _query(layer.self_attn, normed, turn)
         mixed = _beside(query, past[number], hides, trails[-1], size, layer.self_attn.scaling)
         hidden = _rest(layer, hidden, mixed)
-    return backbone.norm(hidden), Trail(tuple(trails))
+    return _norm(backbone.norm, hidden), Trail(tuple(trails))
 
 
 def _beside(
@@ -190,20 +190,25 @@ def _beside(
 def _rest(layer: Any, hidden: Tensor, mixed: Tensor) -> Tensor:
     """What a layer does after its attention."""
     hidden = hidden + layer.self_attn.o_proj(mixed)
-    return hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+    return hidden + layer.mlp(_norm(layer.post_attention_layernorm, hidden))
+
+
+def _norm(module: Any, x: Tensor) -> Tensor:
+    """The families' root-mean-square norm in one call instead of six."""
+    return rms_norm(x, (x.shape[-1],), module.weight, module.variance_epsilon)
 
 
 def _query(attention: Any, normed: Tensor, turn: tuple[Tensor, ...]) -> Tensor:
     query = attention.q_proj(normed).unflatten(-1, (-1, attention.head_dim))
     if type(attention).__name__ in NORMED:
-        query = attention.q_norm(query)
+        query = _norm(attention.q_norm, query)
     return _turned(query, turn).transpose(1, 2)
 
 
 def _key_values(attention: Any, normed: Tensor, turn: tuple[Tensor, ...]) -> KeyValues:
     key = attention.k_proj(normed).unflatten(-1, (-1, attention.head_dim))
     if type(attention).__name__ in NORMED:
-        key = attention.k_norm(key)
+        key = _norm(attention.k_norm, key)
     value = attention.v_proj(normed).unflatten(-1, (-1, attention.head_dim))
     return KeyValues(_turned(key, turn).transpose(1, 2), value.transpose(1, 2))
 
