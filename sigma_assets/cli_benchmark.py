@@ -25,12 +25,15 @@ Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write t
 
 
 def publish(out: Path | None, record: Mapping[str, Any], table: str) -> None:
-    """Show the table; with `--out`, write the record too and say where it is."""
+    """Show the table; with `--out`, write the record and its page (the same name, .html) and say where they are."""
     import sys
 
     sys.stdout.write(table)
     if out is not None:
+        from sigma_core.benchmarks.page import save_page
         from sigma_core.benchmarks.record import save_record
 
+        page = out.with_suffix(".html")
         save_record(out, record)
-        sys.stdout.write(f"written: {out}\n")
+        save_page(page, record)
+        sys.stdout.write(f"written: {out}, {page}\n")

@@ -17,6 +17,7 @@ from sigma_core.instruction.tasks import TASKS
 
 REPORT_JSON: Final = "report.json"
 REPORT_MARKDOWN: Final = "report.md"
+REPORT_PAGE: Final = "report.html"
 RECALL_PLOT: Final = "recall.png"
 LIFT_PLOT: Final = "lift.png"
 MAIN_METRIC: Final = "recall@20"
@@ -72,11 +73,13 @@ class EvalReport:
         return report_markdown(self.values)
 
     def save(self, directory: Path) -> None:
-        """Write `report.json`, `report.md`, `recall.png`, `lift.png`."""
+        """Write `report.json`, `report.md`, `report.html`, `recall.png`, `lift.png`."""
+        from sigma_core.evaluation.report_page import report_page
         from sigma_core.evaluation.report_plots import plot_lift, plot_recall
 
         write_json(directory / REPORT_JSON, self.values)
         (directory / REPORT_MARKDOWN).write_text(self.markdown())
+        (directory / REPORT_PAGE).write_text(report_page(self.values), encoding="utf-8")
         plot_recall(self.values, directory / RECALL_PLOT)
         plot_lift(self.values, directory / LIFT_PLOT)
 

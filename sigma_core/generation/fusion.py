@@ -9,10 +9,14 @@ Shape legend: R requests, K prefixes, X rows of cosines, G items of a group.
 """
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+BLOCK: Final = 8  # of a long row: its maximum stands for it
 
 
 def beam_sigma(probability_RK: "Tensor", top: int, floor: float) -> "Tensor":
@@ -69,6 +73,54 @@ def in_prefix_log_probs(
         found = (rest.log() + found).logaddexp(copied_XG.log())
         found = found - found.logsumexp(dim=1, keepdim=True)
     return found.masked_fill(~valid_XG, -math.inf)
+
+
+class Copies(NamedTuple):
+    """Shares of P(c | T) that point at single items: share `value_Z` of row `row_Z` at slot `slot_Z`; pairs are distinct."""
+
+    row_Z: "Tensor"
+    slot_Z: "Tensor"
+    value_Z: "Tensor"
+
+
+def top_in_prefix(logits_XG: "Tensor", copies: Copies, kept: int) -> "tuple[Tensor, Tensor]":
+    """The `kept` largest log P(id | T, c) of each row and their slots, (X, kept): `in_prefix_log_probs`, then topk.
+
+    `logits_XG` are cosine * sharpness + prior, -inf where invalid, and are changed. Everything but the copied items moves by one
+    number a row, so only what is kept is normalised, and only copied items are mixed.
+    """
+    norm_X = logits_XG.logsumexp(dim=1)
+    taken_X = norm_X.new_zeros(len(norm_X)).index_add_(0, copies.row_Z, copies.value_Z)
+    rest_X = (1 - taken_X).clamp_min(1e-6)
+    shift_X = rest_X.log() - norm_X
+    old_Z = logits_XG[copies.row_Z, copies.slot_Z]
+    mixed_Z = (old_Z + shift_X[copies.row_Z]).logaddexp(copies.value_Z.log()) - shift_X[copies.row_Z]
+    logits_XG[copies.row_Z, copies.slot_Z] = mixed_Z.masked_fill(old_Z.isinf(), -math.inf)
+    best, slot = top_of_rows(logits_XG, kept)
+    whole_X = (rest_X + taken_X).log()
+    found = (best + (shift_X - whole_X)[:, None]).masked_fill(best.isinf(), -math.inf)
+    return found, slot
+
+
+def top_of_rows(values_XG: "Tensor", kept: int) -> "tuple[Tensor, Tensor]":
+    """The `kept` largest of each row and their slots, as topk; of long rows only the blocks with the largest maxima are sorted.
+
+    The largest `kept` values lie in the `kept` blocks of the largest maxima: a block outside has `kept` values above all its own.
+    """
+    rows, width = values_XG.shape
+    kept = min(kept, width)
+    if width < 4 * BLOCK * kept:
+        best = values_XG.topk(kept, dim=1)
+        return best.values, best.indices
+    whole = width // BLOCK * BLOCK
+    blocks = values_XG[:, :whole].unflatten(1, (-1, BLOCK))
+    chosen = blocks.amax(dim=2).topk(kept, dim=1).indices  # (X, kept)
+    few = blocks.gather(1, chosen[..., None].expand(-1, -1, BLOCK)).flatten(1)
+    slot = (chosen[..., None] * BLOCK + chosen.new_tensor(range(BLOCK))).flatten(1)
+    rest = chosen.new_tensor(range(whole, width)).expand(rows, -1)
+    best = torch.cat((few, values_XG[:, whole:]), dim=1).topk(kept, dim=1)
+    slot = torch.cat((slot, rest), dim=1)
+    return best.values, slot.gather(1, best.indices)
 
 
 def fuse(prefix_log_prob_X: "Tensor", item_log_prob_XG: "Tensor") -> "Tensor":

@@ -7,11 +7,13 @@ Shape legend: B users, R requests, K beams, C codes per level, P prefix length, 
 S statistics.
 """
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from sigma_core.generation.subset_search import prefix_bounds
+from sigma_core.model.decoder import KeyValues, Trail, read_beams
 from sigma_core.model.heads import Focus
 
 if TYPE_CHECKING:
@@ -33,18 +35,21 @@ class Beams(NamedTuple):
     row_RJ: Tensor  # item rows of the history
 
 
-class Past(NamedTuple):
-    """Keys and values every new token of a request may see: the user's trunk and the request's branch."""
+class Past(Protocol):
+    """Keys and values every new token of a request may see (the user's trunk and the request's branch), and the beams so far."""
 
-    cache: Any  # transformers DynamicCache, rows are requests
-    valid_RL: Tensor
-    next_position_R: Tensor
+    def extend(self, model: "SigmaModel", embeds_RKSD: Tensor, parent_RK: Tensor, depth: int) -> Tensor:
+        """Feeds S new tokens to each of K beams, `depth` tokens after <|start|>; states (R, K, D) of their last ones.
+
+        A new token sees the request's past, its beam's earlier tokens (those of beam `parent_RK` of the call before) and
+        the new tokens before it.
+        """
 
 
 class AllowedPrefixes(NamedTuple):
     """Which prefixes hold an eligible item, per request.
 
-    `rows_QP` lists the distinct prefixes of the catalog; `mask_RQ` says which of them a request may use.
+    `rows_QP` lists the distinct prefixes of the catalog, sorted; `mask_RQ` says which of them a request may use.
     """
 
     rows_QP: Tensor
@@ -52,62 +57,102 @@ class AllowedPrefixes(NamedTuple):
 
     def codes(self, level: int, so_far_RKP: Tensor, num_codes: int) -> Tensor:
         """Allowed codes (R, K, C) at `level` after the codes already chosen."""
-        fits = (self.rows_QP[None, None, :, :level] == so_far_RKP[:, :, None, :level]).all(dim=-1)
-        fits = fits & self.mask_RQ[:, None]
-        out = torch.zeros(*fits.shape[:2], num_codes, device=fits.device)
-        return out.index_add(2, self.rows_QP[:, level], fits.float()) > 0
+        start, end = prefix_bounds(self.rows_QP[:, :level], so_far_RKP[..., :level])
+        place = torch.arange(int((end - start).max()), device=start.device)
+        row = (start[..., None] + place).clamp_max(len(self.rows_QP) - 1)  # (R, K, W)
+        request = torch.arange(len(row), device=row.device)[:, None, None]
+        fits = (place < (end - start)[..., None]) & self.mask_RQ[request, row]
+        out = torch.zeros(*row.shape[:2], num_codes, device=row.device)
+        return out.scatter_add_(2, self.rows_QP[:, level][row], fits.float()) > 0
 
 
-def request_past(batch: "TensorBatch", cache: Any, config: Any) -> Past:
-    """Cuts each request's visible positions (trunk and own branch) out of the users' cache."""
-    from transformers import DynamicCache
+class CachedPast:
+    """A past in a transformers cache, for decoders of any family."""
 
+    def __init__(self, batch: "TensorBatch", cache: Any, config: Any) -> None:
+        """Cuts each request's visible positions out of the users' cache."""
+        from transformers import DynamicCache
+
+        user, (index, self.valid_RL) = batch.request_user_R, visible_positions(batch)
+        self.cache = DynamicCache(config=config)  # rows are requests
+        for number, layer in enumerate(cache.layers):
+            heads, size = layer.keys.shape[1], layer.keys.shape[3]
+            at = index[:, None, :, None].expand(-1, heads, -1, size)
+            self.cache.update(layer.keys[user].gather(2, at), layer.values[user].gather(2, at), number)
+        self.next_position_R = batch.position_BL[user, batch.request_start_R] + 1
+        self.places_RKA = torch.zeros(len(user), 1, 0, dtype=torch.long, device=user.device)
+
+    def extend(self, model: "SigmaModel", embeds_RKSD: Tensor, parent_RK: Tensor, depth: int) -> Tensor:
+        """See `Past`."""
+        num, beams, size, hidden = embeds_RKSD.shape
+        ancestors = self.places_RKA.gather(1, parent_RK[..., None].expand(-1, -1, self.places_RKA.shape[2]))
+        old = self.cache.get_seq_length()
+        width = self.valid_RL.shape[1]
+        device = embeds_RKSD.device
+        visible = torch.zeros(num, beams, size, old + beams * size, dtype=torch.bool, device=device)
+        visible[..., :width] = self.valid_RL[:, None, None]
+        if ancestors.shape[2]:
+            visible.scatter_(3, ancestors[:, :, None].expand(-1, -1, size, -1), True)
+        place = old + torch.arange(beams * size, device=device).view(1, beams, size).expand(num, -1, -1)
+        for step in range(size):
+            visible[:, :, step:].scatter_(
+                3, place[:, :, step, None, None].expand(-1, -1, size - step, 1), True
+            )
+        mask = torch.zeros(visible.shape, device=device).masked_fill_(~visible, NEGATIVE)
+        position = self.next_position_R[:, None, None] + depth + torch.arange(size, device=device)
+        states = model.backbone(
+            inputs_embeds=embeds_RKSD.reshape(num, beams * size, hidden),
+            attention_mask=mask.view(num, 1, beams * size, -1),
+            position_ids=position.expand(-1, beams, -1).reshape(num, -1),
+            past_key_values=self.cache,
+            use_cache=True,
+        ).last_hidden_state
+        self.places_RKA = torch.cat((ancestors, place), dim=2)
+        return states.view(num, beams, size, hidden)[:, :, -1]
+
+
+class SharedPast:
+    """A past that lies where reading the prompt left it: no copy a beam, and none a request while users ask one thing."""
+
+    def __init__(self, batch: "TensorBatch", layers: tuple[KeyValues, ...]) -> None:
+        user = batch.request_user_R
+        if torch.equal(user, torch.arange(len(batch.valid_BL), device=user.device)):
+            branch = batch.branch_BL
+            self.layers, self.valid_RL = layers, batch.valid_BL & (branch <= 1)
+        else:
+            index, self.valid_RL = visible_positions(batch)
+            at = user[:, None]
+            self.layers = tuple(
+                KeyValues(*(part[at, :, index].transpose(1, 2) for part in layer)) for layer in layers
+            )
+        self.next_position_R = batch.position_BL[user, batch.request_start_R] + 1
+        self.trail: Trail | None = None
+
+    def extend(self, model: "SigmaModel", embeds_RKSD: Tensor, parent_RK: Tensor, depth: int) -> Tensor:
+        """See `Past`."""
+        trail = None if self.trail is None else self.trail.of(parent_RK)
+        steps = torch.arange(embeds_RKSD.shape[2], device=parent_RK.device)
+        states, self.trail = read_beams(
+            model.backbone,
+            self.layers,
+            self.valid_RL,
+            trail,
+            embeds_RKSD,
+            self.next_position_R[:, None] + depth + steps,
+        )
+        return states
+
+
+def visible_positions(batch: "TensorBatch") -> tuple[Tensor, Tensor]:
+    """Positions (R, L) of each request's trunk and own branch, in order and first, and which of them are real."""
     user, start = batch.request_user_R, batch.request_start_R
     branch = batch.branch_BL[user, start]  # (R,)
     visible = batch.valid_BL[user] & (
         (batch.branch_BL[user] == 0) | (batch.branch_BL[user] == branch[:, None])
     )
     width = int(visible.sum(dim=1).max())
-    index = torch.argsort((~visible).long(), dim=1, stable=True)[
-        :, :width
-    ]  # visible positions first, in order
-    valid = visible.gather(1, index)
-    out = DynamicCache(config=config)
-    for number, layer in enumerate(cache.layers):
-        heads, size = layer.keys.shape[1], layer.keys.shape[3]
-        at = index[:, None, :, None].expand(-1, heads, -1, size)
-        out.update(layer.keys[user].gather(2, at), layer.values[user].gather(2, at), number)
-    return Past(out, valid, batch.position_BL[user, start] + 1)
-
-
-def feed(
-    model: "SigmaModel", past: Past, embeds_RKSD: Tensor, ancestors_RKA: Tensor, depth: int
-) -> tuple[Tensor, Tensor]:
-    """Feeds S new tokens to each of K beams in one forward pass; returns their states (R, K, S, D) and places (R, K, S).
-
-    A new token sees the request's past, its beam's ancestors (places in the cache) and earlier new tokens of its beam.
-    """
-    num, beams, size, hidden = embeds_RKSD.shape
-    old = past.cache.get_seq_length()
-    width = past.valid_RL.shape[1]
-    device = embeds_RKSD.device
-    visible = torch.zeros(num, beams, size, old + beams * size, dtype=torch.bool, device=device)
-    visible[..., :width] = past.valid_RL[:, None, None]
-    if ancestors_RKA.shape[2]:
-        visible.scatter_(3, ancestors_RKA[:, :, None].expand(-1, -1, size, -1), True)
-    place = old + torch.arange(beams * size, device=device).view(1, beams, size).expand(num, -1, -1)
-    for step in range(size):
-        visible[:, :, step:].scatter_(3, place[:, :, step, None, None].expand(-1, -1, size - step, 1), True)
-    mask = torch.zeros(visible.shape, device=device).masked_fill_(~visible, NEGATIVE)
-    position = past.next_position_R[:, None, None] + depth + torch.arange(size, device=device)
-    states = model.backbone(
-        inputs_embeds=embeds_RKSD.reshape(num, beams * size, hidden),
-        attention_mask=mask.view(num, 1, beams * size, -1),
-        position_ids=position.expand(-1, beams, -1).reshape(num, -1),
-        past_key_values=past.cache,
-        use_cache=True,
-    ).last_hidden_state
-    return states.view(num, beams, size, hidden), place
+    index = torch.argsort((~visible).long(), dim=1, stable=True)[:, :width]
+    return index, visible.gather(1, index)
 
 
 def prefix_beam(
@@ -135,7 +180,6 @@ def prefix_beam(
     chosen = torch.zeros(num, 1, 0, dtype=torch.long, device=device)
     score = torch.zeros(num, 1, device=device)
     state = start_R1D  # (R, K, D)
-    places = torch.zeros(num, 1, 0, dtype=torch.long, device=device)
     for level in range(depth):
         focus = None if focus_R is None else Focus(*(_widened(part, state.shape[1]) for part in focus_R))
         scores = model.prefix_scores(state, memory_R, level, chosen, focus, prefix_RCS)
@@ -153,14 +197,11 @@ def prefix_beam(
         )
         share = scores.copied_BQJ.gather(1, parent[..., None].expand(-1, -1, scores.copied_BQJ.shape[2]))
         share = share / scores.log_prob_BQK.flatten(1).gather(1, flat).exp()[..., None]
-        places = places.gather(1, parent[..., None].expand(-1, -1, places.shape[2]))
         tokens = embeddings[level][code][:, :, None]  # (R, K, 1, D)
         if level == depth - 1:
             query = model.specials[QUERY].expand(*tokens.shape)
             tokens = torch.cat((tokens, query), dim=2)
-        states, place = feed(model, past, tokens, places, level)
-        places = torch.cat((places, place[:, :, :1]), dim=2)
-        state = states[:, :, -1]
+        state = past.extend(model, tokens, parent, level)
     focus = None if focus_R is None else Focus(*(_widened(part, score.shape[1]) for part in focus_R))
     ranking = model.item_scores(state, memory_R, chosen, focus)
     inside = (memory_R.prefix_BJP[:, None] == chosen[:, :, None]).all(dim=-1)

@@ -15,10 +15,18 @@ import torch
 from torch import Tensor
 
 from sigma_core.config import GenerationConfig
-from sigma_core.generation.fusion import apf_sharpness, beam_sigma, fuse, in_prefix_log_probs
-from sigma_core.generation.prefix_beam import AllowedPrefixes, Beams, prefix_beam, request_past
+from sigma_core.generation.fusion import Copies, apf_sharpness, beam_sigma, fuse, top_in_prefix
+from sigma_core.generation.prefix_beam import (
+    AllowedPrefixes,
+    Beams,
+    CachedPast,
+    Past,
+    SharedPast,
+    prefix_beam,
+)
 from sigma_core.generation.subset_search import GroupHits, PrefixRanges, search_groups
 from sigma_core.instruction.collate import Collator, Request, UserContext
+from sigma_core.model.decoder import is_known
 from sigma_core.model.heads import Activity, Focus, ItemTensors, Slots
 from sigma_core.model.sigma import TensorBatch
 
@@ -81,6 +89,12 @@ class Recommender:
         self.model, self.items, self.collator, self.lexical = model.eval(), items, collator, lexical
         self.config, self.apf_temperature, self.typical_sigma = config, apf_temperature, typical_sigma
         self.ranges = items.ranges
+        activity = (
+            items.activity.item_UNS
+        )  # in serving one set: then a product with [v~, statistics] gives logits
+        self.scored_NF = (
+            torch.cat((items.tensors.vectors_NE, activity[0]), dim=1) if len(activity) == 1 else None
+        )
         self.group_of_N = torch.repeat_interleave(
             torch.arange(len(self.ranges.length_Q)), self.ranges.length_Q
         )
@@ -111,8 +125,6 @@ class Recommender:
         sets_B: Tensor | None = None,
     ) -> "Searched":
         """Step 1 for a batch of users; `sets_B` names the set of item statistics of each user's day."""
-        from transformers import DynamicCache
-
         model, items = self.model, self.items.tensors
         device = items.vectors_NE.device
         sets = torch.zeros(len(users), dtype=torch.long, device=device) if sets_B is None else sets_B
@@ -120,18 +132,12 @@ class Recommender:
         width = items.text_NT.shape[1]
         vectors = np.asarray([focus[t] for t in tree.focus_texts], dtype=np.float32).reshape(-1, width)
         batch = TensorBatch(tree, torch.as_tensor(vectors, device=device), device)
-        cache = DynamicCache(config=model.backbone.config)
-        states = model.read(batch, items.vectors_NE, self.lexical, cache)
+        start, past = self._read(batch)
         user = batch.request_user_R
         memory = model.memory(batch, items, self.items.activity.item_UNS, sets).of(user)
         memory = memory.only(eligible_RN.gather(1, memory.row_BJ))
         one = Slots(torch.arange(len(user), device=device), len(user))
-        past = request_past(batch, cache, model.backbone.config)
-        counts = torch.zeros(len(user), len(self.ranges.length_Q), device=device)
-        allowed = AllowedPrefixes(
-            self.ranges.rows_QP, counts.index_add(1, self.group_of_N, eligible_RN.float()) > 0
-        )
-        start = states[user, batch.request_start_R]
+        allowed = AllowedPrefixes(self.ranges.rows_QP, self._holding(eligible_RN))
         about = model.focus(batch, batch.request_focus_RV, one, start)
         beams = prefix_beam(
             model,
@@ -145,18 +151,41 @@ class Recommender:
         )
         return Searched(beams, about, sets[user])
 
+    def _read(self, batch: TensorBatch) -> tuple[Tensor, Past]:
+        """The prompt pass: states (R, D) at <|start|>, and what the beams see of it."""
+        model, vectors = self.model, self.items.tensors.vectors_NE
+        if is_known(model.backbone):
+            start, layers = model.read_starts(batch, vectors, self.lexical)
+            return start, SharedPast(batch, layers)
+        from transformers import DynamicCache
+
+        cache = DynamicCache(config=model.backbone.config)
+        states = model.read(batch, vectors, self.lexical, cache)
+        past = CachedPast(batch, cache, model.backbone.config)
+        return states[batch.request_user_R, batch.request_start_R], past
+
+    def _holding(self, eligible_RN: Tensor) -> Tensor:
+        """Which prefixes (R, Q) hold an eligible item: those that do not lose all they have."""
+        lost = torch.zeros(len(eligible_RN), len(self.ranges.length_Q), device=eligible_RN.device)
+        if not _is_one_value(eligible_RN):
+            request, item = (~eligible_RN).nonzero(as_tuple=True)
+            one = lost.new_ones(1).expand(len(item))
+            lost.index_put_((request, self.group_of_N[item]), one, accumulate=True)
+        return lost < self.ranges.length_Q
+
     def sharpness(self, found: "Searched") -> Tensor:
         """sigma / tau of APF for each request (R,), within its bounds."""
         sigma = beam_sigma(found.beams.log_prob_RK.exp(), self.config.sigma_top, self.config.sigma_floor)
         return apf_sharpness(sigma, self.apf_temperature, self.typical_sigma, self.config.sharpness_range)
 
     def _eligible(self, asks: Sequence[Ask]) -> Tensor:
-        out = torch.ones(
-            len(asks),
-            len(self.items.tensors.vectors_NE),
-            dtype=torch.bool,
-            device=self.items.tensors.vectors_NE.device,
+        shape = len(asks), len(self.items.tensors.vectors_NE)
+        all_of_them = torch.ones(1, 1, dtype=torch.bool, device=self.items.tensors.vectors_NE.device).expand(
+            shape
         )
+        if all(ask.exclude is None or not len(ask.exclude) for ask in asks):
+            return all_of_them  # one value in memory, whatever the catalog
+        out = all_of_them.contiguous()
         for row, ask in enumerate(asks):
             if ask.exclude is not None and len(ask.exclude):
                 out[row, torch.as_tensor(ask.exclude.astype(np.int64))] = False
@@ -170,18 +199,14 @@ class Recommender:
         num, width, _ = beams.query_RKE.shape
         group = self.ranges.find(beams.prefix_RKP.flatten(0, 1))
         group = group.masked_fill(beams.log_prob_RK.flatten().isinf(), -1)
-        hits = search_groups(beams.query_RKE.flatten(0, 1), group, self.items.tensors.vectors_NE, self.ranges)
         request = torch.arange(num, device=group.device).repeat_interleave(width)
-        valid = hits.valid_XG & eligible_RN[request[:, None], hits.row_XG]
-        inside = in_prefix_log_probs(
-            hits.cosine_XG,
-            valid,
-            self.sharpness(found).repeat_interleave(width),
-            self._prior(found, group, hits, request),
-            self._copied(beams, group, hits),
-        )
-        kept = min(self.config.items_per_prefix, inside.shape[1])
-        inside, slot = inside.topk(kept, dim=1)  # top M under each prefix
+        hits = self._logits(found, group, request)
+        valid = hits.valid_XG
+        if not _is_one_value(eligible_RN):
+            valid = valid & eligible_RN[request[:, None], hits.row_XG]
+        logits = hits.cosine_XG.masked_fill_(~valid, float("-inf"))
+        kept = min(self.config.items_per_prefix, logits.shape[1])
+        inside, slot = top_in_prefix(logits, self._copies(beams, group), kept)  # top M under each prefix
         rows = hits.row_XG.gather(1, slot).view(num, -1)
         total = fuse(beams.log_prob_RK.flatten(), inside).view(num, -1)
         wanted = top_n if not collapse else min(4 * top_n + 20, total.shape[1])
@@ -194,16 +219,23 @@ class Recommender:
         beam = order.gather(1, place) // kept
         return [self._list(row[r], best[r], beam[r], beams, r, top_n, collapse) for r in range(num)]
 
-    def _prior(self, found: "Searched", group_X: Tensor, hits: GroupHits, request_X: Tensor) -> Tensor:
-        """Logits (X, G) of how much an item is bought, and of how well its text fits the request's words."""
+    def _logits(self, found: "Searched", group_X: Tensor, request_X: Tensor) -> GroupHits:
+        """Hits whose "cosines" are logits: cosine * sharpness, how much an item is bought, how well it fits the words."""
         beams = found.beams
-        statistics = self.items.activity.item_UNS[found.set_R[request_X][:, None], hits.row_XG]
-        prior = (statistics @ beams.activity_RKS.flatten(0, 1)[..., None]).squeeze(-1)
+        sharpness = self.sharpness(found).repeat_interleave(beams.query_RKE.shape[1])
+        query = beams.query_RKE.flatten(0, 1) * sharpness[:, None]
+        weights = beams.activity_RKS.flatten(0, 1)
+        if self.scored_NF is not None:
+            hits = search_groups(torch.cat((query, weights), dim=1), group_X, self.scored_NF, self.ranges)
+            logits = hits.cosine_XG
+        else:
+            hits = search_groups(query, group_X, self.items.tensors.vectors_NE, self.ranges)
+            statistics = self.items.activity.item_UNS[found.set_R[request_X][:, None], hits.row_XG]
+            logits = hits.cosine_XG + (statistics @ weights[..., None]).squeeze(-1)
         if found.focus is not None:
-            prior = prior + beams.focus_RK.flatten()[:, None] * self._matches(
-                found.focus, group_X, hits, request_X
-            )
-        return prior
+            match = self._matches(found.focus, group_X, hits, request_X)
+            logits = logits + beams.focus_RK.flatten()[:, None] * match
+        return hits._replace(cosine_XG=logits)
 
     def _matches(self, focus: Focus, group_X: Tensor, hits: GroupHits, request_X: Tensor) -> Tensor:
         """Cosine (X, G) of each item with the aspect of its request nearest to it."""
@@ -220,15 +252,18 @@ class Recommender:
             best = torch.maximum(best, wide)
         return best
 
-    def _copied(self, beams: Beams, group_X: Tensor, hits: GroupHits) -> Tensor:
-        """The pointer's share of each item (X, G)."""
-        out = torch.zeros_like(hits.cosine_XG)
+    def _copies(self, beams: Beams, group_X: Tensor) -> Copies:
+        """The pointer's share of each item it points at under each beam; one item may stand in the history twice."""
         request, beam, item = beams.share_RKJ.nonzero(as_tuple=True)
         at = request * beams.share_RKJ.shape[1] + beam
         known = group_X[at] >= 0
         request, beam, item, at = request[known], beam[known], item[known], at[known]
         slot = beams.row_RJ[request, item] - self.ranges.start_Q[group_X[at]]
-        return out.index_put((at, slot), beams.share_RKJ[request, beam, item], accumulate=True)
+        wide = int(self.ranges.length_Q.max()) + 1
+        key, inverse = torch.unique(at * wide + slot, return_inverse=True)
+        value = beams.share_RKJ[request, beam, item]
+        total = value.new_zeros(len(key)).index_add_(0, inverse, value)
+        return Copies(key // wide, key % wide, total)
 
     def _list(
         self, row: Tensor, score: Tensor, beam: Tensor, beams: Beams, request: int, top_n: int, collapse: bool
@@ -248,3 +283,8 @@ class Recommender:
                 seen.add(group)
             out.append(Recommendation(item, float(np.exp(value)), tuple(prefixes[k]), probability[k]))
         return out
+
+
+def _is_one_value(eligible_RN: Tensor) -> bool:
+    """Whether one True stands for all of the mask, as where no request has a filter."""
+    return not any(eligible_RN.stride()) and bool(eligible_RN[0, 0])

@@ -6,10 +6,14 @@ knows no probabilities: that is step 3. Source: paper, three-step item generatio
 Shape legend: N items, Q prefixes of the index, X (request, beam) pairs, G largest group, E item width.
 """
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
+
+SMALL_GROUP: Final = (
+    64  # up to so many items a prefix, gathering rows beats a product a prefix (measured on a CPU)
+)
 
 
 class PrefixRanges(NamedTuple):
@@ -27,8 +31,21 @@ class PrefixRanges(NamedTuple):
 
     def find(self, prefixes_XP: Tensor) -> Tensor:
         """Number of each prefix (X,); -1 where the table has none."""
-        same = (self.rows_QP[None] == prefixes_XP[:, None]).all(dim=-1)
-        return torch.where(same.any(dim=1), same.float().argmax(dim=1), -1)
+        start, end = prefix_bounds(self.rows_QP, prefixes_XP)
+        return torch.where(end > start, start, -1)
+
+
+def prefix_bounds(rows_QL: Tensor, codes_XL: Tensor) -> tuple[Tensor, Tensor]:
+    """First row, and the row after the last, of the sorted `rows_QL` that equal each of `codes_XL` (..., L); equal: none.
+
+    Codes are not negative, and so few and small that they fit one int64 together (L levels of K codes: K ** L < 2 ** 63).
+    """
+    base = 1 + max(int(part.max()) if part.numel() else 0 for part in (rows_QL, codes_XL))
+    power = torch.tensor([base**n for n in range(rows_QL.shape[1])][::-1], dtype=torch.long)
+    power = power.to(rows_QL.device)
+    rows_Q = (rows_QL * power).sum(dim=-1)
+    keys = (codes_XL * power).sum(dim=-1).contiguous()
+    return torch.searchsorted(rows_Q, keys), torch.searchsorted(rows_Q, keys, right=True)
 
 
 class GroupHits(NamedTuple):
@@ -48,9 +65,31 @@ def search_groups(query_XE: Tensor, group_X: Tensor, items_NE: Tensor, ranges: P
     offset = torch.arange(width, device=device)
     valid = offset[None] < length[:, None]
     row = (ranges.start_Q[known][:, None] + offset).clamp_max(len(items_NE) - 1)
-    cosine = query_XE.new_zeros(len(query_XE), width)
-    for group in torch.unique(group_X[group_X >= 0]).tolist():
-        mine = (group_X == group).nonzero().squeeze(1)
-        start, size = int(ranges.start_Q[group]), int(ranges.length_Q[group])
-        cosine[mine, :size] = query_XE[mine] @ items_NE[start : start + size].T
+    if width <= SMALL_GROUP:
+        cosine = (items_NE[row] @ query_XE[..., None]).squeeze(-1).masked_fill(~valid, 0.0)
+    else:
+        cosine = by_slices(query_XE, group_X, items_NE, ranges, width)
     return GroupHits(row, cosine, valid)
+
+
+def by_slices(
+    query_XE: Tensor, group_X: Tensor, items_NE: Tensor, ranges: PrefixRanges, width: int
+) -> Tensor:
+    """The cosines (X, G), a product for each prefix that is asked for: its slice of the table is read once."""
+    order = torch.argsort(group_X, stable=True)
+    groups, counts = torch.unique_consecutive(group_X[order], return_counts=True)
+    query, sorted_XG = query_XE[order], query_XE.new_zeros(len(query_XE), width)
+    starts, lengths = (
+        ranges.start_Q[groups.clamp_min(0)].tolist(),
+        ranges.length_Q[groups.clamp_min(0)].tolist(),
+    )
+    first = 0
+    for group, count, start, size in zip(groups.tolist(), counts.tolist(), starts, lengths, strict=True):
+        if group >= 0:
+            torch.mm(
+                query[first : first + count],
+                items_NE[start : start + size].T,
+                out=sorted_XG[first : first + count, :size],
+            )
+        first += count
+    return torch.empty_like(sorted_XG).index_copy_(0, order, sorted_XG)

@@ -141,26 +141,18 @@ class _History(NamedTuple):
 
 
 class _Row:
-    """Grows the token columns of one user."""
+    """Grows the token columns of one user: pieces, written into the batch's arrays when its width is known."""
 
     def __init__(self) -> None:
-        self.columns: dict[str, list[np.ndarray]] = {}
+        self.pieces: list[tuple[str, int, int, np.ndarray | int]] = []
         self.length = 0
 
     def add(self, size: int, **given: np.ndarray | int) -> int:
         """Append `size` tokens; columns not given are -1 (branch and leaf 0). Returns the first one's position."""
         start = self.length
-        for name in ("word", "special", "prefix", "item", "focus", "role", "position", "branch", "leaf"):
-            default = 0 if name in ("branch", "leaf") else -1
-            value = given.get(name, default)
-            self.columns.setdefault(name, []).append(
-                np.broadcast_to(np.asarray(value, dtype=np.int64), (size,))
-            )
         self.length += size
+        self.pieces += [(name, start, self.length, value) for name, value in given.items()]
         return start
-
-    def column(self, name: str) -> np.ndarray:
-        return np.concatenate(self.columns[name])
 
 
 class Collator:
@@ -266,10 +258,11 @@ class Collator:
         size, length = len(rows), max(row.length for row in rows)
         columns = {}
         for name in ("word", "special", "prefix", "item", "focus", "role", "position", "branch", "leaf"):
-            out = np.full((size, length), 0 if name in ("branch", "leaf", "position") else -1, dtype=np.int64)
-            for index, row in enumerate(rows):
-                out[index, : row.length] = row.column(name)
-            columns[f"{name}_BL"] = out
+            fill = 0 if name in ("branch", "leaf", "position") else -1
+            columns[f"{name}_BL"] = np.full((size, length), fill, dtype=np.int64)
+        for index, row in enumerate(rows):
+            for name, first, last, value in row.pieces:
+                columns[f"{name}_BL"][index, first:last] = value
         width = max((len(m.place) for m in memory), default=0)
         copyable = np.zeros((size, width), dtype=bool)
         item, role = (np.full((size, width), -1, dtype=np.int64) for _ in range(2))

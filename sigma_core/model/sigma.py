@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from sigma_core.data.item_activity import NUM_ACTIVITY_STATS
 from sigma_core.instruction.collate import NUM_ROLES, NUM_SPECIALS, NUM_STATS, TreeBatch
 from sigma_core.model.backbone import build_backbone, is_mini
+from sigma_core.model.decoder import KeyValues, read_prompt
 from sigma_core.model.fusion import ItemStreams, ProjectAndFuse
 from sigma_core.model.heads import (
     Focus,
@@ -99,10 +100,21 @@ class PrefixTokens(nn.Module):
         nn.init.orthogonal_(self.project.weight)
         self.free = nn.Parameter(torch.zeros(shape.prefix_length, shape.codebook_size, hidden))
         self.level = nn.Parameter(torch.randn(shape.prefix_length, 1, hidden) * 0.02)
+        self._made: tuple[tuple[tuple[int, int], ...], Tensor] | None = None
 
     def forward(self) -> Tensor:
-        """Embeddings (P, K, D)."""
-        return self.project(self.centroids) + self.free + self.level
+        """Embeddings (P, K, D). Without gradients they are made once for as long as no tensor they come from changes."""
+        parts = (self.centroids, self.project.weight, self.free, self.level)
+        if torch.is_grad_enabled() or any(part.is_inference() for part in parts):
+            return self._embeddings()
+        state = tuple((part.data_ptr(), part._version) for part in parts)  # noqa: SLF001 documented, no public name
+        if self._made is None or self._made[0] != state:
+            self._made = state, self._embeddings()
+        return self._made[1]
+
+    def _embeddings(self) -> Tensor:
+        found: Tensor = self.project(self.centroids) + self.free + self.level
+        return found
 
 
 class SigmaModel(nn.Module):
@@ -192,6 +204,25 @@ class SigmaModel(nn.Module):
             **extra,
         )
         return result.last_hidden_state
+
+    def read_starts(
+        self, batch: TensorBatch, items_NE: Tensor, lexical_VW: Tensor
+    ) -> tuple[Tensor, tuple[KeyValues, ...]]:
+        """States (R, D) at each request's <|start|> and all keys and values: `read` without what nobody looks at.
+
+        The batch has no leaves. Needs a backbone that `decoder.is_known`.
+        """
+        alone = (
+            int(batch.branch_BL.max()) <= 1
+        )  # trunk and one branch: plain causal order, padding comes last
+        return read_prompt(
+            self.backbone,
+            self.embed(batch, items_NE, lexical_VW),
+            None if alone else tree_mask(batch),
+            batch.position_BL,
+            batch.request_user_R,
+            batch.request_start_R,
+        )
 
     def memory(self, batch: TensorBatch, items: ItemTensors, item_UNS: Tensor, set_B: Tensor) -> Memory:
         """The copyable history of each user; `set_B` names the set of item statistics of the user's day."""

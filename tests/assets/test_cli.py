@@ -57,7 +57,7 @@ def test_every_verb_takes_a_root(capsys: pytest.CaptureFixture[str]) -> None:
         (("materialize", "--as-of", "yesterday"), "not a date"),
         (
             ("materialize", "--as-of", "2024-10-20", "--source", "nowhere"),
-            "complete_journey, movielens, tabular",
+            "complete_journey, movielens, amazon, tabular",
         ),
         (("materialize", "--as-of", "2024-10-20", "--source", "tabular"), "--path"),
         (("materialize", "--as-of", "2024-10-20", "--profile", "huge"), "demo, toy, standard"),

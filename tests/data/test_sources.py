@@ -13,11 +13,11 @@ from tests.toy_world import small_source, toy_source, write_tabular
 
 
 def test_unknown_source_names_the_known_ones():
-    with pytest.raises(SourceError, match="complete_journey, movielens, tabular"):
+    with pytest.raises(SourceError, match="complete_journey, movielens, amazon, tabular"):
         open_source("netflix")
 
 
-@pytest.mark.parametrize("name", ["movielens", "tabular"])
+@pytest.mark.parametrize("name", ["movielens", "amazon", "tabular"])
 def test_folder_sources_need_a_folder_that_is_there(name, tmp_path):
     with pytest.raises(SourceError, match="needs --path DIR"):
         open_source(name)

@@ -51,6 +51,16 @@ def test_it_is_written_and_read_back_with_the_same_digest(report, tmp_path):
         assert (folder / plot).read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_page_needs_nothing_else_and_holds_every_defined_task(report, tmp_path):
+    write_artifact(report, tmp_path / "eval_report")
+    page = (tmp_path / "eval_report" / "report.html").read_text()
+    assert "http" not in page
+    assert "<script" not in page
+    for name, task in report.to_json()["tasks"].items():
+        assert (f"<h2>{name.replace('_', ' ')}</h2>" in page) == (task["num_targets"] is not None)
+    assert page.count("<svg") >= 3
+
+
 def test_the_json_has_the_promised_shape(report):
     values = report.to_json()
     assert {"as_of", "horizon_days", "tasks", "catalog"} <= set(values)

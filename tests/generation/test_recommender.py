@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sigma_core.generation.recommender import Ask
+from sigma_core.generation.recommender import Ask, Recommendation
 from sigma_core.instruction.collate import Request
 from tests.model_world import CODES, TinyWorld, tiny_user, tiny_world
 
@@ -20,6 +20,11 @@ def ask(text: str = "surprise me", focus: str = "", exclude: list[int] | None = 
 def scores(world: TinyWorld, user_seed: int, request: Ask) -> dict[int, float]:
     ranked = world.recommender.rank([tiny_user("u", user_seed)], [[request]], world.focus, 1000)[0]
     return {r.row: r.score for r in ranked}
+
+
+def told(lists: list[list[Recommendation]]) -> list[list[Recommendation]]:
+    """Without what is less likely than the rounding of 1 - P(copied): float32 does not order it."""
+    return [[r for r in ranked if r.score > 1e-6] for ranked in lists]
 
 
 @settings(max_examples=15, deadline=None)
@@ -81,7 +86,7 @@ def test_a_batch_answers_what_single_requests_answer(depth: int) -> None:
         for user, mine in zip(users, asks, strict=True)
         for one in mine
     ]
-    for batched, single in zip(together, alone, strict=True):
+    for batched, single in zip(told(together), told(alone), strict=True):
         assert [r.row for r in batched] == [r.row for r in single]
         assert [r.score for r in batched] == pytest.approx([r.score for r in single], rel=1e-4)
 

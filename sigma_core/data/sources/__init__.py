@@ -5,7 +5,7 @@ from typing import Final
 
 from sigma_core.data.sources.base import Source, SourceError, Vectors
 
-SOURCES: Final = ("complete_journey", "movielens", "tabular")
+SOURCES: Final = ("complete_journey", "movielens", "amazon", "tabular")
 
 
 def open_source(name: str, path: Path | None = None) -> Source:
@@ -26,6 +26,10 @@ def open_source(name: str, path: Path | None = None) -> Source:
         from sigma_core.data.sources.movielens import MovieLens
 
         return MovieLens(path)
+    if name == "amazon":
+        from sigma_core.data.sources.amazon import Amazon
+
+        return Amazon(path)
     if name == "tabular":
         from sigma_core.data.sources.tabular import Tabular
 

@@ -1,0 +1,90 @@
+"""A benchmark record as one HTML page that needs nothing else: headline figures, tables, bars, settings. No network, no script.
+
+It shows what the JSON holds and computes nothing but the width of bars. jinja2 escapes every value. Our choice.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import jinja2
+
+TEMPLATE: Final = Path(__file__).with_name("page.jinja")
+BARS: Final = (
+    "requests_per_second",
+    "tokens_per_second",
+    "examples_per_second",
+    "ms",
+    "seconds",
+)  # the first there is drawn
+MAX_ROWS: Final = 400
+
+
+def page_of(record: Mapping[str, Any], title: str = "") -> str:
+    """The record's page. Numbers at its top level are headlines, lists of objects are tables, the rest is listed."""
+    made = record.get("benchmark", {})
+    results = {key: value for key, value in record.items() if key != "benchmark"}
+    numbers = {key: value for key, value in results.items() if isinstance(value, int | float)}
+    tables = {key: _table(value) for key, value in results.items() if _is_table(value)}
+    nested = {
+        key: _leaves(value)
+        for key, value in results.items()
+        if key not in numbers and key not in tables and key != "settings"
+    }
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined
+    )  # values are only text
+    environment.filters["number"] = shown
+    return environment.from_string(TEMPLATE.read_text()).render(
+        title=title or f"sigma benchmark {made.get('verb', '')}".strip(),
+        made=made,
+        numbers=numbers,
+        tables=tables,
+        nested=nested,
+        settings=_leaves(made.get("settings", {})),
+    )
+
+
+def save_page(path: Path, record: Mapping[str, Any], title: str = "") -> None:
+    """Write the page, atomically."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_text(page_of(record, title), encoding="utf-8")
+    part.replace(path)
+
+
+def shown(value: Any) -> str:
+    """A value as a reader wants it: three or four digits, thousands apart."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, int) or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if abs(value) >= 1 else f"{value:.4f}"
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(row, Mapping) for row in value)
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    columns = list(dict.fromkeys(key for row in rows for key in row if not isinstance(row[key], list | dict)))
+    bar = next((name for name in BARS if name in columns), None)
+    most = max((row.get(bar) or 0.0 for row in rows), default=0.0) if bar else 0.0
+    shares = [round(100 * (row.get(bar) or 0.0) / most, 1) if bar and most else 0.0 for row in rows]
+    return {"columns": columns, "bar": bar, "rows": list(zip(rows, shares, strict=True))[:MAX_ROWS]}
+
+
+def _leaves(value: Any, path: str = "") -> list[tuple[str, str]]:
+    """(path, text) of everything inside, in order."""
+    if isinstance(value, Mapping):
+        return [
+            leaf
+            for key, item in value.items()
+            for leaf in _leaves(item, f"{path}.{key}" if path else str(key))
+        ]
+    if isinstance(value, list) and any(isinstance(item, Mapping | list) for item in value):
+        return [leaf for number, item in enumerate(value) for leaf in _leaves(item, f"{path}[{number}]")]
+    text = ", ".join(map(shown, value)) if isinstance(value, list) else shown(value)
+    return [(path or "value", text)]
