@@ -79,7 +79,7 @@ def evaluate_day(
     Raises:
         ValueError: a ranker broke its contract (`requests.check_lists`), or the history holds a later day.
     """
-    judge = _Judge(day, config)
+    judge = DayJudge(day, config)
     lists: dict[str, dict[str, IntArray]] = {name: {} for name in TASKS}
     total = len(baselines) + 2
     progress(0, total, f"{SIGMA}: {len(judge.plan.asked)} requests")
@@ -122,7 +122,7 @@ def correct_p_values(tasks: Mapping[str, dict[str, Any]]) -> None:
             tasks[task]["p_values"][baseline][metric] = p
 
 
-class _Judge:
+class DayJudge:
     """What is the same for all tasks of the day."""
 
     def __init__(self, day: EvalDay, config: SigmaConfig) -> None:
@@ -148,9 +148,11 @@ class _Judge:
 
     @property
     def settings(self) -> EvaluationConfig:
+        """Samples and thresholds of the evaluation."""
         return self.config.evaluation
 
     def check(self, lists: IntArray, requests: list[EvalRequest], name: str) -> IntArray:
+        """The lists as they came, once they keep the contract (`check_lists`)."""
         check_lists(lists, requests, self.num_items, name)
         return lists
 
@@ -199,7 +201,7 @@ class _Judge:
 
 
 def _judge_task(
-    plan: TaskPlan, lists: Mapping[str, IntArray], answers: IntArray, judge: _Judge, compared: set[str]
+    plan: TaskPlan, lists: Mapping[str, IntArray], answers: IntArray, judge: DayJudge, compared: set[str]
 ) -> dict[str, Any] | None:
     """One task's part of the report, p-values not corrected yet; None when the task has no target."""
     if not plan.requests:
@@ -257,7 +259,7 @@ def _row(
     return out
 
 
-def _lift(plan: TaskPlan, answers: IntArray, judge: _Judge) -> dict[str, dict[str, float | None]] | None:
+def _lift(plan: TaskPlan, answers: IntArray, judge: DayJudge) -> dict[str, dict[str, float | None]] | None:
     """recall@20 of the right wording, seen and unseen, minus that of the just-for-you wording: same targets, no filter."""
     if plan.requests[0].task == PLAIN:
         return None

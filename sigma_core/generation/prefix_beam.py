@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from sigma_core.generation.subset_search import prefix_bounds
 from sigma_core.model.heads import Focus
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Past(NamedTuple):
 class AllowedPrefixes(NamedTuple):
     """Which prefixes hold an eligible item, per request.
 
-    `rows_QP` lists the distinct prefixes of the catalog; `mask_RQ` says which of them a request may use.
+    `rows_QP` lists the distinct prefixes of the catalog, sorted; `mask_RQ` says which of them a request may use.
     """
 
     rows_QP: Tensor
@@ -52,10 +53,13 @@ class AllowedPrefixes(NamedTuple):
 
     def codes(self, level: int, so_far_RKP: Tensor, num_codes: int) -> Tensor:
         """Allowed codes (R, K, C) at `level` after the codes already chosen."""
-        fits = (self.rows_QP[None, None, :, :level] == so_far_RKP[:, :, None, :level]).all(dim=-1)
-        fits = fits & self.mask_RQ[:, None]
-        out = torch.zeros(*fits.shape[:2], num_codes, device=fits.device)
-        return out.index_add(2, self.rows_QP[:, level], fits.float()) > 0
+        start, end = prefix_bounds(self.rows_QP[:, :level], so_far_RKP[..., :level])
+        place = torch.arange(int((end - start).max()), device=start.device)
+        row = (start[..., None] + place).clamp_max(len(self.rows_QP) - 1)  # (R, K, W)
+        request = torch.arange(len(row), device=row.device)[:, None, None]
+        fits = (place < (end - start)[..., None]) & self.mask_RQ[request, row]
+        out = torch.zeros(*row.shape[:2], num_codes, device=row.device)
+        return out.scatter_add_(2, self.rows_QP[:, level][row], fits.float()) > 0
 
 
 def request_past(batch: "TensorBatch", cache: Any, config: Any) -> Past:

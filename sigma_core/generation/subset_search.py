@@ -27,8 +27,21 @@ class PrefixRanges(NamedTuple):
 
     def find(self, prefixes_XP: Tensor) -> Tensor:
         """Number of each prefix (X,); -1 where the table has none."""
-        same = (self.rows_QP[None] == prefixes_XP[:, None]).all(dim=-1)
-        return torch.where(same.any(dim=1), same.float().argmax(dim=1), -1)
+        start, end = prefix_bounds(self.rows_QP, prefixes_XP)
+        return torch.where(end > start, start, -1)
+
+
+def prefix_bounds(rows_QL: Tensor, codes_XL: Tensor) -> tuple[Tensor, Tensor]:
+    """First row, and the row after the last, of the sorted `rows_QL` that equal each of `codes_XL` (..., L); equal: none.
+
+    Codes are not negative, and so few and small that they fit one int64 together (L levels of K codes: K ** L < 2 ** 63).
+    """
+    base = 1 + max(int(part.max()) if part.numel() else 0 for part in (rows_QL, codes_XL))
+    power = torch.tensor([base**n for n in range(rows_QL.shape[1])][::-1], dtype=torch.long)
+    power = power.to(rows_QL.device)
+    rows_Q = (rows_QL * power).sum(dim=-1)
+    keys = (codes_XL * power).sum(dim=-1).contiguous()
+    return torch.searchsorted(rows_Q, keys), torch.searchsorted(rows_Q, keys, right=True)
 
 
 class GroupHits(NamedTuple):

@@ -336,7 +336,7 @@ def train_base(
     import torch
 
     from sigma_core.model.backbone import fit_to_words, lexical_width
-    from sigma_core.model.sigma import ModelShape, SigmaModel
+    from sigma_core.model.sigma import ModelShape, SigmaModel, item_keys
     from sigma_core.model.words import words_of
     from sigma_core.training.adapters import base_artifact_parts, base_parameters
     from sigma_core.training.checkpoint import SigmaBase, compatibility
@@ -351,8 +351,10 @@ def train_base(
         prefix_length=features.prefix.shape[1],
         codebook_size=codebooks.codebook_size,
         lexical_dim=lexical_width(config.model),
+        free_items=len(features.item_ids) if config.model.free_items else 0,
     )
     model = SigmaModel(config.model, shape)
+    model.fusion.set_free_items(item_keys(features.item_ids))
     model.prefix_tokens.centroids.copy_(torch.from_numpy(codebooks.codebooks[: shape.prefix_length]))
     fit_to_words(model, words_of(model))
     parameters = base_parameters(model, config)
