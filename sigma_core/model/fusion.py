@@ -31,9 +31,14 @@ class ItemStreams(NamedTuple):
 
     def rows(self, index: Tensor) -> "ItemStreams":
         """The same streams for the given rows."""
-        key = None if self.key_N is None else self.key_N[index]
-        frozen = (self.text_NT, self.id_NI, self.has_id_N, self.image_NV, self.has_image_N)
-        return ItemStreams(*(stream[index] for stream in frozen), key)
+        return ItemStreams(
+            self.text_NT[index],
+            self.id_NI[index],
+            self.has_id_N[index],
+            self.image_NV[index],
+            self.has_image_N[index],
+            None if self.key_N is None else self.key_N[index],
+        )
 
 
 class FusionTrace(NamedTuple):
