@@ -1,4 +1,4 @@
-"""Stronger scores of catalog items for users: EASE, TIFU-KNN, and nearness of texts to the history.
+"""More scores of catalog items for users: EASE, TIFU-KNN, nearness of texts to the history, and groups of items.
 
 Like `user_scores.py` they read histories alone and no request. Sources: EASE, Steck, "Embarrassingly Shallow Autoencoders for
 Sparse Data" (2019); TIFU-KNN, Hu et al., "Modeling Personalized Item Frequency Information for Next-basket Recommendation"
@@ -147,3 +147,28 @@ class TextNeighbors:
     def block(self, users: IntArray) -> ScoreBlock:
         """Nearness of every item's words to the users' histories, float32 [B, N]."""
         return np.asarray(self._taken[users] @ self._near, np.float32)[:, self._text_of]
+
+
+class GroupPopularity:
+    """The same for all users: how much an item's group (its category) is bought. New items have no sales of their own."""
+
+    def __init__(self, group: npt.NDArray[np.int64], popularity: npt.NDArray[np.int64]) -> None:
+        of_group = np.bincount(group, weights=popularity)
+        self._scores = of_group[group].astype(np.float32)
+
+    def block(self, users: IntArray) -> ScoreBlock:
+        """Lines of each item's group, float32 [B, N]."""
+        return np.tile(self._scores, (len(users), 1))
+
+
+class GroupCounts:
+    """How much the user bought of each item's group."""
+
+    def __init__(self, matrix: sparse.csr_matrix, group: npt.NDArray[np.int64]) -> None:
+        shape = (len(group), int(group.max(initial=0)) + 1)
+        member = sparse.csr_matrix((np.ones(len(group), np.float32), (np.arange(len(group)), group)), shape)
+        self._of_group, self._group = (matrix @ member).tocsr(), group
+
+    def block(self, users: IntArray) -> ScoreBlock:
+        """The user's lines of each item's group, float32 [B, N]."""
+        return np.asarray(self._of_group[users].toarray(), np.float32)[:, self._group]
