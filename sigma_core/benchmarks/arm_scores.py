@@ -54,14 +54,8 @@ def nothing_like(ratio: Ratio) -> Ratio:
 
 def intervals(sums: Mapping[str, Ratio], samples: int, seed: int) -> dict[str, dict[str, float | None]]:
     """Metric -> mean, low, high, by resampled households; all None for a metric without a target."""
-    left = list(sums.values())
-    found = paired_differences(left, [nothing_like(ratio) for ratio in left], samples=samples, seed=seed)
-    return {
-        metric: _three(d.value, d.low, d.high)
-        if sums[metric].value() is not None
-        else _three(None, None, None)
-        for metric, d in zip(sums, found, strict=True)
-    }
+    found = differences(sums, {name: nothing_like(ratio) for name, ratio in sums.items()}, samples, seed)
+    return {metric: _three(d["mean"], d["low"], d["high"]) for metric, d in found.items()}
 
 
 def differences(

@@ -21,12 +21,12 @@ from sigma_core.evaluation.text_match import Encode
 from sigma_core.evaluation.user_scores import PurchaseHistory, ScoreBlock
 
 # Shape legend: H users of the history (the last row is that of nobody), N items, B users of a block, U distinct texts.
-EASE_LAMBDA: Final = 100.0
-GROUP_SIZE: Final = 7
-BASKET_DECAY: Final = 0.9
-GROUP_DECAY: Final = 0.7
+EASE_LAMBDA: Final = 60.0  # 20 to 600 tried
+GROUP_SIZE: Final = 3
+BASKET_DECAY: Final = 0.95
+GROUP_DECAY: Final = 0.9
 NUM_NEIGHBORS: Final = 300
-OWN_WEIGHT: Final = 0.7
+OWN_WEIGHT: Final = 0.5
 TEXT_SHARPNESS: Final = 10.0
 _COLUMNS_AT_ONCE: Final = 2048
 
