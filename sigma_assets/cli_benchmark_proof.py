@@ -80,3 +80,87 @@ def _write_report(out: Path, record: dict[str, Any]) -> None:
     names = {title: path.name for title, path in pictures.items()}
     out.with_suffix(".md").write_text(ablation_markdown(record, names))
     typer.echo(f"report: {out.with_suffix('.md')}")
+
+
+@benchmark_app.command()
+def backtest(
+    out: OutFile,
+    dates: Annotated[
+        str | None, typer.Option(help="Days with commas between. [default: the six of Complete Journey]")
+    ] = None,
+    roots: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Holds a root a date, DIR/DATE; missing ones are made. [default: FILE.roots]"
+        ),
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Of roots that are made. [default: complete_journey]")
+    ] = None,
+    path: Annotated[Path | None, typer.Option(help="Folder of the source's files, where it has any.")] = None,
+    profile: Annotated[str | None, typer.Option(help="Of roots that are made. [default: demo]")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="One setting of roots that are made."),
+    ] = None,
+    users: Users = None,
+    lift_users: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of these, for other wordings and confined lists. [default: all]"),
+    ] = None,
+    threads: Threads = None,
+    verbose: Verbose = False,
+) -> None:
+    """Judge SIGMA beside all opponents on several dates, each from a root of its own, and pool the dates.
+
+    Settings were chosen on 2017-04-08, 2017-06-26 and 2017-11-15, so only the other three of the six prove anything; both
+    groups are pooled. A stopped run goes on; judged dates are kept in the folder FILE.days. Beside FILE a report (.md) is
+    written.
+    """
+    prepare(roots or Path("var"), threads, verbose)
+    from sigma_assets.benchmarks.backtest import BacktestOptions, run
+    from sigma_assets.binding import Request
+    from sigma_assets.progress import Reporter
+    from sigma_core.benchmarks.backtest_values import ROLES, backtest_markdown
+    from sigma_core.config import parse_date
+
+    days = (
+        tuple(sorted({parse_date(d.strip()) for d in dates.split(",") if d.strip()}))
+        if dates
+        else tuple(ROLES)
+    )
+    if not days:
+        raise typer.BadParameter("--dates needs one day at least, such as 2017-10-23.")
+    settings = (*(set_ or ()), *((f"runtime.threads={threads}",) if threads else ()))
+    request = Request(source, path, profile, None, settings)
+    options = BacktestOptions(days, request, users, lift_users, threads)
+    record = run(roots or out.with_name(f"{out.stem}.roots"), out, options, Reporter())
+    publish(out, record, _backtest_table(record))
+    out.with_suffix(".md").write_text(backtest_markdown(record))
+    typer.echo(f"report: {out.with_suffix('.md')}")
+
+
+def _backtest_table(record: dict[str, Any]) -> str:
+    from sigma_core.benchmarks.record import text_table
+
+    rows = []
+    tables = dict(record["dates"])
+    tables |= {f"pooled {role}": found["tasks"] for role, found in record["pooled"].items()}
+    for name, tasks in tables.items():
+        for task, found in tasks.items():
+            if best := found["strongest"]:
+                difference = found["differences"][best]["recall@20"]
+                mine, other = (found["models"][m]["recall@20"]["mean"] for m in ("sigma", best))
+                rows.append(
+                    [
+                        name,
+                        task,
+                        found["targets"],
+                        mine,
+                        other,
+                        best,
+                        *(difference[k] for k in ("mean", "low", "high")),
+                    ]
+                )
+    header = ("day", "task", "targets", "sigma", "strongest", "", "difference", "low", "high")
+    return "recall@20\n" + text_table(header, rows)

@@ -162,13 +162,17 @@ def _recall(materials: Materials, lists: Lists) -> dict[str, float | None]:
 
 
 def _write_lists(path: Path, lists: Lists) -> None:
+    kinds = ("rows", "scores")
+    write_tensors(
+        path,
+        {f"{k}/{task}": part for task, both in lists.items() for k, part in zip(kinds, both, strict=True)},
+    )
+
+
+def write_tensors(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write a safetensors file so that it is there whole or not at all."""
     from safetensors.numpy import save_file
 
-    arrays = {
-        f"{kind}/{task}": part
-        for task, both in lists.items()
-        for kind, part in zip(("rows", "scores"), both, strict=True)
-    }
     tmp = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         save_file({name: np.ascontiguousarray(part) for name, part in arrays.items()}, tmp)
