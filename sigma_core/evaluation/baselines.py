@@ -225,8 +225,8 @@ def build_baselines(
         "category_popularity": Baseline(ranker(GroupPopularity(category, sold), pools.informed), (COLD,)),
         "category_personal": Baseline(ranker(GroupCounts(taken.decayed, category), pools.informed), (COLD,)),
     }
-    if encode is not None:
-        near = TextNeighbors(taken.decayed, type_words(catalog), encode)
+    if cosine is not None:
+        near = TextNeighbors(taken.decayed, cosine)
         out["text_neighbors"] = Baseline(ranker(near, pools.informed), ("longtail", "discover", COLD))
         out["minilm_popularity"] = Baseline(ranker(None, pools.by_cosine), ("query",))
         out["minilm_personal"] = Baseline(ranker(decayed, pools.by_cosine), ("query",))

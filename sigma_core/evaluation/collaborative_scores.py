@@ -5,7 +5,6 @@ Sparse Data" (2019); TIFU-KNN, Hu et al., "Modeling Personalized Item Frequency 
 (2020). Settings were chosen on 2017-04-08, 2017-06-26 and 2017-11-15.
 """
 
-from collections.abc import Sequence
 from functools import cached_property
 from typing import Final
 
@@ -15,9 +14,8 @@ import polars as pl
 from scipy import sparse
 
 from sigma_core import columns as c
-from sigma_core.evaluation.metrics import FloatArray
 from sigma_core.evaluation.requests import IntArray
-from sigma_core.evaluation.text_match import Encode
+from sigma_core.evaluation.text_match import CosineMatch
 from sigma_core.evaluation.user_scores import PurchaseHistory, ScoreBlock
 
 # Shape legend: H users of the history (the last row is that of nobody), N items, B users of a block, U distinct texts.
@@ -129,24 +127,17 @@ class TextNeighbors:
     score(u, i) = sum over the user's texts t of log(1 + decayed lines of t) * exp(TEXT_SHARPNESS * (cos(t, text of i) - 1)).
     """
 
-    def __init__(self, matrix: sparse.csr_matrix, texts: Sequence[str], encode: Encode) -> None:
-        distinct = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-        self._text_of = np.array([distinct[text] for text in texts], np.int64)
-        self._texts, self._encode = list(distinct), encode
-        shape = (len(texts), len(distinct))
-        member = sparse.csr_matrix(
-            (np.ones(len(texts), np.float32), (np.arange(len(texts)), self._text_of)), shape
-        )
-        self._taken = (matrix @ member).tocsr().log1p()
+    def __init__(self, matrix: sparse.csr_matrix, texts: CosineMatch) -> None:
+        self._texts, self._taken = texts, _by_group(matrix, texts.text_of).log1p()
 
     @cached_property
-    def _near(self) -> FloatArray:
-        vectors = self._encode(self._texts)
+    def _near(self) -> ScoreBlock:
+        vectors = self._texts.vectors
         return np.asarray(np.exp(TEXT_SHARPNESS * (vectors @ vectors.T - 1)), np.float32)
 
     def block(self, users: IntArray) -> ScoreBlock:
         """Nearness of every item's words to the users' histories, float32 [B, N]."""
-        return np.asarray(self._taken[users] @ self._near, np.float32)[:, self._text_of]
+        return np.asarray(self._taken[users] @ self._near, np.float32)[:, self._texts.text_of]
 
 
 class GroupPopularity:
@@ -165,10 +156,15 @@ class GroupCounts:
     """How much the user bought of each item's group."""
 
     def __init__(self, matrix: sparse.csr_matrix, group: npt.NDArray[np.int64]) -> None:
-        shape = (len(group), int(group.max(initial=0)) + 1)
-        member = sparse.csr_matrix((np.ones(len(group), np.float32), (np.arange(len(group)), group)), shape)
-        self._of_group, self._group = (matrix @ member).tocsr(), group
+        self._of_group, self._group = _by_group(matrix, group), group
 
     def block(self, users: IntArray) -> ScoreBlock:
         """The user's lines of each item's group, float32 [B, N]."""
         return np.asarray(self._of_group[users].toarray(), np.float32)[:, self._group]
+
+
+def _by_group(matrix: sparse.csr_matrix, group: npt.NDArray[np.int64]) -> sparse.csr_matrix:
+    """[H, N] summed over the items of each group, CSR."""
+    shape = (len(group), int(group.max(initial=0)) + 1)
+    member = sparse.csr_matrix((np.ones(len(group), np.float32), (np.arange(len(group)), group)), shape)
+    return (matrix @ member).tocsr()

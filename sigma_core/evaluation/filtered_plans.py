@@ -23,7 +23,7 @@ FILTERED: Final = ("longtail", "category", COLD)
 def filtered_plans(plan: RequestPlan, catalog: pl.DataFrame, users: frozenset[str]) -> dict[str, TaskPlan]:
     """A plan for each of `FILTERED`, over the same requests: `exclude` also holds all items outside.
 
-    `cold` are the just-for-you requests of households that took an item launched lately, with those targets alone. Nothing is
+    A household's first category request stands for all of them. `cold` are the just-for-you requests of households that took an item launched lately, with those targets alone. Nothing is
     lifted in these plans, and their `asked` counts from 0.
 
     Args:
@@ -49,10 +49,13 @@ def filtered_plans(plan: RequestPlan, catalog: pl.DataFrame, users: frozenset[st
         known = plan.tasks.get(task)
         return [r for r in known.requests if r.user_id in users] if known else []
 
+    first = {
+        r.user_id: r for r in reversed(of("category"))
+    }  # one a household: there are many, and order is what counts
     cold = (replace(r, targets=r.targets[new[r.targets]]) for r in of(PLAIN))
     return {
         "longtail": _plan(of("longtail"), lambda _: others("tail", tail)),
-        "category": _plan(of("category"), in_category),
+        "category": _plan([first[user] for user in sorted(first)], in_category),
         COLD: _plan((r for r in cold if r.targets.size), lambda _: others(COLD, new)),
     }
 
