@@ -178,6 +178,15 @@ class ModelConfig(Section):
         0.15, ge=0, lt=1, description="chance that v_ID or v_img is hidden in training"
     )
     temperature: float = Field(0.2, gt=0, description="tau of L_InfoNCE in training")
+    pointer: bool = Field(True, description="heads may copy from the history; off: an ablation")
+    words: bool = Field(
+        True, description="heads compare a request's words with prefixes and items; off: an ablation"
+    )
+    prior: bool = Field(True, description="heads know how much is bought; off: an ablation")
+    item_vectors: bool = Field(
+        True, description="items enter and are ranked with v~; off: by their prefix alone, an ablation"
+    )
+    free_items: bool = Field(False, description="v~ has a free part per item; on: an ablation")
 
 
 class TrainingConfig(Section):

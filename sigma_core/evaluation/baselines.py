@@ -16,6 +16,15 @@ import numpy.typing as npt
 import polars as pl
 
 from sigma_core import columns as c
+from sigma_core.evaluation.collaborative_scores import (
+    EaseScores,
+    GroupCounts,
+    GroupPopularity,
+    TextNeighbors,
+    TifuKnnScores,
+    basket_frequencies,
+)
+from sigma_core.evaluation.filtered_plans import COLD
 from sigma_core.evaluation.metrics import TOP_N, BoolArray, codes_of
 from sigma_core.evaluation.ranking import top_columns
 from sigma_core.evaluation.requests import NO_ITEM, EvalRequest, IntArray, Ranker
@@ -42,7 +51,7 @@ class Baseline:
 
     Attributes:
         rank: answers requests.
-        tasks: the tasks it takes part in; empty = all.
+        tasks: the tasks (and filtered rows) it takes part in; empty = all.
         is_oracle: it knows what no request says; shown as a ceiling, never compared with.
     """
 
@@ -207,7 +216,18 @@ def build_baselines(
         "bm25_personal": Baseline(ranker(decayed, pools.by_bm25), ("query",)),
         "bm25_season": Baseline(ranker(None, pools.by_bm25_lately), ("season",)),
     }
-    if encode is not None:
+    ease = EaseScores(taken.decayed.log1p())
+    tifu = TifuKnnScores(basket_frequencies(history, catalog[c.ITEM_ID], taken))
+    category = codes_of(catalog[c.CATEGORY])
+    out |= {
+        "ease": Baseline(ranker(ease, pools.informed), ("just_for_you", "longtail", "discover", COLD)),
+        "tifu_knn": Baseline(ranker(tifu, pools.informed), ("just_for_you",)),
+        "category_popularity": Baseline(ranker(GroupPopularity(category, sold), pools.informed), (COLD,)),
+        "category_personal": Baseline(ranker(GroupCounts(taken.decayed, category), pools.informed), (COLD,)),
+    }
+    if cosine is not None:
+        near = TextNeighbors(taken.decayed, cosine)
+        out["text_neighbors"] = Baseline(ranker(near, pools.informed), ("longtail", "discover", COLD))
         out["minilm_popularity"] = Baseline(ranker(None, pools.by_cosine), ("query",))
         out["minilm_personal"] = Baseline(ranker(decayed, pools.by_cosine), ("query",))
         out["minilm_holiday"] = Baseline(ranker(None, pools.by_cosine_lately), ("holiday",))

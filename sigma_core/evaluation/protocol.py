@@ -16,6 +16,7 @@ import polars as pl
 from sigma_core import columns as c
 from sigma_core.config import EvaluationConfig, SigmaConfig
 from sigma_core.evaluation.baselines import HALF_LIFE_DAYS, Baseline
+from sigma_core.evaluation.filtered_plans import filtered_plans
 from sigma_core.evaluation.metrics import (
     METRICS,
     RATIO_METRICS,
@@ -37,7 +38,6 @@ from sigma_core.evaluation.requests import SIGMA, EvalRequest, IntArray, Ranker,
 from sigma_core.evaluation.significance import Difference, holm, paired_differences
 from sigma_core.evaluation.user_scores import PurchaseHistory
 from sigma_core.instruction.examples import ExampleSet
-from sigma_core.instruction.tasks import TASKS
 from sigma_core.tracking import Progress, no_progress
 
 OUTSIDE: Final = "targets_outside_catalog"  # key of ExampleSet.dropped
@@ -79,27 +79,72 @@ def evaluate_day(
     Raises:
         ValueError: a ranker broke its contract (`requests.check_lists`), or the history holds a later day.
     """
-    judge = _Judge(day, config)
-    lists: dict[str, dict[str, IntArray]] = {name: {} for name in TASKS}
-    total = len(baselines) + 2
-    progress(0, total, f"{SIGMA}: {len(judge.plan.asked)} requests")
-    answers = judge.check(sigma(judge.plan.asked), judge.plan.asked, SIGMA)
-    for name, plan in judge.plan.tasks.items():
-        lists[name][SIGMA] = answers[plan.asked]
+    judge = DayJudge(day, config)
+    return report_of(judge, day_lists(judge, sigma, baselines, progress), baselines, progress)
+
+
+@dataclass(frozen=True)
+class DayLists:
+    """What every ranker answered on the day.
+
+    Attributes:
+        answers: SIGMA's list for each of `plan.asked`.
+        tasks: task -> ranker -> lists of the task's requests, SIGMA among them.
+        filtered: the same for `filtered_plans`.
+    """
+
+    answers: IntArray
+    tasks: dict[str, dict[str, IntArray]]
+    filtered: dict[str, dict[str, IntArray]]
+
+
+def day_lists(
+    judge: "DayJudge", sigma: Ranker, baselines: Mapping[str, Baseline], progress: Progress = no_progress
+) -> DayLists:
+    """Ask everyone; arguments and errors as in `evaluate_day`."""
+    plans, total = judge.filtered, len(baselines) + 2
+    asked = judge.plan.asked + [request for plan in plans.values() for request in plan.requests]
+    progress(0, total, f"{SIGMA}: {len(asked)} requests")
+    found = judge.check(sigma(asked), asked, SIGMA)
+    answers, start = found[: len(judge.plan.asked)], len(judge.plan.asked)
+    tasks = {name: {SIGMA: answers[plan.asked]} for name, plan in judge.plan.tasks.items()}
+    filtered = {}
+    for name, plan in plans.items():
+        filtered[name] = {SIGMA: found[start : start + len(plan.requests)]}
+        start += len(plan.requests)
     for done, (baseline_name, baseline) in enumerate(baselines.items(), start=1):
         progress(done, total, baseline_name)
-        for name, block in judge.ask(baseline_name, baseline).items():
-            lists[name][baseline_name] = block
+        for where, those in ((tasks, judge.plan.tasks), (filtered, plans)):
+            for name, block in judge.ask(baseline_name, baseline, those).items():
+                where[name][baseline_name] = block
+    return DayLists(answers, tasks, filtered)
+
+
+def report_of(
+    judge: "DayJudge",
+    lists: DayLists,
+    baselines: Mapping[str, Baseline],
+    progress: Progress = no_progress,
+) -> EvalReport:
+    """The report on what everyone answered."""
+    total = len(baselines) + 2
     progress(total - 1, total, "intervals")
     compared = {name for name, baseline in baselines.items() if not baseline.is_oracle}
-    results = {
-        name: _judge_task(plan, lists[name], answers, judge, compared & lists[name].keys())
-        for name, plan in judge.plan.tasks.items()
-    }
+
+    def judged(plan: TaskPlan, blocks: Mapping[str, IntArray]) -> dict[str, Any] | None:
+        return _judge_task(plan, blocks, lists.answers, judge, compared & blocks.keys())
+
+    results = {name: judged(plan, lists.tasks[name]) for name, plan in judge.plan.tasks.items()}
     tasks = {name: result or _undefined(name, baselines) for name, result in results.items()}
     correct_p_values(tasks)
+    filtered = {
+        name: result
+        for name, plan in judge.filtered.items()
+        if (result := judged(plan, lists.filtered[name])) is not None
+    }
+    correct_p_values(filtered)
     progress(total, total, "done")
-    return EvalReport(judge.report(tasks))
+    return EvalReport(judge.report(tasks, filtered))
 
 
 def _undefined(task: str, baselines: Mapping[str, Baseline]) -> dict[str, Any]:
@@ -122,7 +167,7 @@ def correct_p_values(tasks: Mapping[str, dict[str, Any]]) -> None:
             tasks[task]["p_values"][baseline][metric] = p
 
 
-class _Judge:
+class DayJudge:
     """What is the same for all tasks of the day."""
 
     def __init__(self, day: EvalDay, config: SigmaConfig) -> None:
@@ -145,18 +190,21 @@ class _Judge:
             lift_users=self.lift_users,
             seed=seed,
         )
+        self.filtered = filtered_plans(self.plan, day.catalog, frozenset(self.lift_users))
 
     @property
     def settings(self) -> EvaluationConfig:
+        """Samples and thresholds of the evaluation."""
         return self.config.evaluation
 
     def check(self, lists: IntArray, requests: list[EvalRequest], name: str) -> IntArray:
+        """The lists as they came, once they keep the contract (`check_lists`)."""
         check_lists(lists, requests, self.num_items, name)
         return lists
 
-    def ask(self, name: str, baseline: Baseline) -> dict[str, IntArray]:
-        """The baseline's lists for each task it takes part in, all asked at once."""
-        plans = {task: plan for task, plan in self.plan.tasks.items() if baseline.plays(task)}
+    def ask(self, name: str, baseline: Baseline, among: Mapping[str, TaskPlan]) -> dict[str, IntArray]:
+        """The baseline's lists for each of the plans it takes part in, all asked at once."""
+        plans = {task: plan for task, plan in among.items() if baseline.plays(task)}
         requests = [request for plan in plans.values() for request in plan.requests]
         if not requests:
             return {}
@@ -171,7 +219,7 @@ class _Judge:
         repeat = contains(self._owned, wanted)
         return {"repeat": repeat, "new": ~repeat, "cold": self._is_new[plan.targets.rows]}
 
-    def report(self, tasks: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    def report(self, tasks: dict[str, dict[str, Any]], filtered: dict[str, dict[str, Any]]) -> dict[str, Any]:
         """The report's JSON value."""
         examples = self.day.examples
         inside = examples.examples.filter(pl.col(c.TASK) == PLAIN)[c.TARGETS].list.len().sum()
@@ -179,6 +227,7 @@ class _Judge:
             "as_of": self.day.as_of.isoformat(),
             "horizon_days": self.config.data.horizon_days,
             "tasks": tasks,
+            "filtered": filtered,
             "catalog": {
                 "items": self.num_items,
                 "targets": int(inside),
@@ -199,7 +248,7 @@ class _Judge:
 
 
 def _judge_task(
-    plan: TaskPlan, lists: Mapping[str, IntArray], answers: IntArray, judge: _Judge, compared: set[str]
+    plan: TaskPlan, lists: Mapping[str, IntArray], answers: IntArray, judge: DayJudge, compared: set[str]
 ) -> dict[str, Any] | None:
     """One task's part of the report, p-values not corrected yet; None when the task has no target."""
     if not plan.requests:
@@ -257,7 +306,7 @@ def _row(
     return out
 
 
-def _lift(plan: TaskPlan, answers: IntArray, judge: _Judge) -> dict[str, dict[str, float | None]] | None:
+def _lift(plan: TaskPlan, answers: IntArray, judge: DayJudge) -> dict[str, dict[str, float | None]] | None:
     """recall@20 of the right wording, seen and unseen, minus that of the just-for-you wording: same targets, no filter."""
     if plan.requests[0].task == PLAIN:
         return None

@@ -33,8 +33,13 @@ def report_markdown(values: dict[str, Any]) -> str:
         "",
         *_rows(values, defined),
     ]
+    filtered = values.get("filtered", {})
+    if filtered:
+        lines += ["", "## Everyone confined to what the task is about", "", *_filtered(filtered)]
     for name, task in defined.items():
         lines += ["", f"## {name}", "", *_models(task)]
+    for name, task in filtered.items():
+        lines += ["", f"## {name}, confined", "", *_models(task)]
     return "\n".join(lines) + "\n"
 
 
@@ -119,6 +124,15 @@ def _verdicts(defined: dict[str, dict[str, Any]]) -> Iterator[str]:
         "verdict",
     )
     yield from table(header, rows)
+
+
+def _filtered(filtered: dict[str, dict[str, Any]]) -> Iterator[str]:
+    yield (
+        "longtail: every list holds items of the long tail alone; category: of the named category; cold: launched lately, "
+        "judged on the just-for-you targets that were. Households of the lift."
+    )
+    yield ""
+    yield from list(_verdicts(filtered))[2:]
 
 
 def _lift(defined: dict[str, dict[str, Any]]) -> Iterator[str]:

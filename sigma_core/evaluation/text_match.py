@@ -57,15 +57,20 @@ class Bm25:
 
 
 class CosineMatch:
-    """Cosine of phrases with texts; every distinct text and phrase is encoded once."""
+    """Cosine of phrases with texts; every distinct text and phrase is encoded once.
+
+    Attributes:
+        text_of: int64 [N], the distinct text of each.
+        vectors: of the distinct texts, unit rows, [U, dim].
+    """
 
     def __init__(self, texts: Sequence[str], encode: Encode) -> None:
         distinct = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-        self._text_of = np.array([distinct[text] for text in texts], np.int64)
-        self._vectors = encode(list(distinct))  # [U, dim]
+        self.text_of = np.array([distinct[text] for text in texts], np.int64)
+        self.vectors = encode(list(distinct))  # [U, dim]
         self._encode = encode
 
     def scores(self, phrase: str) -> Scores:
         """Cosine of every text with the phrase, float32 [N]."""
-        cosine = np.asarray(self._vectors @ self._encode([phrase])[0], np.float32)
-        return cosine[self._text_of]
+        cosine = np.asarray(self.vectors @ self._encode([phrase])[0], np.float32)
+        return cosine[self.text_of]

@@ -112,9 +112,16 @@ class Recommender:
 
         `focus` holds the grounded vector of every focus text. `collapse` keeps one item of a text group.
         """
-        eligible = self._eligible([ask for mine in asks for ask in mine])
-        found = self.beam(users, [[ask.request for ask in mine] for mine in asks], focus, eligible)
+        found, eligible = self.search(users, asks, focus)
         return self.answer(found, eligible, top_n, collapse)
+
+    @torch.inference_mode()
+    def search(
+        self, users: Sequence[UserContext], asks: Sequence[Sequence[Ask]], focus: Mapping[str, np.ndarray]
+    ) -> "tuple[Searched, Tensor]":
+        """Step 1 for a batch of users, and which rows (R, N) each request may have: what `answer` goes on from."""
+        eligible = self._eligible([ask for mine in asks for ask in mine])
+        return self.beam(users, [[ask.request for ask in mine] for mine in asks], focus, eligible), eligible
 
     def beam(
         self,

@@ -1,7 +1,7 @@
 """ProjectAndFuse: frozen item streams in, one unique item vector v~ out.
 
-Holds the trained fusion and nothing else: no free parameter per item, so an item launched a minute ago gets its vector
-from its text alone. Source: paper, hybrid tokenization, v~ = ProjectAndFuse(v_ID, v_text, v_img); gates, presence flags
+Holds the trained fusion and nothing else: no free parameter per item (but in an ablation), so an item launched a minute
+ago gets its vector from its text alone. Source: paper, hybrid tokenization, v~ = ProjectAndFuse(v_ID, v_text, v_img); gates, presence flags
 and modality dropout are our choice (paper silent).
 
 Shape legend: N items, T text width, I id width, V image width, H hidden, E item width.
@@ -27,10 +27,18 @@ class ItemStreams(NamedTuple):
     has_id_N: Tensor  # bool
     image_NV: Tensor  # V may be 0: no image stream at all
     has_image_N: Tensor  # bool
+    key_N: Tensor | None = None  # int64, of the item's id: what a free part is found by
 
     def rows(self, index: Tensor) -> "ItemStreams":
         """The same streams for the given rows."""
-        return ItemStreams(*(stream[index] for stream in self))
+        return ItemStreams(
+            self.text_NT[index],
+            self.id_NI[index],
+            self.has_id_N[index],
+            self.image_NV[index],
+            self.has_image_N[index],
+            None if self.key_N is None else self.key_N[index],
+        )
 
 
 class FusionTrace(NamedTuple):
@@ -44,11 +52,21 @@ class ProjectAndFuse(nn.Module):
     """Maps item streams to unit vectors v~ (N, E).
 
     Each present stream is projected, a gate over the present streams weighs them, presence flags enter as vectors, and
-    an MLP beside a linear path gives v~. Text is always present.
+    an MLP beside a linear path gives v~. Text is always present. With `num_free` (an ablation) so many items have a free
+    part too, zero before training; an item that is not among them has none.
     """
 
+    free_keys: Tensor  # (F,), sorted
+
     def __init__(
-        self, text_dim: int, id_dim: int, image_dim: int, hidden: int, item_dim: int, drop: float
+        self,
+        text_dim: int,
+        id_dim: int,
+        image_dim: int,
+        hidden: int,
+        item_dim: int,
+        drop: float,
+        num_free: int = 0,
     ) -> None:
         super().__init__()
         self.drop = drop
@@ -60,6 +78,9 @@ class ProjectAndFuse(nn.Module):
         last = nn.Linear(hidden, item_dim)
         self.mlp = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, hidden), nn.GELU(), last)
         self.skip = nn.Linear(hidden, item_dim)
+        self.free = nn.Parameter(torch.zeros(num_free, item_dim)) if num_free else None
+        if num_free:
+            self.register_buffer("free_keys", torch.zeros(num_free, dtype=torch.long))
         with torch.no_grad():  # begin with a mostly linear map in which v_ID tells apart what one text shares
             last.weight.mul_(0.3)
             self.project_id.weight.mul_(ID_GAIN)
@@ -74,7 +95,28 @@ class ProjectAndFuse(nn.Module):
             config.fusion_hidden,
             config.item_dim,
             config.modality_dropout,
+            shape.free_items,
         )
+
+    def set_free_items(self, key_F: Tensor) -> None:
+        """Say which items have a free part; does nothing when none has.
+
+        Raises:
+            ValueError: their number is not that of the free parts.
+        """
+        if self.free is None:
+            return
+        if len(key_F) != len(self.free):
+            raise ValueError(f"{len(key_F)} items arrived for {len(self.free)} free parts.")
+        self.free_keys.copy_(key_F.sort().values)
+
+    def _free_part(self, free_FE: Tensor, key_N: Tensor) -> Tensor:
+        """(N, E); zero for unknown items, and in training for a share `drop`, as if they were new."""
+        at = torch.searchsorted(self.free_keys, key_N).clamp_max(len(self.free_keys) - 1)
+        known = self.free_keys[at] == key_N
+        if self.training and self.drop > 0:
+            known = known & (torch.rand(known.shape, device=known.device) >= self.drop)
+        return free_FE[at] * known[:, None]
 
     def trace(self, streams: ItemStreams) -> FusionTrace:
         """Gates and fused vectors. In training mode v_ID and v_img are each hidden with probability `drop`."""
@@ -97,6 +139,8 @@ class ProjectAndFuse(nn.Module):
         for number, part in enumerate(parts):
             mixed = torch.addcmul(mixed, gates[:, number : number + 1], part)
         fused = self.skip(mixed) + self.mlp(mixed)
+        if self.free is not None and streams.key_N is not None:
+            fused = fused + self._free_part(self.free, streams.key_N)
         return FusionTrace(gates, nn.functional.normalize(fused, dim=-1))
 
     def forward(self, streams: ItemStreams) -> Tensor:

@@ -11,6 +11,7 @@ Shape legend: B users, L positions, D hidden, J history items, R requests, M lea
 N items, E item width, T text width, S statistics.
 """
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -36,6 +37,8 @@ from sigma_core.model.heads import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
 
     from sigma_core.config import ModelConfig
@@ -51,6 +54,7 @@ class ModelShape(NamedTuple):
     codebook_size: int
     lexical_dim: int
     match_dim: int  # of v_text and hashed words together
+    free_items: int = 0  # items whose v~ has a free part
 
 
 @dataclass
@@ -183,11 +187,10 @@ class SigmaModel(nn.Module):
         at = batch.prefix_BL >= 0
         out[at] = self.prefix_tokens().flatten(0, 1)[batch.prefix_BL[at]]
         at = batch.item_BL >= 0
-        out[at] = (
-            self.item_project(items_NE[batch.item_BL[at]])
-            + self.roles[batch.role_BL[at]]
-            + self.stats_project(batch.stats_BLS[at])
-        )
+        told = self.roles[batch.role_BL[at]]
+        if self.config.item_vectors:
+            told = self.item_project(items_NE[batch.item_BL[at]]) + told
+        out[at] = told + self.stats_project(batch.stats_BLS[at])
         at = batch.focus_BL >= 0
         if len(batch.focus_FT):
             vectors = self.fuse_text_only(batch.focus_FT)
@@ -229,11 +232,10 @@ class SigmaModel(nn.Module):
         row, valid = batch.memory_row_BJ.clamp_min(0), batch.memory_valid_BJ
         vectors = items.vectors_NE[row]
         own = batch.memory_stats_BJS
-        hidden = (
-            self.item_project(vectors)
-            + self.roles[batch.memory_role_BJ.clamp_min(0)]
-            + self.stats_project(own)
+        known = (
+            self.item_project(vectors) if self.config.item_vectors else self._codes(items.prefixes_NP[row])
         )
+        hidden = known + self.roles[batch.memory_role_BJ.clamp_min(0)] + self.stats_project(own)
         return Memory(
             hidden,
             vectors,
@@ -243,6 +245,11 @@ class SigmaModel(nn.Module):
             row,
             valid,
         )
+
+    def _codes(self, prefix_BJP: Tensor) -> Tensor:
+        """Sum (B, J, D) of the tokens of each item's prefix: what stands for an item that has no vector."""
+        tokens = self.prefix_tokens()
+        return torch.stack([tokens[k][prefix_BJP[..., k]] for k in range(len(tokens))]).sum(dim=0)
 
     # ------------------------------------------------------------------------------------- heads
     def prefix_scores(
@@ -263,18 +270,24 @@ class SigmaModel(nn.Module):
         scale = state_BQD.shape[-1] ** -0.5
         logits = (self.prefix_head(state_BQD) @ embeddings.T) * (self.prefix_gain(state_BQD) * scale)
         logits = logits + self.prefix_bias[level]
-        pointed = self.pointer.logits(state_BQD, memory)
-        gate = self.copy_gate(state_BQD)
+        match_BQK = None
         if focus is not None:
             gain = self.focus_gain(state_BQD) * focus.present
-            match_BQJ = focus.match(memory.text_BJT)
-            pointed = pointed + gain[..., 2:3] * match_BQJ
             if level == 0:
                 match_BQK = focus.match(self.prefix_match)
                 logits = logits + gain[..., :1] * match_BQK
-                gate = gate + gain[..., 4:] * best_match(match_BQJ, match_BQK, memory)
-        if prefix_BKS is not None and level == 0:
+        if prefix_BKS is not None and level == 0 and self.config.prior:
             logits = logits + self.prefix_activity(state_BQD) @ prefix_BKS.transpose(1, 2)
+        if not self.config.pointer:
+            nothing = logits.new_zeros(*logits.shape[:2], memory.row_BJ.shape[1])
+            return PrefixScores(logits.log_softmax(dim=-1), nothing)
+        pointed = self.pointer.logits(state_BQD, memory)
+        gate = self.copy_gate(state_BQD)
+        if focus is not None:
+            match_BQJ = focus.match(memory.text_BJT)
+            pointed = pointed + gain[..., 2:3] * match_BQJ
+            if match_BQK is not None:
+                gate = gate + gain[..., 4:] * best_match(match_BQJ, match_BQK, memory)
         generated = logits.softmax(dim=-1)
         if level:
             path = so_far_BQP[:, :, None, :level] == memory.prefix_BJP[:, None, :, :level]
@@ -290,16 +303,23 @@ class SigmaModel(nn.Module):
         self, state_BQD: Tensor, memory: Memory, prefix_BQP: Tensor, focus: Focus | None = None
     ) -> ItemScores:
         """What ranks the items of a prefix at <q>: h to be compared with v~ by cosine, and the weights of the priors."""
-        gain = self.neighbor_gain(state_BQD)
-        same = (memory.prefix_BJP[:, None] == prefix_BQP[:, :, None]).all(dim=-1)
-        weights = masked_softmax(self.neighbor.logits(state_BQD, memory) + gain[..., 1:] * same)
-        out = self.item_head(state_BQD) + gain[..., :1] * (weights @ memory.vector_BJE)
+        out = self.item_head(state_BQD)
+        if self.config.pointer:
+            gain = self.neighbor_gain(state_BQD)
+            same = (memory.prefix_BJP[:, None] == prefix_BQP[:, :, None]).all(dim=-1)
+            weights = masked_softmax(self.neighbor.logits(state_BQD, memory) + gain[..., 1:] * same)
+            out = out + gain[..., :1] * (weights @ memory.vector_BJE)
         about = state_BQD.new_zeros(state_BQD.shape[:2])
         if focus is not None:
             strength = self.focus_gain(state_BQD) * focus.present
             out = out + strength[..., 3:4] * focus.item_BQE
             about = strength[..., 1]
-        return ItemScores(nn.functional.normalize(out, dim=-1), about, self.item_activity(state_BQD))
+        activity = self.item_activity(state_BQD)
+        return ItemScores(
+            nn.functional.normalize(out, dim=-1) if self.config.item_vectors else torch.zeros_like(out),
+            about,
+            activity if self.config.prior else torch.zeros_like(activity),
+        )
 
     def focus(self, batch: TensorBatch, index_XV: Tensor, slots: Slots, start_XD: Tensor) -> Focus | None:
         """What each request is about, padded like `slots`; none when no request of the batch has words.
@@ -307,7 +327,7 @@ class SigmaModel(nn.Module):
         `start_XD` are the requests' states at <|start|>, which say how far the words are meant word for word: a category is, a
         craving is not.
         """
-        if not len(batch.focus_FT):
+        if not len(batch.focus_FT) or not self.config.words:
             return None
         width = self.shape.text_dim
         literal_X1 = self.lexical_gain(start_XD)[:, :, None]
@@ -331,4 +351,11 @@ def item_streams(features: Any, device: torch.device | str = "cpu") -> ItemStrea
         torch.as_tensor(features.has_id, device=device),
         torch.zeros(size, 0, device=device) if image is None else torch.as_tensor(image, device=device),
         torch.as_tensor(features.has_image, device=device),
+        item_keys(features.item_ids).to(device),
     )
+
+
+def item_keys(item_ids: "Sequence[str]") -> Tensor:
+    """A number (N,) for each item id, int64; equal on every machine."""
+    digests = (hashlib.blake2b(item.encode(), digest_size=8).digest() for item in item_ids)
+    return torch.tensor([int.from_bytes(d, "little", signed=True) for d in digests], dtype=torch.long)

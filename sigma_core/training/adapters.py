@@ -87,5 +87,6 @@ def adapter_config(config: "SigmaConfig") -> dict[str, Any]:
 
 
 def _array(tensor: Any) -> np.ndarray:
-    out: np.ndarray = tensor.detach().cpu().float().numpy().copy()
+    own = tensor.detach().cpu()
+    out: np.ndarray = (own.float() if own.is_floating_point() else own).numpy().copy()
     return out

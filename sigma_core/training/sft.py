@@ -349,7 +349,7 @@ def train_base(
     import torch
 
     from sigma_core.model.backbone import fit_to_words, lexical_width
-    from sigma_core.model.sigma import ModelShape, SigmaModel
+    from sigma_core.model.sigma import ModelShape, SigmaModel, item_keys
     from sigma_core.model.words import words_of
     from sigma_core.training.adapters import base_artifact_parts, base_parameters
     from sigma_core.training.checkpoint import SigmaBase, compatibility
@@ -365,8 +365,10 @@ def train_base(
         codebook_size=codebooks.codebook_size,
         lexical_dim=lexical_width(config.model),
         match_dim=features.text.shape[1] + features.lexical.shape[1],
+        free_items=len(features.item_ids) if config.model.free_items else 0,
     )
     model = SigmaModel(config.model, shape)
+    model.fusion.set_free_items(item_keys(features.item_ids))
     model.prefix_tokens.centroids.copy_(torch.from_numpy(codebooks.codebooks[: shape.prefix_length]))
     model.prefix_match.copy_(torch.from_numpy(prefix_match(features, codebooks.codebooks[0])))
     fit_to_words(model, words_of(model))

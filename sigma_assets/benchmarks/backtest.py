@@ -1,0 +1,185 @@
+"""`sigma benchmark backtest`: every date materialized in a root of its own, judged beside all opponents, gathered with intervals.
+
+A judged date is kept as JSON and safetensors in the folder beside `--out`; a killed run goes on with the date it was at, and
+within it where `sigma materialize` was. Source: issue 3, "Proof"; tasks.md, "Dates".
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sigma_assets.benchmarks.ablation import write_tensors
+from sigma_assets.benchmarks.materials import Reading, evaluation_settings
+from sigma_assets.binding import Request
+from sigma_assets.commands import materialize
+from sigma_assets.intake import item_types_of
+from sigma_assets.judging import examples_of_day, opponents_of
+from sigma_assets.periods import month_key
+from sigma_assets.progress import Reporter
+from sigma_assets.world import World
+from sigma_core.artifacts import digest_json, read_json, write_json
+from sigma_core.benchmarks.arm_scores import list_sums
+from sigma_core.benchmarks.backtest_values import MAIN, METRICS, PARTS, DaySums, TaskSums, backtest_values
+from sigma_core.benchmarks.record import Stopwatch, benchmark_record
+from sigma_core.data.catalog import ItemCatalog
+from sigma_core.data.splits import history_until
+from sigma_core.data.users import UserProfiles
+from sigma_core.evaluation.metrics import Ratio
+from sigma_core.evaluation.protocol import DayJudge, EvalDay, day_lists, report_of
+from sigma_core.grounding.encoder import GroundedEncoder
+from sigma_core.serving.item_index import ItemIndex
+from sigma_core.serving.ranking import SigmaRanker
+from sigma_core.training.checkpoint import LoraCheckpoint, SigmaBase
+
+
+@dataclass(frozen=True)
+class BacktestOptions:
+    """What a backtest is asked for.
+
+    Attributes:
+        dates: days to judge.
+        request: source, profile and settings of roots that have to be made.
+        users: households judged a day, chosen by hash; None: all.
+        lift_users: of these, for wordings and confined lists; None: all.
+        threads: None: as each root says.
+    """
+
+    dates: tuple[date, ...]
+    request: Request
+    users: int | None = None
+    lift_users: int | None = None
+    threads: int | None = None
+
+
+def run(roots: Path, out: Path, options: BacktestOptions, reporter: Reporter) -> dict[str, Any]:
+    """The record of the backtest; every date's root lies in `roots/DATE` and is made when missing.
+
+    Raises:
+        RootError, StepError, ArtifactError: a date cannot be made or judged; the dates before it are kept.
+    """
+    watch, days = Stopwatch(), {}
+    folder = out.with_name(f"{out.stem}.days")
+    folder.mkdir(parents=True, exist_ok=True)
+    digests, config = {}, None
+    for number, day in enumerate(options.dates, start=1):
+        root = roots / day.isoformat()
+        if not _is_made(root, day):
+            reporter.line(f"{day} ({number}/{len(options.dates)}): materializing into {root}")
+            materialize(root, day, options.request, reporter)
+        sums, digests[day.isoformat()] = judged_day(root, day, folder, options, reporter)
+        days[day] = sums
+        config = config or World.open(root).config
+    assert config is not None, "at least one date"
+    values = backtest_values(
+        days, config.evaluation.bootstrap_samples, config.runtime.seed, config.evaluation.min_targets
+    )
+    settings = {
+        "dates": [day.isoformat() for day in options.dates],
+        "profile": config.profile,
+        "settings": list(options.request.settings),
+        "users": options.users,
+        "lift_users": options.lift_users,
+    }
+    return benchmark_record(
+        "backtest",
+        values,
+        settings=settings,
+        data=digests,
+        seeds=[config.runtime.seed],
+        seconds=watch.seconds(),
+    )
+
+
+def _is_made(root: Path, day: date) -> bool:
+    if not (root / "root.json").exists():
+        return False
+    return World.open(root).manifest("user_to_item_index", day.isoformat()) is not None
+
+
+def judged_day(
+    root: Path, day: date, folder: Path, options: BacktestOptions, reporter: Reporter
+) -> tuple[DaySums, str]:
+    """The day's sums by household, from the cache or judged now, and the digest of what was judged."""
+    reading = Reading(root)
+    world = reading.world
+    config = evaluation_settings(world.config, options.users, options.lift_users, options.threads)
+    key_day, month = day.isoformat(), month_key(day)
+    model = (
+        reading.one(SigmaBase, "sigma_base", month),
+        reading.one(LoraCheckpoint, "lora_checkpoint", key_day),
+        reading.one(ItemIndex, "item_index", key_day),
+    )
+    encoder = reading.one(GroundedEncoder, "grounded_encoder", month)
+    catalog = reading.one(ItemCatalog, "item_catalog", key_day)
+    profiles = reading.one(UserProfiles, "user_profiles", key_day)
+    evaluated = config.model_dump(mode="json", include={"evaluation", "generation", "data", "instruction"})
+    key, path = digest_json([reading.digests, evaluated]), folder / f"{day}.json"
+    if path.exists() and (known := read_json(path))["key"] == key:
+        reporter.line(f"{day}: cached")
+        return _read_sums(path, known), key
+    reporter.start(f"judging {day}")
+    events = reading.events(day + timedelta(days=config.data.horizon_days))
+    examples = examples_of_day(day, events, catalog, profiles, item_types_of(world, day), config)
+    history = history_until(events, day)
+    judge = DayJudge(EvalDay(day, catalog.frame, history, examples), config)
+    sigma = SigmaRanker(*model, catalog, examples.contexts, encoder, config, reporter.advance)
+    opponents = opponents_of(day, history, catalog, config)
+    lists = day_lists(judge, sigma, opponents, reporter.advance)
+    report = report_of(judge, lists, opponents, reporter.advance)
+    oracles = frozenset(name for name, baseline in opponents.items() if baseline.is_oracle)
+    sums: DaySums = {}
+    for plans, blocks, suffix in (
+        (judge.plan.tasks, lists.tasks, ""),
+        (judge.filtered, lists.filtered, ", confined"),
+    ):
+        for task, plan in plans.items():
+            if plan.requests:
+                models = {name: _kept(list_sums(judge, plan, rows)) for name, rows in blocks[task].items()}
+                sums[f"{task}{suffix}"] = TaskSums(plan.user_ids, models, oracles & models.keys())
+    _write_sums(path, sums, {"key": key, "report": report.to_json()})
+    reporter.end(_headline(report.summary()))
+    return sums, key
+
+
+def _headline(summary: dict[str, Any]) -> str:
+    tasks = summary["tasks"].items()
+    return " ".join(f"{name} {t['sigma']:.4f}/{t['best_opponent_value']:.4f}" for name, t in tasks)
+
+
+def _kept(sums: dict[str, dict[str, Ratio]]) -> dict[str, Ratio]:
+    parts = {f"{part}/{MAIN}": sums[part][MAIN] for part in PARTS}
+    return {metric: sums["all"][metric] for metric in METRICS} | parts
+
+
+def _write_sums(path: Path, sums: DaySums, values: dict[str, Any]) -> None:
+    arrays = {}
+    for task, of in sums.items():
+        for model, metrics in of.models.items():
+            for metric, ratio in metrics.items():
+                arrays[f"{task}|{model}|{metric}"] = np.stack([ratio.num, ratio.den])
+    write_tensors(path.with_suffix(".safetensors"), arrays)
+    tasks = {t: {"users": of.users, "oracles": sorted(of.oracles)} for t, of in sums.items()}
+    write_json(path, {**values, "tasks": tasks})
+
+
+def _read_sums(path: Path, known: dict[str, Any]) -> DaySums:
+    from safetensors.numpy import load_file
+
+    models: dict[str, dict[str, dict[str, Ratio]]] = {}
+    for name, both in load_file(path.with_suffix(".safetensors")).items():
+        task, model, metric = name.split("|")
+        models.setdefault(task, {}).setdefault(model, {})[metric] = Ratio(both[0], both[1])
+    return {
+        task: TaskSums(facts["users"], _in_order(models[task]), frozenset(facts["oracles"]))
+        for task, facts in known["tasks"].items()
+    }
+
+
+def _in_order(models: dict[str, dict[str, Ratio]]) -> dict[str, dict[str, Ratio]]:
+    """SIGMA first, the others by name: a file of tensors has no order of its own."""
+    names: Sequence[str] = sorted(models, key=lambda name: (name != "sigma", name))
+    return {name: models[name] for name in names}

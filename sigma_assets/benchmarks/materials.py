@@ -1,0 +1,186 @@
+"""What an ablation or a backtest reads of one materialized day, loaded once and held in memory.
+
+Reads a root, writes nothing. Events of the days after come from the source itself, so the day need not be evaluated first.
+Our choice.
+"""
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from sigma_assets.intake import intake_of, item_types_of
+from sigma_assets.judging import examples_of_day
+from sigma_assets.periods import SELECT, as_date, month_key
+from sigma_assets.world import World
+from sigma_core import columns as c
+from sigma_core.artifacts import ArtifactError
+from sigma_core.config import SigmaConfig
+from sigma_core.data.catalog import ItemCatalog
+from sigma_core.data.sources import Vectors
+from sigma_core.data.splits import history_until
+from sigma_core.data.users import UserProfiles
+from sigma_core.evaluation.protocol import DayJudge, EvalDay
+from sigma_core.grounding.embed import ItemEmbeddings
+from sigma_core.grounding.encoder import GroundedEncoder
+from sigma_core.grounding.id_embeddings import ItemIdEmbeddings
+from sigma_core.grounding.relevance_pairs import RelevancePairs
+from sigma_core.instruction.examples import ExampleSet
+from sigma_core.instruction.shards import SftShard
+from sigma_core.tokenization.codebooks import Codebooks
+
+
+@dataclass(frozen=True)
+class Grounding:
+    """Grounded words and the codes made from them.
+
+    Attributes:
+        encoder: of texts.
+        refit: vectors of the refit's items.
+        known: more vectors by the same encoder, so that fewer texts need encoding.
+        codebooks: fitted on `refit`.
+    """
+
+    encoder: GroundedEncoder
+    refit: ItemEmbeddings
+    known: tuple[ItemEmbeddings, ...]
+    codebooks: Codebooks
+
+
+@dataclass(frozen=True)
+class Materials:
+    """Everything of one day.
+
+    Attributes:
+        day: the day that is judged.
+        config: the root's settings with those of the evaluation.
+        grounding: the root's own.
+        pairs, ids: relevance pairs and item ID vectors of the month.
+        refit_catalog, last_catalog, catalog: of the day before the month, of the day before, of the day.
+        base_shards, lora_shards: the windows of the two trainings.
+        profiles, examples, judge: of the day.
+        events: accepted events up to the last day that is judged on.
+        images: image vectors that the source brings.
+        digests: of what came from the root, by asset and partition.
+    """
+
+    day: date
+    config: SigmaConfig
+    grounding: Grounding
+    pairs: RelevancePairs
+    ids: ItemIdEmbeddings
+    refit_catalog: ItemCatalog
+    last_catalog: ItemCatalog
+    catalog: ItemCatalog
+    base_shards: list[SftShard]
+    lora_shards: list[SftShard]
+    profiles: UserProfiles
+    examples: ExampleSet
+    judge: DayJudge
+    events: pl.DataFrame
+    images: Vectors | None
+    digests: dict[str, str]
+
+    @property
+    def history(self) -> pl.DataFrame:
+        """Purchases up to the day."""
+        return history_until(self.events, self.day)
+
+
+def evaluation_settings(
+    config: SigmaConfig, users: int | None, lift_users: int | None, threads: int | None = None
+) -> SigmaConfig:
+    """The settings with a sample of users, three query and category requests each, and a number of threads."""
+    judged = {"sample_users": users, "lift_users": lift_users, "max_requests_per_task": 3}
+    runtime = {"threads": threads} if threads else {}
+    return config.model_copy(
+        update={
+            "evaluation": config.evaluation.model_copy(update=judged),
+            "runtime": config.runtime.model_copy(update=runtime),
+        }
+    )
+
+
+class Reading:
+    """One open root, and the digests of what was read of it."""
+
+    def __init__(self, root: Path) -> None:
+        self.world = World.open(root)
+        self.digests: dict[str, str] = {}
+
+    def one(self, cls: Any, asset: str, partition: str) -> Any:
+        """The artifact; remembered with its digest.
+
+        Raises:
+            ArtifactError: it is not there.
+        """
+        manifest = self.world.manifest(asset, partition)
+        if manifest is None:
+            raise ArtifactError(
+                f"{asset}/{partition} is not in {self.world.root}. Run `sigma materialize --as-of DATE --root "
+                f"{self.world.root}` for the day first."
+            )
+        self.digests[f"{asset}/{partition}"] = manifest["digest"]
+        return self.world.store.read(cls, asset, partition)
+
+    def many(self, cls: Any, asset: str, window: str, partition: str) -> list[Any]:
+        """The artifacts of a window, oldest first; missing partitions are left out."""
+        keys = SELECT[window](as_date(partition), self.world.span)
+        return [self.one(cls, asset, key) for key in keys if self.world.manifest(asset, key)]
+
+    def events(self, last: date) -> pl.DataFrame:
+        """Accepted events of the source up to a day.
+
+        Raises:
+            ArtifactError: the source ends before it.
+        """
+        if last > self.world.span.end:
+            raise ArtifactError(
+                f"judging needs the days up to {last}, the source ends on {self.world.span.end}."
+            )
+        return intake_of(self.world).events.filter(pl.col(c.EVENT_DATE) <= last)
+
+
+def load_materials(root: Path, day: date, config: SigmaConfig | None = None) -> Materials:
+    """All that the arms of one day need; `config`: the root's settings with changes of `evaluation` or `runtime` only.
+
+    Raises:
+        RootError: there is no root.
+        ArtifactError: the day is not materialized there, or its horizon lies beyond the data.
+    """
+    reading = Reading(root)
+    world = reading.world
+    config = config or world.config
+    key, month = day.isoformat(), month_key(day)
+    catalog = reading.one(ItemCatalog, "item_catalog", key)
+    profiles = reading.one(UserProfiles, "user_profiles", key)
+    events = reading.events(day + timedelta(days=config.data.horizon_days))
+    examples = examples_of_day(day, events, catalog, profiles, item_types_of(world, day), config)
+    (before_month,) = SELECT["day_before_month"](as_date(month), world.span)
+    (before,) = SELECT["day_before"](day, world.span)
+    refit = reading.one(ItemEmbeddings, "refit_item_embeddings", month)
+    return Materials(
+        day=day,
+        config=config,
+        grounding=Grounding(
+            reading.one(GroundedEncoder, "grounded_encoder", month),
+            refit,
+            (refit, reading.one(ItemEmbeddings, "item_embeddings", key)),
+            reading.one(Codebooks, "codebooks", month),
+        ),
+        pairs=reading.one(RelevancePairs, "relevance_pairs", month),
+        ids=reading.one(ItemIdEmbeddings, "item_id_embeddings", month),
+        refit_catalog=reading.one(ItemCatalog, "item_catalog", before_month),
+        last_catalog=reading.one(ItemCatalog, "item_catalog", before),
+        catalog=catalog,
+        base_shards=reading.many(SftShard, "sft_shards", "base_shards", month),
+        lora_shards=reading.many(SftShard, "sft_shards", "lora_shards", key),
+        profiles=profiles,
+        examples=examples,
+        judge=DayJudge(EvalDay(day, catalog.frame, history_until(events, day), examples), config),
+        events=events,
+        images=world.source.image_vectors(),
+        digests=reading.digests,
+    )

@@ -1,0 +1,122 @@
+"""Ablation and backtest on the tiny root: arms train, are cached and gathered; a date is judged, kept and pooled."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sigma_assets.benchmarks.ablation import AblationOptions, cache_folder, run
+from sigma_assets.benchmarks.arm_training import NothingToTrainError, shards_of, with_prefix
+from sigma_assets.benchmarks.backtest import BacktestOptions
+from sigma_assets.benchmarks.backtest import run as backtest
+from sigma_assets.benchmarks.materials import load_materials
+from sigma_assets.binding import Request
+from sigma_assets.cli_benchmark_proof import _write_report
+from sigma_core.artifacts import ArtifactError
+from sigma_core.benchmarks.arms import FULL_ID, WHOLE_CATALOG
+from tests.assets.roots import Quiet
+from tests.e2e.slice import DAY
+
+ARMS = (
+    "gr_sid",
+    "gr_id",
+    "free_items",
+    "only_longtail",
+    "only_season",
+    "constant_sigma",
+    "no_history",
+    "wrong_words",
+)
+OPTIONS = AblationOptions(arms=ARMS, seeds=(0,), steps=3, users=20, threads=1)
+
+
+@pytest.fixture(scope="module")
+def ablated(made: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory):
+    out = tmp_path_factory.mktemp("proof") / "ablation.json"
+    return out, run(made[0], DAY, out, OPTIONS, Quiet())
+
+
+def test_every_arm_has_its_numbers_and_its_difference_to_what_it_is_compared_with(ablated) -> None:
+    _, record = ablated
+    assert record["arms"].keys() == {"sigma", "open", *ARMS} - {"only_season"}
+    assert "season" in record["skipped"]["only_season"]
+    assert record["compared_with"]["wrong_words"] == "open"
+    assert list(record["arms"]["only_longtail"]) == ["longtail"]
+    for name, by_task in record["differences"].items():
+        for task, metrics in by_task.items():
+            reference = record["arms"][record["compared_with"][name]][task]["recall@20"]["mean"]
+            gap = reference - record["arms"][name][task]["recall@20"]["mean"]
+            assert metrics["recall@20"]["mean"] == pytest.approx(gap, abs=1e-5)
+    assert record["frontier"].keys() == record["tasks"].keys()
+    values = {key: value for key, value in record.items() if key != "benchmark"}
+    assert json.loads(json.dumps(values)) == values
+
+
+def test_a_second_run_trains_nothing_and_says_the_same(made, ablated) -> None:
+    out, record = ablated
+    before = {path: path.stat().st_mtime_ns for path in cache_folder(out).rglob("*") if path.is_file()}
+    reporter = Quiet()
+    again = run(made[0], DAY, out, OPTIONS, reporter)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert sum("cached" in line for line in reporter.lines) == len(record["arms"])
+    assert {k: v for k, v in again.items() if k != "benchmark"} == {
+        k: v for k, v in record.items() if k != "benchmark"
+    }
+
+
+def test_a_killed_run_goes_on_with_the_model_it_had(made, ablated) -> None:
+    out, record = ablated
+    (cache_folder(out) / "gr_id-0.json").unlink()  # killed after the training, before the result
+    models = {
+        path: path.stat().st_mtime_ns for path in (cache_folder(out) / "models").rglob("*") if path.is_file()
+    }
+    again = run(made[0], DAY, out, replace(OPTIONS, arms=("gr_id",)), Quiet())
+    assert {path: path.stat().st_mtime_ns for path in models} == models
+    assert again["arms"]["gr_id"] == record["arms"]["gr_id"]
+
+
+def test_the_report_has_text_and_pictures(ablated) -> None:
+    out, record = ablated
+    _write_report(out, record)
+    text = out.with_suffix(".md").read_text()
+    assert "| gr_sid | sigma |" in text
+    assert out.with_name("ablation_frontier.png").stat().st_size > 1000
+    assert out.with_name("ablation_differences.png").stat().st_size > 1000
+
+
+def test_codebooks_change_their_prefix_and_no_code(made) -> None:
+    materials = load_materials(made[0], DAY)
+    own, refit = materials.grounding.codebooks, materials.grounding.refit
+    full = with_prefix(own, refit, FULL_ID)
+    assert full.prefix_length == own.num_levels
+    assert (full.codes == own.codes).all()
+    whole = with_prefix(own, refit, WHOLE_CATALOG)
+    assert np.unique(whole.codes).tolist() == [0]
+    assert whole.encode(refit.vectors[:3]).tolist() == [[0], [0], [0]]
+    with pytest.raises(NothingToTrainError, match="prefix length 9"):
+        with_prefix(own, refit, 9)
+    with pytest.raises(NothingToTrainError, match="no shard has an example of season"):
+        shards_of("season", materials)
+
+
+def test_a_date_is_judged_once_and_pooled(made, tmp_path: Path) -> None:
+    roots = tmp_path / "roots"
+    roots.mkdir()
+    (roots / DAY.isoformat()).symlink_to(made[0])
+    options = BacktestOptions((DAY,), Request(), users=20, lift_users=20, threads=1)
+    record = backtest(roots, tmp_path / "b.json", options, Quiet())
+    task = record["dates"][DAY.isoformat()]["just_for_you"]
+    assert {"sigma", "ease", "tifu_knn", "personal_decayed"} <= task["models"].keys()
+    assert record["pooled"]["all"]["tasks"]["just_for_you"]["models"] == task["models"]
+    assert "cold, confined" in record["dates"][DAY.isoformat()]
+    reporter = Quiet()
+    again = backtest(roots, tmp_path / "b.json", options, reporter)
+    assert reporter.lines == [f"{DAY}: cached"]
+    assert again["dates"] == record["dates"]
+
+
+def test_a_day_that_is_not_there_is_named(made) -> None:
+    with pytest.raises(ArtifactError, match=r"is not in .* Run `sigma materialize"):
+        load_materials(made[0], DAY.replace(day=20))
