@@ -205,6 +205,8 @@ class TrainingConfig(Section):
             "discover": 1.0,
             "season": 1.0,
             "holiday": 1.5,
+            "trending": 0.5,
+            "campaign": 0.5,
         },
         description="relative share of a task among the requests trained on",
     )
@@ -214,6 +216,12 @@ class GenerationConfig(Section):
     """Stage (d): the three steps."""
 
     num_prefixes: int = Field(64, ge=1, description="K, prefixes searched")
+    prefix_mass: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="search prefixes until they hold this probability, at most K; 1: K, fixed",
+    )
     items_per_prefix: int = Field(20, ge=1, description="M, items kept under each prefix")
     sigma_top: int = Field(8, ge=2, description="K_sigma: APF's sigma is that of so many top beam scores")
     sigma_floor: float = Field(1e-3, gt=0, description="lower bound of sigma")

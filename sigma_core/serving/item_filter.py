@@ -1,0 +1,243 @@
+"""Which items a request may return: the eligible rows of a day's index, from names, prices, novelty, history and stock.
+
+Used alike by `sigma recommend` and the HTTP API, before any search: step 1 opens only prefixes that hold an eligible item, so a
+filter can never be broken and never leaves an empty prefix. No model. Our choice.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from sigma_core import columns as c
+from sigma_core.instruction.constraints import Understood, group_rules, understand
+from sigma_core.instruction.phrases import load_phrases, name_keys, name_words, parse_rule
+
+# Shape legend: N rows of the index.
+Rows = npt.NDArray[np.bool_]
+_ONE_OF: Final = {
+    "departments": c.DEPARTMENT,
+    "categories": c.CATEGORY,
+    "brands": c.BRAND,
+    "price_bands": c.PRICE_BAND,
+}
+
+
+class FilterError(ValueError):
+    """A filter names something that no item is."""
+
+
+@dataclass(frozen=True)
+class ItemFilter:
+    """What may be returned. Several values of one field are alternatives (of `without`: each is left out); fields add up.
+
+    Attributes:
+        departments, categories, brands, price_bands: exact names, of which an item must have one.
+        only: words for categories, types, brands ("dairy"), of which one must fit; see `FilterTable.named`.
+        without: words that must not fit.
+        min_price, max_price: bounds of the typical unit price, included; an item without a known price passes neither.
+        only_items: ids that may be returned at all (stock); None for all.
+        exclude_items: ids that must not.
+        only_new: items launched in the last weeks only.
+        owned: items bought before: as the task says, kept, left out, or left out with all of their text.
+    """
+
+    departments: Sequence[str] = ()
+    categories: Sequence[str] = ()
+    brands: Sequence[str] = ()
+    price_bands: Sequence[str] = ()
+    only: Sequence[str] = ()
+    without: Sequence[str] = ()
+    min_price: float | None = None
+    max_price: float | None = None
+    only_items: Collection[str] | None = None
+    exclude_items: Collection[str] = field(default_factory=tuple)
+    only_new: bool = False
+    owned: Literal["task", "keep", "hide_items", "hide_texts"] = "task"
+
+    def and_understood(self, said: Understood) -> "ItemFilter":
+        """Both filters at once."""
+        lows = [value for value in (self.min_price, said.min_price) if value is not None]
+        highs = [value for value in (self.max_price, said.max_price) if value is not None]
+        hide = said.hide_owned and self.owned in ("task", "keep")
+        return replace(
+            self,
+            only=(*self.only, *said.only),
+            without=(*self.without, *said.without),
+            min_price=max(lows) if lows else None,
+            max_price=min(highs) if highs else None,
+            owned="hide_items" if hide else self.owned,
+        )
+
+
+class FilterTable:
+    """The items of an index with what filters look at.
+
+    Args:
+        item_ids: of the index, in row order.
+        catalog: ItemCatalog frame of the day; holds every item.
+        prices: ITEM_ID, PRICE: typical unit prices; items without one are unknown.
+    """
+
+    def __init__(self, item_ids: Sequence[str], catalog: pl.DataFrame, prices: pl.DataFrame) -> None:
+        order = pl.DataFrame({c.ITEM_ID: item_ids}, schema={c.ITEM_ID: pl.String})
+        items = order.join(catalog, on=c.ITEM_ID, how="left", maintain_order="left")
+        known = prices.select(c.ITEM_ID, c.PRICE)
+        self._price = (
+            order.join(known, on=c.ITEM_ID, how="left", maintain_order="left")[c.PRICE]
+            .cast(pl.Float64)
+            .fill_null(float("nan"))
+            .to_numpy()
+        )
+        self._rows = {item: row for row, item in enumerate(item_ids)}
+        self._values = {name: items[column].fill_null("").to_numpy() for name, column in _ONE_OF.items()}
+        self._is_new = items[c.IS_NEW].fill_null(False).to_numpy()
+        self._group = np.unique(np.asarray(items[c.TEXT_GROUP].to_list()), return_inverse=True)[1]
+        names = [
+            items[column].fill_null("").to_list()
+            for column in (c.DEPARTMENT, c.CATEGORY, c.ITEM_TYPE, c.BRAND)
+        ]
+        kinds = list(zip(*names, strict=True))
+        self._kinds = list(dict.fromkeys(kinds))
+        place = {kind: number for number, kind in enumerate(self._kinds)}
+        self._kind_N = np.array([place[kind] for kind in kinds], np.int64)
+        self.named = lru_cache(maxsize=512)(self._named)
+
+    @property
+    def num_items(self) -> int:
+        """N."""
+        return len(self._rows)
+
+    def values(self, field_name: str) -> list[str]:
+        """What an exact field may name, sorted."""
+        return sorted({value for value in self._values[field_name] if value})
+
+    def knows(self, words: str) -> bool:
+        """Whether some items are what the words name."""
+        return bool(self.named(words.lower()).any())
+
+    def _named(self, words: str) -> Rows:
+        """Rows that the words name, bool [N]; the first of these that fits anything decides.
+
+        A kind of constraint_words.yaml; a department, category, type or brand of that very name; those whose name holds the
+        words, plural or not ("non dairy" does not hold "dairy"); a phrase of phrases.yaml.
+        """
+        fits = np.zeros(len(self._kinds), np.bool_)
+        for find in (self._of_group, self._of_name, self._of_part, self._of_phrase):
+            fits = np.array([find(words, kind) for kind in self._kinds], np.bool_)
+            if fits.any():
+                break
+        return np.asarray(fits[self._kind_N] if len(self._kinds) else np.zeros(0, np.bool_))
+
+    @staticmethod
+    def _of_group(words: str, kind: tuple[str, ...]) -> bool:
+        rules = _group_rules_of(_folded(words))
+        keys = name_keys(kind[1]), name_keys(kind[2])
+        return not _is_negated(kind[1], words) and any(rule.holds(*keys) for rule in rules)
+
+    @staticmethod
+    def _of_name(words: str, kind: tuple[str, ...]) -> bool:
+        said = _folded(words)
+        return bool(said) and any(_folded(name) == said for name in kind)
+
+    @staticmethod
+    def _of_part(words: str, kind: tuple[str, ...]) -> bool:
+        said = _folded(words)
+        return bool(said) and any(
+            f" {' '.join(said)} " in f" {' '.join(_folded(name))} " and not _is_negated(name, words)
+            for name in kind
+        )
+
+    @staticmethod
+    def _of_phrase(words: str, kind: tuple[str, ...]) -> bool:
+        return any(p.text == words for book in load_phrases() for p in book.answered(kind[1], kind[2]))
+
+    def rows(self, wanted: ItemFilter, history_filter: str, owned: Collection[int]) -> Rows:
+        """The rows that may be returned, bool [N].
+
+        Args:
+            wanted: the request's filter.
+            history_filter: of its task: none | items | texts; counts where `wanted.owned` is "task".
+            owned: rows bought before.
+
+        Raises:
+            FilterError: `only` or `without` names nothing in the catalog.
+        """
+        out = np.ones(len(self._rows), np.bool_)
+        for name in _ONE_OF:
+            if values := getattr(wanted, name):
+                out &= np.isin(self._values[name], list(values))
+        if wanted.only:
+            out &= np.any([self._must_name(words) for words in wanted.only], axis=0)
+        for words in wanted.without:
+            out &= ~self._must_name(words)
+        if wanted.min_price is not None:
+            out &= self._price >= wanted.min_price  # NaN compares False: an unknown price never passes
+        if wanted.max_price is not None:
+            out &= self._price <= wanted.max_price
+        if wanted.only_items is not None:
+            out &= self._marked(wanted.only_items)
+        out &= ~self._marked(wanted.exclude_items)
+        if wanted.only_new:
+            out &= self._is_new
+        return out & ~self._hidden(wanted.owned, history_filter, owned)
+
+    def _hidden(self, wish: str, history_filter: str, owned: Collection[int]) -> Rows:
+        kind = {"keep": "none", "hide_items": "items", "hide_texts": "texts"}.get(wish, history_filter)
+        mine = np.fromiter(owned, dtype=np.int64)
+        out = np.zeros(len(self._rows), np.bool_)
+        if kind == "items":
+            out[mine] = True
+        elif kind == "texts":
+            out = np.isin(self._group, self._group[mine])
+        return out
+
+    def _must_name(self, words: str) -> Rows:
+        found: Rows = self.named(words.lower())
+        if not found.any():
+            raise FilterError(f"{words!r} names no department, category, type or brand of the day's catalog.")
+        return found
+
+    def _marked(self, items: Collection[str]) -> Rows:
+        out = np.zeros(len(self._rows), np.bool_)
+        out[[self._rows[item] for item in items if item in self._rows]] = True
+        return out
+
+
+def read_words(
+    table: FilterTable, query: str | None, instruction: str | None, asked: ItemFilter
+) -> tuple[dict[str, str | None], ItemFilter, tuple[str, ...]]:
+    """What is left of the words for the model, `asked` with the constraints read out of them, and a line a constraint."""
+    words: dict[str, str | None] = {"query": query, "instruction": instruction}
+    told: tuple[str, ...] = ()
+    for name, text in words.items():
+        if text:
+            said = understand(text, table.knows)
+            words[name], asked, told = said.text or None, asked.and_understood(said), (*told, *said.told())
+    return words, asked, told
+
+
+def _folded(name: str) -> tuple[str, ...]:
+    """Words of a name in the singular."""
+    return tuple(_singular(word) for word in name_words(name))
+
+
+def _singular(word: str) -> str:
+    if len(word) > 4 and word.endswith("ies"):
+        return word[:-3] + "y"
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
+
+
+def _is_negated(name: str, words: str) -> bool:
+    """Whether the name says that it is none of it: "non dairy beverages"."""
+    return f" non {' '.join(_folded(words))} " in f" {' '.join(_folded(name))} "
+
+
+@lru_cache(maxsize=64)
+def _group_rules_of(folded: tuple[str, ...]) -> tuple[object, ...]:
+    rules = {_folded(word): rules for word, rules in group_rules().items()}
+    return tuple(parse_rule(rule) for rule in rules.get(folded, ()))
