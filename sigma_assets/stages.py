@@ -148,7 +148,7 @@ _TABLE: Final = (
     ),
     # ------------------------------------------------------------------------- (b) tokenization
     Stage(
-        name="codebooks", group="tokenization", cadence="month", keep=True,
+        name="codebooks", group="tokenization", cadence="month", version="2", keep=True,
         artifact="sigma_core.tokenization.codebooks:Codebooks",
         reads={
             "embeddings": Read("refit_item_embeddings", "same_month"),

@@ -129,6 +129,10 @@ class TokenizationConfig(Section):
         description="entries per level; many small prefix groups let step 1 rank favourites exactly",
     )
     prefix_length: int = Field(1, ge=1, le=4, description="codes that become tokens (SID1ID = 1)")
+    keep_numbering: bool = Field(
+        True,
+        description="a refit renumbers its codes so that items keep the previous month's where clusters allow",
+    )
     beam: int = Field(4, ge=1, description="beam of the residual quantizer's encoder")
     max_group_ratio: float = Field(4.0, gt=1, description="largest prefix group over the mean one, at most")
     collaborative_weight: float = Field(

@@ -248,7 +248,7 @@ def _cut(found: Understood, start: int, end: int, **changes: object) -> Understo
     joined = f"{left} {right}" if left and right and right[0] not in ".!?" else left + right
     text = re.sub(r"\s{2,}", " ", joined).strip(" ,;").lstrip(".!?: ")
     is_empty = {word.lower() for word in _WORD.findall(text)} <= _POLITE
-    return Understood("" if is_empty else text, **(values | changes))  # type: ignore[arg-type]
+    return Understood("" if is_empty else text, **(values | changes))
 
 
 @lru_cache(maxsize=1)

@@ -53,7 +53,7 @@ class Task:
     pool: str = "all"
     listed: str = ""
     has_many: bool = False
-    preset: Mapping[str, float] = field(default_factory=dict)
+    preset: Mapping[str, Any] = field(default_factory=dict)
 
     def wordings(self) -> tuple[str, ...]:
         """All wordings of the template, unrendered, in file order."""

@@ -7,7 +7,7 @@ filter can never be broken and never leaves an empty prefix. No model. Our choic
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ import polars as pl
 
 from sigma_core import columns as c
 from sigma_core.instruction.constraints import Understood, group_rules, understand
-from sigma_core.instruction.phrases import load_phrases, name_keys, name_words, parse_rule
+from sigma_core.instruction.phrases import Rule, load_phrases, name_keys, name_words, parse_rule
 
 # Shape legend: N rows of the index.
 Rows = npt.NDArray[np.bool_]
@@ -208,17 +208,26 @@ class FilterTable:
         return out
 
 
+class ReadWords(NamedTuple):
+    """What is left of the words for the model, the filter with the constraints read out of them, and a line a constraint."""
+
+    query: str | None
+    instruction: str | None
+    wanted: ItemFilter
+    told: tuple[str, ...]
+
+
 def read_words(
-    table: FilterTable, query: str | None, instruction: str | None, asked: ItemFilter
-) -> tuple[dict[str, str | None], ItemFilter, tuple[str, ...]]:
-    """What is left of the words for the model, `asked` with the constraints read out of them, and a line a constraint."""
-    words: dict[str, str | None] = {"query": query, "instruction": instruction}
+    table: FilterTable, query: str | None, instruction: str | None, wanted: ItemFilter
+) -> ReadWords:
+    """Read the constraints out of query and instruction, on top of those that `wanted` holds already."""
+    left: list[str | None] = []
     told: tuple[str, ...] = ()
-    for name, text in words.items():
-        if text:
-            said = understand(text, table.knows)
-            words[name], asked, told = said.text or None, asked.and_understood(said), (*told, *said.told())
-    return words, asked, told
+    for text in (query, instruction):
+        said = understand(text or "", table.knows)
+        wanted, told = wanted.and_understood(said), (*told, *said.told())
+        left.append(said.text or None)
+    return ReadWords(left[0], left[1], wanted, told)
 
 
 def _folded(name: str) -> tuple[str, ...]:
@@ -238,6 +247,6 @@ def _is_negated(name: str, words: str) -> bool:
 
 
 @lru_cache(maxsize=64)
-def _group_rules_of(folded: tuple[str, ...]) -> tuple[object, ...]:
+def _group_rules_of(folded: tuple[str, ...]) -> tuple[Rule, ...]:
     rules = {_folded(word): rules for word, rules in group_rules().items()}
     return tuple(parse_rule(rule) for rule in rules.get(folded, ()))

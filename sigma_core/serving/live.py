@@ -180,8 +180,9 @@ class LiveDay:
         """
         task = wish.task or ("query" if wish.query else "category" if wish.category else "just_for_you")
         asked = ItemFilter(**wish.filters.model_dump())
-        words, asked, told = read_words(self.filters, wish.query, wish.instruction, asked)
-        text, focus = self._words(wish.model_copy(update=words))
+        read = read_words(self.filters, wish.query, wish.instruction, asked)
+        left = {"query": read.query, "instruction": read.instruction}
+        text, focus = self._words(wish.model_copy(update=left))
         context, owned, known = self._who(wish)
         steps = wish.steps
         settings = Settings(
@@ -194,11 +195,11 @@ class LiveDay:
             context,
             task,
             Request(text, focus),
-            self._eligible(asked, task, owned),
+            self._eligible(read.wanted, task, owned),
             owned,
             wish.n,
             settings,
-            told,
+            read.told,
         )
 
     def _words(self, wish: "RecommendRequest") -> tuple[str, str]:

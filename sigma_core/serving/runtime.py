@@ -137,17 +137,17 @@ class LoadedRecommender:
         if wish.top_n < 1:
             raise RequestError(f"--top-n {wish.top_n}: needed at least 1.")
         user = self._user(user_id)
-        words, wanted, told = read_words(self.filters, wish.query, wish.instruction, wish.wanted)
-        text, focus = self._words(replace(wish, **words), user_id)
+        read = read_words(self.filters, wish.query, wish.instruction, wish.wanted)
+        text, focus = self._words(replace(wish, query=read.query, instruction=read.instruction), user_id)
         task = TASKS[wish.task] if wish.task else None
         owned = self.lists.owned.filter(pl.col(c.USER_ID) == user_id)[c.OWNED_ITEMS].explode().drop_nulls()
         rows = [self.engine.rows[item] for item in owned if item in self.engine.rows]
         try:
-            eligible_N = self.filters.rows(wanted, task.exclude_history if task else "none", rows)
+            eligible_N = self.filters.rows(read.wanted, task.exclude_history if task else "none", rows)
         except FilterError as error:
             raise RequestError(str(error)) from error
         if not eligible_N.any():
-            raise RequestError("no item passes the filters: " + ("; ".join(told) or "loosen them") + ".")
+            raise RequestError("no item passes the filters: " + ("; ".join(read.told) or "loosen them") + ".")
         settings = {"temperature": wish.temperature, **(task.preset if task else {}), **wish.given()}
         recommender = with_settings(self.engine.recommender, **settings)
         eligible = torch.from_numpy(eligible_N)[None]
@@ -156,7 +156,7 @@ class LoadedRecommender:
             ranked = recommender.answer(found, eligible, wish.top_n, collapse=True)[0]
             why = explain(recommender, found, eligible)[0] if wish.explain else None
         shown = self._told(recommender, user, why, ranked) if why else None
-        return Answered(self._rows(ranked), told, text, shown)
+        return Answered(self._rows(ranked), read.told, text, shown)
 
     def _words(self, wish: "Wish", user_id: str) -> tuple[str, str]:
         from sigma_core.instruction.requests import DayWords, free_request

@@ -55,13 +55,14 @@ class UserToItemIndex:
 
     @classmethod
     def load(cls, directory: Path) -> Self:
-        """Read back what `save` wrote."""
+        """Read back what `save` wrote; an index of before there were prices has none."""
+        prices = directory / "prices.parquet"
         return cls(
             pl.read_parquet(directory / TABLE),
             pl.read_parquet(directory / "contexts.parquet"),
             pl.read_parquet(directory / "owned.parquet"),
             read_json(directory / "words.json"),
-            pl.read_parquet(directory / "prices.parquet"),
+            pl.read_parquet(prices) if prices.exists() else pl.DataFrame(schema=PRICES_SCHEMA),
         )
 
     def digest(self) -> str:

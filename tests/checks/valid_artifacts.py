@@ -135,7 +135,7 @@ def codebooks() -> SimpleNamespace:
     """Two levels of two codes; items a to e were there at the refit."""
     codes = np.array([[0, 0], [0, 1], [1, 0], [1, 1], [0, 0]], dtype=np.int32)
     return SimpleNamespace(
-        codebooks=np.ones((2, 2, 4), np.float32), item_ids=ITEMS[:5], codes=codes, prefix_length=1
+        codebooks=np.ones((2, 2, 4), np.float32), item_ids=ITEMS[:5], codes=codes, prefix_length=1, health={}
     )
 
 

@@ -1,6 +1,7 @@
 """Offers: what a day may know of them, the words that name one, whom they were sent to."""
 
 from datetime import date, timedelta
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -15,8 +16,8 @@ from sigma_core.data.offers import (
     offers_of,
     offers_sent,
 )
-from sigma_core.data.sources import open_source
-from tests.toy_world import TOY_DAY, toy_catalog, toy_offers, toy_source
+from sigma_core.data.sources import SourceError, open_source
+from tests.toy_world import TOY_DAY, toy_catalog, toy_offers, toy_source, write_tabular
 
 DAY = timedelta(days=1)
 
@@ -70,3 +71,43 @@ def test_the_campaigns_of_complete_journey():
     assert dict(offers.items.schema) == OFFERED_SCHEMA
     assert offers.sent.height == 6589
     assert set(offers.known_on(date(2017, 10, 23)).sent[c.OFFER_ID]) == {"14", "15", "16", "17"}
+
+
+def tabular(folder: Path, sent: str | None, items: str | None) -> Offers:
+    write_tabular(toy_source(), folder)
+    for name, text in (("offers.csv", sent), ("offer_items.csv", items)):
+        if text is not None:
+            (folder / name).write_text(text)
+    return offers_of(open_source("tabular", folder))
+
+
+SENT = (
+    "offer_id,user_id,starts_on,ends_on\nspring,u1,2024-03-01,2024-03-20\nspring,u1,2024-03-01,2024-03-20\n"
+)
+
+
+def test_offers_of_your_own_files(tmp_path: Path) -> None:
+    offers = tabular(tmp_path, SENT, "offer_id,item_id\nspring,ice_a\n")
+    assert offers.sent.rows() == [("spring", "u1", date(2024, 3, 1), date(2024, 3, 20))]
+    assert offers.items.rows() == [("spring", "ice_a")]
+    assert tabular(tmp_path / "none", None, None).sent.height == 0
+
+
+@pytest.mark.parametrize(
+    ("sent", "items", "said"),
+    [
+        (SENT, None, "go together"),
+        (
+            SENT.replace("2024-03-20", "soon"),
+            "offer_id,item_id\nspring,ice_a\n",
+            "row 0: 'soon' arrived; a day",
+        ),
+        (SENT, "offer_id,item_id\nspring,\n", "an id is needed"),
+        (SENT, "offer_id\nspring\n", "column item_id is missing"),
+    ],
+)
+def test_offers_that_cannot_be_read_are_refused(
+    tmp_path: Path, sent: str, items: str | None, said: str
+) -> None:
+    with pytest.raises(SourceError, match=said):
+        tabular(tmp_path, sent, items)

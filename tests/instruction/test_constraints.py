@@ -86,7 +86,7 @@ def test_any_text_is_read_once_and_for_all(said: str) -> None:
     assert all(value is None or value >= 0 for value in (read.min_price, read.max_price))
     if not read.told():
         assert read.text == said
-    assert {w for w in read.text.split()} <= {
+    assert set(read.text.split()) <= {
         part for w in said.split() for part in (w, w.strip(" ,;.!?:"), w.lstrip(" ,;.!?:"), w.rstrip(" ,;"))
     }
 

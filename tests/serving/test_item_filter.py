@@ -72,8 +72,10 @@ def test_words_that_name_nothing_are_refused(table: FilterTable) -> None:
 
 def test_words_become_filters_beside_those_that_were_given(table: FilterTable) -> None:
     asked = ItemFilter(max_price=9.0, owned="hide_texts")
-    words, both, told = read_words(table, "wipes under $20", "no ice cream, nothing I had before", asked)
-    assert words == {"query": "wipes", "instruction": None}
+    query, instruction, both, told = read_words(
+        table, "wipes under $20", "no ice cream, nothing I had before", asked
+    )
+    assert (query, instruction) == ("wipes", None)
     assert (both.max_price, both.without, both.owned) == (9.0, ("ice cream",), "hide_texts")
     assert told == ("price at most 19.99", "nothing from ice cream", "nothing bought before")
 
