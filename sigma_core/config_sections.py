@@ -197,6 +197,12 @@ class TrainingConfig(Section):
     weight_id: float = Field(1.0, ge=0, description="of the in-prefix L_InfoNCE")
     weight_catalog: float = Field(0.2, ge=0, description="of the catalogue-wide item loss")
     catalog_leaves: int = Field(96, ge=1, description="leaves of a step that the catalogue-wide loss reads")
+    alignment_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="of a step's users: words to items without a history, on top of the real ones",
+    )
     warmup_share: float = Field(0.1, ge=0, lt=1, description="of the steps; then cosine decay")
     weight_decay: float = Field(0.01, ge=0, description="of AdamW")
     grad_clip: float = Field(1.0, gt=0, description="largest gradient norm")

@@ -239,7 +239,21 @@ def small_source(num_users: int = 60, num_items: int = 80, days: int = 60, seed:
                     rows.append(_sale(f"user{user:03d}", ids[item], moment, number, float(price[item])))
     rows.sort(key=lambda row: (str(row[c.EVENT_TIME]), str(row[c.USER_ID])))
     raw = pl.concat([pl.DataFrame(rows), _malformed(rows[0])], how="vertical_relaxed")
-    return FrameSource("small", raw_events(raw), items, _small_users(num_users), version=f"{seed}")
+    people = _small_users(num_users)
+    return FrameSource(
+        "small", raw_events(raw), items, people, version=f"{seed}", offered=_small_offers(items, num_users)
+    )
+
+
+def _small_offers(items: pl.DataFrame, num_users: int) -> Offers:
+    """Coupons for the holiday category, sent to every third user for the seven weeks before 20 November."""
+    candy = items.filter(pl.col(c.CATEGORY) == HOLIDAY_CATEGORY)[c.ITEM_ID]
+    span = (date(2024, 10, 1), date(2024, 11, 20))
+    sent = [("candy weeks", f"user{user:03d}", *span) for user in range(0, num_users, 3)]
+    return Offers(
+        pl.DataFrame(sent, schema=SENT_SCHEMA, orient="row"),
+        pl.DataFrame({c.OFFER_ID: "candy weeks", c.ITEM_ID: candy}, schema=OFFERED_SCHEMA),
+    )
 
 
 def _sale(user: str, item: str, moment: datetime, number: int, price: float) -> dict[str, object]:
@@ -307,6 +321,9 @@ def write_tabular(source: FrameSource, folder: Path) -> Path:
     source.events().drop(c.SOURCE_ROW).write_parquet(folder / "events.parquet")
     source.products().write_parquet(folder / "items.parquet")
     source.users().write_parquet(folder / "users.parquet")
+    if source.offers().sent.height:
+        source.offers().sent.write_parquet(folder / "offers.parquet")
+        source.offers().items.write_parquet(folder / "offer_items.parquet")
     for name, vectors in (("id", source.id_vectors()), ("image", source.image_vectors())):
         if vectors is not None:
             table = pl.DataFrame({c.ITEM_ID: vectors[0], "vector": vectors[1].tolist()})

@@ -6,7 +6,7 @@ filter can never be broken and never leaves an empty prefix. No model. Our choic
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
@@ -105,12 +105,12 @@ class FilterTable:
         self._kinds = list(dict.fromkeys(kinds))
         place = {kind: number for number, kind in enumerate(self._kinds)}
         self._kind_N = np.array([place[kind] for kind in kinds], np.int64)
+        self._said = [[_spoken(name) for name in kind] for kind in self._kinds]
         self.named = lru_cache(maxsize=512)(self._named)
 
-    @property
-    def num_items(self) -> int:
-        """N."""
-        return len(self._rows)
+    @cached_property
+    def _keys(self) -> list[tuple[frozenset[str], frozenset[str]]]:
+        return [(name_keys(kind[1]), name_keys(kind[2])) for kind in self._kinds]
 
     def values(self, field_name: str) -> list[str]:
         """What an exact field may name, sorted."""
@@ -123,38 +123,50 @@ class FilterTable:
     def _named(self, words: str) -> Rows:
         """Rows that the words name, bool [N]; the first of these that fits anything decides.
 
-        A kind of constraint_words.yaml; a department, category, type or brand of that very name; those whose name holds the
-        words, plural or not ("non dairy" does not hold "dairy"); a phrase of phrases.yaml.
+        A kind of constraint_words.yaml; departments, categories, types and brands whose name holds the words, plural or not ("non
+        dairy" does not hold "dairy"); a phrase of phrases.yaml.
         """
         fits = np.zeros(len(self._kinds), np.bool_)
-        for find in (self._of_group, self._of_name, self._of_part, self._of_phrase):
-            fits = np.array([find(words, kind) for kind in self._kinds], np.bool_)
+        for find in (self._of_group, self._of_name, self._of_phrase):
+            fits = np.array(find(words), np.bool_)
             if fits.any():
                 break
-        return np.asarray(fits[self._kind_N] if len(self._kinds) else np.zeros(0, np.bool_))
+        return np.asarray(fits[self._kind_N] if len(fits) else np.zeros(len(self._rows), np.bool_))
 
-    @staticmethod
-    def _of_group(words: str, kind: tuple[str, ...]) -> bool:
-        rules = _group_rules_of(_folded(words))
-        keys = name_keys(kind[1]), name_keys(kind[2])
-        return not _is_negated(kind[1], words) and any(rule.holds(*keys) for rule in rules)
+    def _of_group(self, words: str) -> list[bool]:
+        """Kinds that a rule of the word fits, but "non dairy"."""
+        rules = _group_rules_of(_spoken(words))
+        if not rules:
+            return [False] * len(self._kinds)
+        negated = f" non{_spoken(words)}"
+        return [
+            negated not in said[1] and any(rule.holds(*keys) for rule in rules)
+            for keys, said in zip(self._keys, self._said, strict=True)
+        ]
 
-    @staticmethod
-    def _of_name(words: str, kind: tuple[str, ...]) -> bool:
-        said = _folded(words)
-        return bool(said) and any(_folded(name) == said for name in kind)
+    def _of_name(self, words: str) -> list[bool]:
+        """Kinds with a name that holds the words. A category of several things ("ice cream and sherbet") of which some types hold
+        the words stands for those types alone.
+        """
+        wanted = _spoken(words)
+        if not wanted.strip():
+            return [False] * len(self._kinds)
 
-    @staticmethod
-    def _of_part(words: str, kind: tuple[str, ...]) -> bool:
-        said = _folded(words)
-        return bool(said) and any(
-            f" {' '.join(said)} " in f" {' '.join(_folded(name))} " and not _is_negated(name, words)
-            for name in kind
-        )
+        def holds(name: str) -> bool:
+            return wanted in name and f" non{wanted}" not in name
 
-    @staticmethod
-    def _of_phrase(words: str, kind: tuple[str, ...]) -> bool:
-        return any(p.text == words for book in load_phrases() for p in book.answered(kind[1], kind[2]))
+        split = {said[1] for said in self._said if " and " in said[1] and holds(said[2])}
+        return [
+            any(map(holds, (said[0], said[2], said[3]))) or (holds(said[1]) and said[1] not in split)
+            for said in self._said
+        ]
+
+    def _of_phrase(self, words: str) -> list[bool]:
+        books = [book for book in load_phrases() if any(phrase.text == words for phrase in book.phrases)]
+        return [
+            any(phrase.text == words for book in books for phrase in book.answered(kind[1], kind[2]))
+            for kind in self._kinds
+        ]
 
     def rows(self, wanted: ItemFilter, history_filter: str, owned: Collection[int]) -> Rows:
         """The rows that may be returned, bool [N].
@@ -230,9 +242,9 @@ def read_words(
     return ReadWords(left[0], left[1], wanted, told)
 
 
-def _folded(name: str) -> tuple[str, ...]:
-    """Words of a name in the singular."""
-    return tuple(_singular(word) for word in name_words(name))
+def _spoken(name: str) -> str:
+    """Words of a name in the singular, each between blanks."""
+    return f" {' '.join(_singular(word) for word in name_words(name))} "
 
 
 def _singular(word: str) -> str:
@@ -241,12 +253,7 @@ def _singular(word: str) -> str:
     return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
 
 
-def _is_negated(name: str, words: str) -> bool:
-    """Whether the name says that it is none of it: "non dairy beverages"."""
-    return f" non {' '.join(_folded(words))} " in f" {' '.join(_folded(name))} "
-
-
 @lru_cache(maxsize=64)
-def _group_rules_of(folded: tuple[str, ...]) -> tuple[Rule, ...]:
-    rules = {_folded(word): rules for word, rules in group_rules().items()}
-    return tuple(parse_rule(rule) for rule in rules.get(folded, ()))
+def _group_rules_of(spoken: str) -> tuple[Rule, ...]:
+    rules = {_spoken(word): rules for word, rules in group_rules().items()}
+    return tuple(parse_rule(rule) for rule in rules.get(spoken, ()))
