@@ -4,6 +4,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -11,6 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from sigma_core.config import HttpConfig
+from sigma_core.instruction.tasks import TASKS
 from sigma_core.serving.http.app import create_app
 from sigma_core.serving.http.security import KeyRing
 from sigma_core.serving.live import LiveDay
@@ -397,3 +399,13 @@ def test_a_fault_shows_neither_trace_nor_user_in_answer_or_log(caplog: pytest.Lo
     assert "KeyError" in caplog.text, "the log says what it was"
     assert "secret-person" not in "".join(r.getMessage() for r in caplog.records if r.name == "sigma.serve")
     assert "/v1/users/{user_id}" in caplog.text
+
+
+def test_a_tasks_preset_fills_what_the_request_leaves_open(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TASKS, "discover", replace(TASKS["discover"], preset={"num_prefixes": 2}))
+    wish = {"user_id": "u1", "task": "discover", "explain": True}
+    assert ask(client, **wish)["explanation"]["num_prefixes"] == 2
+    assert ask(client, **wish, steps={"num_prefixes": 3})["explanation"]["num_prefixes"] == 3
+    assert ask(client, user_id="u1", explain=True)["explanation"]["num_prefixes"] != 2
