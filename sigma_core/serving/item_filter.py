@@ -117,8 +117,16 @@ class FilterTable:
         return sorted({value for value in self._values[field_name] if value})
 
     def knows(self, words: str) -> bool:
-        """Whether some items are what the words name."""
-        return bool(self.named(words.lower()).any())
+        """Whether some items are what the words name. A word that stands nowhere is refused at once, without a look at any item."""
+        spoken = set(_spoken(words.lower()).split())
+        return spoken <= self._words and bool(self.named(words.lower()).any())
+
+    @cached_property
+    def _words(self) -> frozenset[str]:
+        """Every word of a name, a kind or a phrase, in the singular."""
+        phrases = (phrase.text for book in load_phrases() for phrase in book.phrases)
+        texts = {*(name for said in self._said for name in said), *map(_spoken, (*group_rules(), *phrases))}
+        return frozenset(word for text in texts for word in text.split())
 
     def _named(self, words: str) -> Rows:
         """Rows that the words name, bool [N]; the first of these that fits anything decides.
