@@ -15,6 +15,7 @@ import polars as pl
 from sigma_core import columns as c
 from sigma_core.artifacts import digest_arrays, digest_frame, digest_json, read_json, write_json
 from sigma_core.config import SigmaConfig, load_config, profile_config
+from sigma_core.data.offers import offers_of
 from sigma_core.data.sources import Source, open_source
 
 ROOT_FILE: Final = "root.json"
@@ -22,7 +23,7 @@ ROOT_SCHEMA: Final = 1
 DEFAULT_SOURCE: Final = "complete_journey"
 DEFAULT_PROFILE: Final = "demo"
 CHANGING: Final = frozenset({"tabular"})  # sources whose event files a user edits
-SOURCE_PARTS: Final = ("events", "products", "users", "id_vectors", "image_vectors")
+SOURCE_PARTS: Final = ("events", "products", "users", "id_vectors", "image_vectors", "offers")
 
 
 class RootError(ValueError):
@@ -186,6 +187,9 @@ def _data_of(source: Source, old: Binding | None) -> dict[str, Any]:
     for name, vectors in (("id_vectors", source.id_vectors()), ("image_vectors", source.image_vectors())):
         if vectors is not None:
             parts[name] = digest_json([list(vectors[0]), digest_arrays({"vectors": vectors[1]})])
+    offers = offers_of(source)
+    if offers.sent.height:
+        parts["offers"] = digest_json([digest_frame(offers.sent), digest_frame(offers.items)])
     event_days = event_day_digests(source.events(), start, end) if source.name in CHANGING else {}
     return known | {
         "start": start,

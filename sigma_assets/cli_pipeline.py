@@ -146,7 +146,7 @@ def evaluate(
     ] = None,
     verbose: Verbose = False,
 ) -> None:
-    """Judge a materialized day on the days after it: SIGMA beside its opponents on all seven tasks."""
+    """Judge a materialized day on the days after it: SIGMA beside its opponents on every task."""
     prepare(root, None, verbose)
     from sigma_assets.commands import EvaluateOptions
     from sigma_assets.commands import evaluate as run

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from sigma_assets.cli_app import Root, Threads, Verbose, app, prepare
+from sigma_core.instruction.tasks import told_tasks
 
 
 @app.command()
@@ -19,9 +20,7 @@ def recommend(
     root: Root = Path("var"),
     task: Annotated[
         str | None,
-        typer.Option(
-            help="just_for_you, query, category, longtail, discover, season or holiday. [default: what is asked]"
-        ),
+        typer.Option(metavar="TASK", help=f"{told_tasks()}. [default: what is asked]"),
     ] = None,
     query: Annotated[
         str | None, typer.Option(metavar="TEXT", help='What the user types: "ice cream".')
@@ -34,18 +33,65 @@ def recommend(
     as_of: Annotated[
         str | None, typer.Option("--as-of", metavar="DATE", help="The day. [default: the latest]")
     ] = None,
+    category_in: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--category-in", metavar="TEXT", help="Only what this names: a category, a type, 'dairy'."
+        ),
+    ] = None,
+    category_out: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--category-out", metavar="TEXT", help="Nothing of what this names. Both may be repeated."
+        ),
+    ] = None,
+    min_price: Annotated[float | None, typer.Option(min=0, help="Least unit price.")] = None,
+    max_price: Annotated[float | None, typer.Option(min=0, help="Highest unit price.")] = None,
+    stock: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Item ids in stock, one a line: nothing else is listed."),
+    ] = None,
+    hide_owned: Annotated[bool, typer.Option("--hide-owned", help="Nothing that was bought before.")] = False,
+    num_prefixes: Annotated[int | None, typer.Option(min=1, help="K, prefixes searched at most.")] = None,
+    prefix_mass: Annotated[
+        float | None, typer.Option(min=1e-6, max=1.0, help="Stop searching prefixes at this probability.")
+    ] = None,
+    items_per_prefix: Annotated[int | None, typer.Option(min=1, help="M, items kept under a prefix.")] = None,
+    temperature: Annotated[float, typer.Option(min=0.05, max=20.0, help="More is flatter.")] = 1.0,
+    explain: Annotated[bool, typer.Option("--explain", help="Show the three steps behind the list.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
     verbose: Verbose = False,
 ) -> None:
-    """Recommend to one user, on a day that was materialized. Makes nothing that is missing."""
-    prepare(root, None, verbose)
-    from sigma_core.serving.runtime import load_recommender
+    """Recommend to one user, on a day that was materialized. Makes nothing that is missing.
 
-    rows = load_recommender(root, as_of).recommend(user, task, query, category, instruction, top_n)
+    Words of --instruction and --query like "nothing from dairy", "under $5" or "not soda again" become filters, which are told on
+    stderr; the rest is the model's. Names of categories and types may be given in part.
+    """
+    prepare(root, None, verbose)
+    from sigma_assets.shown import shown_explanation, stocked
+    from sigma_core.serving.item_filter import ItemFilter
+    from sigma_core.serving.runtime import Wish, load_recommender
+
+    wanted = ItemFilter(
+        only=tuple(category_in or ()),
+        without=tuple(category_out or ()),
+        min_price=min_price,
+        max_price=max_price,
+        only_items=None if stock is None else stocked(stock),
+        owned="hide_items" if hide_owned else "task",
+    )
+    steps = (num_prefixes, prefix_mass, items_per_prefix, temperature)
+    wish = Wish(task, query, category, instruction, top_n, wanted, *steps, explain)
+    answered = load_recommender(root, as_of).answer(user, wish)
+    for line in answered.understood:
+        sys.stderr.write(f"understood as a filter: {line}\n")
     if as_json:
-        sys.stdout.write(json.dumps(rows, ensure_ascii=False) + "\n")
-    else:
-        sys.stdout.write(shown_list(rows))
+        value = answered.rows if answered.explanation is None else vars(answered)
+        sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+        return
+    sys.stdout.write(shown_list(answered.rows))
+    if answered.explanation:
+        sys.stdout.write(shown_explanation(answered))
 
 
 @app.command()

@@ -19,6 +19,7 @@ from sigma_core import columns as c
 from sigma_core.data.catalog import CatalogBuilder
 from sigma_core.data.events import InteractionEvents, clean_events
 from sigma_core.data.masters import Listing, item_types
+from sigma_core.data.offers import Offers, offers_of
 from sigma_core.data.sources import Source, open_source
 
 
@@ -41,6 +42,11 @@ class Intake:
     def users(self) -> pl.DataFrame:
         """Raw profiles."""
         return self._source.users()
+
+    @cached_property
+    def offers(self) -> Offers:
+        """Offers; none where the source has none."""
+        return offers_of(self._source)
 
     @property
     def events(self) -> pl.DataFrame:

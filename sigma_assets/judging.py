@@ -15,6 +15,7 @@ from sigma_core import columns as c
 from sigma_core.config import SigmaConfig
 from sigma_core.data.calendar import load_themes
 from sigma_core.data.catalog import ItemCatalog
+from sigma_core.data.offers import Offers
 from sigma_core.data.splits import history_until
 from sigma_core.data.users import UserProfiles
 from sigma_core.grounding.encoder import GroundedEncoder
@@ -39,6 +40,7 @@ def examples_of_day(
     profiles: UserProfiles,
     item_types: pl.DataFrame,
     config: SigmaConfig,
+    offers: Offers | None = None,
 ) -> ExampleSet:
     """Every user's requests on the day, with all targets of the horizon after it."""
     return build_examples(
@@ -50,6 +52,7 @@ def examples_of_day(
         split="test",
         max_requests=config.evaluation.max_requests_per_task,
         item_types=item_types,
+        offers=offers,
     )
 
 
@@ -61,6 +64,7 @@ def judge_day(
     model: tuple[SigmaBase, LoraCheckpoint, ItemIndex, GroundedEncoder],
     config: SigmaConfig,
     progress: Progress,
+    offers: Offers | None = None,
 ) -> "EvalReport":
     """The report of the day: SIGMA beside every opponent on the same requests."""
     from sigma_core.evaluation.protocol import EvalDay, evaluate_day
@@ -69,12 +73,16 @@ def judge_day(
     base, checkpoint, index, encoder = model
     history = history_until(events, day)
     sigma = sigma_ranker(base, checkpoint, index, catalog, examples.contexts, encoder, config, progress)
-    opponents = opponents_of(day, history, catalog, config)
+    opponents = opponents_of(day, history, catalog, config, offers)
     return evaluate_day(EvalDay(day, catalog.frame, history, examples), sigma, opponents, config, progress)
 
 
 def opponents_of(
-    day: date, history: pl.DataFrame, catalog: ItemCatalog, config: SigmaConfig
+    day: date,
+    history: pl.DataFrame,
+    catalog: ItemCatalog,
+    config: SigmaConfig,
+    offers: Offers | None = None,
 ) -> dict[str, "Baseline"]:
     """All opponents, with a general text encoder and the written answers to phrases."""
     from sigma_core.evaluation.baselines import build_baselines
@@ -86,6 +94,7 @@ def opponents_of(
         themes=load_themes(),
         encode=general_encoder(config),
         answers=phrase_answers(catalog),
+        offered=offers.known_on(day).items if offers else None,
     )
 
 

@@ -62,7 +62,19 @@ def _codebooks(summary: Mapping[str, Any]) -> str | None:
     if not isinstance(entropy, list):
         return None
     names = [f"level {level}" for level in range(len(entropy))]
-    return bars("entropy of each level's codes, bits", names, {"bits": entropy})
+    picture = bars("entropy of each level's codes, bits", names, {"bits": entropy})
+    shares = {
+        "level 0 in use": "usage", "variance told": "explained", "pure prefixes": "prefix_purity",
+        "texts that collide": "distinct_collision_rate", "prefix moved": "prefix_changed_share",
+    }  # fmt: skip
+    figures = {name: summary.get(key) for name, key in shares.items()}
+    figures["level 0 in use"] = summary["usage"][0] if summary.get("usage") else None
+    known = {name: value for name, value in figures.items() if isinstance(value, int | float)}
+    return (
+        f"{picture}\n\n{bars('codebook health, shares', list(known), {'share': list(known.values())})}"
+        if known
+        else picture
+    )
 
 
 def _losses(summary: Mapping[str, Any]) -> str | None:

@@ -96,6 +96,11 @@ class SigmaResource(dg.ConfigurableResource):
                 return key, load(self.world, asset, key)
         return None
 
+    def before(self, asset: str, month: str) -> tuple[str, Any] | None:
+        """The partition of the month before `month`, with its key; None when it is not there. It is no input: no lineage."""
+        key = month_key(as_date(month) - timedelta(days=1))
+        return (key, load(self.world, asset, key)) if self.world.manifest(asset, key) else None
+
     def known_vectors(self, day: str) -> list[ItemEmbeddings]:
         """Vectors of the day's month that are on disk: the refit's and the newest day's up to `day`.
 

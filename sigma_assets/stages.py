@@ -148,7 +148,7 @@ _TABLE: Final = (
     ),
     # ------------------------------------------------------------------------- (b) tokenization
     Stage(
-        name="codebooks", group="tokenization", cadence="month", keep=True,
+        name="codebooks", group="tokenization", cadence="month", version="2", keep=True,
         artifact="sigma_core.tokenization.codebooks:Codebooks",
         reads={
             "embeddings": Read("refit_item_embeddings", "same_month"),
@@ -174,14 +174,14 @@ _TABLE: Final = (
     ),
     # -------------------------------------------------------------------------- (c) instruction
     Stage(
-        name="sft_shards", group="instruction", cadence="day", version="2", artifact=_SHARD,
+        name="sft_shards", group="instruction", cadence="day", version="3", artifact=_SHARD,
         reads={
             **_EVENTS_UNTIL_TODAY,
             "catalog": Read("item_catalog", "cut_day"),
             "profiles": Read("user_profiles", "cut_day"),
         },
         settings=("data.*", "instruction.*", "!instruction.shard_stride_days", "runtime.seed"),
-        source_parts=("products",), master_lag_days=1, kinds=frozenset({"parquet", "jinja"}),
+        source_parts=("products", "offers"), master_lag_days=1, kinds=frozenset({"parquet", "jinja"}),
     ),
     # ----------------------------------------------------------------------------- (c) training
     Stage(
@@ -230,7 +230,7 @@ _TABLE: Final = (
     ),
     Stage(
         name="user_to_item_index", group="serving", cadence="day", version="3",
-        artifact="sigma_core.serving.user_to_item:UserToItemIndex",
+        artifact="sigma_core.serving.user_to_item:UserToItemIndex", source_parts=("offers",),
         reads={
             "base": Read("sigma_base", "own_month"),
             "checkpoint": Read("lora_checkpoint", "same_day"),
@@ -241,7 +241,8 @@ _TABLE: Final = (
             **_EVENTS_UNTIL_TODAY,
         },
         settings=("generation.*", "serving.*", "instruction.*", "!instruction.shard_stride_days",
-                  "!instruction.users_per_shard", "data.country", "data.horizon_days", "runtime.seed"),
+                  "!instruction.users_per_shard", "data.country", "data.horizon_days", "data.catalog_window_days",
+                  "runtime.seed"),
     ),
     # ------------------------------------------------------------------------------- evaluation
     Stage(
@@ -257,7 +258,7 @@ _TABLE: Final = (
             "history": Read("interaction_history", "months_before"),
             "recent": Read("interaction_events", "recent_and_next_days"),
         },
-        settings=("data.*", "generation.*", "evaluation.*", "instruction.*", "runtime.seed"), source_parts=("products",),
+        settings=("data.*", "generation.*", "evaluation.*", "instruction.*", "runtime.seed"), source_parts=("products", "offers"),
         kinds=frozenset({"json", "markdown"}),
     ),
 )  # fmt: skip

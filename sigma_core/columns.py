@@ -44,6 +44,11 @@ PROFILE_TEXT: Final = "profile_text"  # the profile in words; empty when nothing
 FIRST_SEEN: Final = "first_seen"
 NUM_EVENTS: Final = "num_events"
 
+# --- offers -------------------------------------------------------------------------------------
+OFFER_ID: Final = "offer_id"  # a campaign, a mailing: something sent to users that is for some items
+STARTS_ON: Final = "starts_on"
+ENDS_ON: Final = "ends_on"  # the last day it holds
+
 # --- relevance pairs ----------------------------------------------------------------------------
 VIEW: Final = "view"  # collaborative | search | knowledge | visual
 ANCHOR_TEXT: Final = "anchor_text"  # text of the anchor: an item text, a query, a holiday

@@ -137,6 +137,10 @@ class TokenizationConfig(Section):
         description="entries per level; many small prefix groups let step 1 rank favourites exactly",
     )
     prefix_length: int = Field(1, ge=1, le=4, description="codes that become tokens (SID1ID = 1)")
+    keep_numbering: bool = Field(
+        True,
+        description="a refit renumbers its codes so that items keep the previous month's where clusters allow",
+    )
     beam: int = Field(4, ge=1, description="beam of the residual quantizer's encoder")
     max_group_ratio: float = Field(4.0, gt=1, description="largest prefix group over the mean one, at most")
     collaborative_weight: float = Field(
@@ -210,6 +214,12 @@ class TrainingConfig(Section):
     weight_id: float = Field(1.0, ge=0, description="of the in-prefix L_InfoNCE")
     weight_catalog: float = Field(0.2, ge=0, description="of the catalogue-wide item loss")
     catalog_leaves: int = Field(96, ge=1, description="leaves of a step that the catalogue-wide loss reads")
+    alignment_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="of a step's users: words to items without a history, on top of the real ones",
+    )
     warmup_share: float = Field(0.1, ge=0, lt=1, description="of the steps; then cosine decay")
     weight_decay: float = Field(0.01, ge=0, description="of AdamW")
     grad_clip: float = Field(1.0, gt=0, description="largest gradient norm")
@@ -222,6 +232,8 @@ class TrainingConfig(Section):
             "discover": 1.0,
             "season": 1.0,
             "holiday": 1.5,
+            "trending": 0.5,
+            "campaign": 0.5,
         },
         description="relative share of a task among the requests trained on",
     )
@@ -231,6 +243,12 @@ class GenerationConfig(Section):
     """Stage (d): the three steps."""
 
     num_prefixes: int = Field(64, ge=1, description="K, prefixes searched")
+    prefix_mass: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="search prefixes until they hold this probability, at most K; 1: K, fixed",
+    )
     items_per_prefix: int = Field(20, ge=1, description="M, items kept under each prefix")
     sigma_top: int = Field(8, ge=2, description="K_sigma: APF's sigma is that of so many top beam scores")
     sigma_floor: float = Field(1e-3, gt=0, description="lower bound of sigma")

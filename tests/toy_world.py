@@ -32,6 +32,7 @@ from sigma_core import columns as c
 from sigma_core.config import DataConfig
 from sigma_core.data.catalog import CatalogBuilder, ItemCatalog
 from sigma_core.data.events import clean_events
+from sigma_core.data.offers import OFFERED_SCHEMA, SENT_SCHEMA, Offers
 from sigma_core.data.sources.base import Vectors, event_dates, product_master, raw_events
 from sigma_core.data.users import UserProfiles, build_user_profiles
 
@@ -72,6 +73,7 @@ class FrameSource:
     people: pl.DataFrame
     ids: Vectors | None = None
     images: Vectors | None = None
+    offered: Offers = field(default_factory=Offers.nothing)
     version: str = field(default="1")
 
     def events(self) -> pl.DataFrame:
@@ -94,6 +96,9 @@ class FrameSource:
 
     def image_vectors(self) -> Vectors | None:
         return self.images
+
+    def offers(self) -> Offers:
+        return self.offered
 
 
 # ------------------------------------------------------------------------------------------- toy
@@ -120,7 +125,26 @@ def toy_source() -> FrameSource:
             "profile": ["aged 25 to 34, one adult without kids", "aged 35 to 44, two adults with kids"],
         }
     )
-    return FrameSource("toy", raw, _toy_products(), people)
+    return FrameSource("toy", raw, _toy_products(), people, offered=toy_offers())
+
+
+def toy_offers() -> Offers:
+    """Four offers: "ice" to u1, u2 and "baby" to u1, u3, u4 hold on TOY_DAY; "later" starts the day after, "over" ends on it."""
+    days = {"ice": (-4, 9), "baby": (-2, 1), "later": (1, 9), "over": (-4, 0)}
+    to = {"ice": ("u1", "u2"), "baby": ("u1", "u3", "u4"), "later": ("u1", "u3"), "over": ("u1",)}
+    items = {
+        "ice": ("ice_a", "ice_b", "ice_c"), "baby": ("dia_a", "dia_b", "dia_c"), "later": ("dia_a",), "over": ("ice_a",)
+    }  # fmt: skip
+    sent = [
+        (offer, user, *(TOY_DAY + timedelta(days=day) for day in days[offer]))
+        for offer, users in to.items()
+        for user in users
+    ]
+    pairs = [(offer, item) for offer, mine in items.items() for item in mine]
+    return Offers(
+        pl.DataFrame(sent, schema=SENT_SCHEMA, orient="row"),
+        pl.DataFrame(pairs, schema=OFFERED_SCHEMA, orient="row"),
+    )
 
 
 def _toy_products() -> pl.DataFrame:
@@ -215,7 +239,21 @@ def small_source(num_users: int = 60, num_items: int = 80, days: int = 60, seed:
                     rows.append(_sale(f"user{user:03d}", ids[item], moment, number, float(price[item])))
     rows.sort(key=lambda row: (str(row[c.EVENT_TIME]), str(row[c.USER_ID])))
     raw = pl.concat([pl.DataFrame(rows), _malformed(rows[0])], how="vertical_relaxed")
-    return FrameSource("small", raw_events(raw), items, _small_users(num_users), version=f"{seed}")
+    people = _small_users(num_users)
+    return FrameSource(
+        "small", raw_events(raw), items, people, version=f"{seed}", offered=_small_offers(items, num_users)
+    )
+
+
+def _small_offers(items: pl.DataFrame, num_users: int) -> Offers:
+    """Coupons for the holiday category, sent to every third user for the seven weeks before 20 November."""
+    candy = items.filter(pl.col(c.CATEGORY) == HOLIDAY_CATEGORY)[c.ITEM_ID]
+    span = (date(2024, 10, 1), date(2024, 11, 20))
+    sent = [("candy weeks", f"user{user:03d}", *span) for user in range(0, num_users, 3)]
+    return Offers(
+        pl.DataFrame(sent, schema=SENT_SCHEMA, orient="row"),
+        pl.DataFrame({c.OFFER_ID: "candy weeks", c.ITEM_ID: candy}, schema=OFFERED_SCHEMA),
+    )
 
 
 def _sale(user: str, item: str, moment: datetime, number: int, price: float) -> dict[str, object]:
@@ -283,6 +321,9 @@ def write_tabular(source: FrameSource, folder: Path) -> Path:
     source.events().drop(c.SOURCE_ROW).write_parquet(folder / "events.parquet")
     source.products().write_parquet(folder / "items.parquet")
     source.users().write_parquet(folder / "users.parquet")
+    if source.offers().sent.height:
+        source.offers().sent.write_parquet(folder / "offers.parquet")
+        source.offers().items.write_parquet(folder / "offer_items.parquet")
     for name, vectors in (("id", source.id_vectors()), ("image", source.image_vectors())):
         if vectors is not None:
             table = pl.DataFrame({c.ITEM_ID: vectors[0], "vector": vectors[1].tolist()})

@@ -5,7 +5,7 @@ Source: tasks.md, "The tasks and how they are judged"; the protocol is `sigma_co
 
 import dagster as dg
 
-from sigma_assets.intake import item_types_of
+from sigma_assets.intake import intake_of, item_types_of
 from sigma_assets.judging import examples_of_day, judge_day
 from sigma_assets.periods import as_date
 from sigma_assets.publish import Published, publish
@@ -57,13 +57,15 @@ def eval_report(
     history: Window,
     recent: Window,
 ) -> Published:
-    """SIGMA and its opponents on all seven tasks, with intervals and the lift of the right instruction."""
+    """SIGMA and its opponents on all tasks, with intervals and the lift of the right instruction."""
     day, events, settings = (
         as_date(context.partition_key),
         frames_of(history, recent),
         config.applied_to(sigma.config),
     )
-    examples = examples_of_day(day, events, catalog, profiles, item_types_of(sigma.world, day), settings)
+    offers = intake_of(sigma.world).offers.known_on(day)
+    types = item_types_of(sigma.world, day)
+    examples = examples_of_day(day, events, catalog, profiles, types, settings, offers)
     model = (base, checkpoint, index, encoder)
-    report = judge_day(day, events, catalog, examples, model, settings, sigma.progress(context))
+    report = judge_day(day, events, catalog, examples, model, settings, sigma.progress(context), offers)
     yield from publish(context, sigma, report, judged=report.to_json())

@@ -8,7 +8,7 @@ from datetime import timedelta
 import dagster as dg
 import polars as pl
 
-from sigma_assets.intake import item_types_of
+from sigma_assets.intake import intake_of, item_types_of
 from sigma_assets.periods import as_date
 from sigma_assets.publish import Published, publish
 from sigma_assets.resources import SigmaResource
@@ -26,12 +26,13 @@ def sft_shards(
     catalog: ItemCatalog,
     profiles: UserProfiles,
 ) -> Published:
-    """Examples of all seven tasks for a sample of users, cut `horizon_days` before the day; items by id."""
+    """Examples of all tasks for a sample of users, cut `horizon_days` before the day; items by id."""
     from sigma_core.instruction.shards import build_shard
 
     day, events = as_date(context.partition_key), frames_of(history, recent)
     types, horizon = item_types_of(sigma.world, day - timedelta(days=1)), sigma.world.span.horizon
-    shard = build_shard(day, events, catalog, profiles, sigma.config, item_types=types)
+    offers = intake_of(sigma.world).offers
+    shard = build_shard(day, events, catalog, profiles, sigma.config, item_types=types, offers=offers)
     window = events.filter(pl.col(c.EVENT_DATE) > day - timedelta(days=horizon))
     known = catalog.frame[c.ITEM_ID]
     yield from publish(context, sigma, shard, day=day, horizon=horizon, item_ids=known, events=window)

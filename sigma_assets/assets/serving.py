@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import dagster as dg
 
+from sigma_assets.intake import intake_of
 from sigma_assets.periods import as_date
 from sigma_assets.plots import inline_png
 from sigma_assets.publish import Published, publish
@@ -56,6 +57,7 @@ def user_to_item_index(
     recent: Window,
 ) -> Published:
     """Every user's list for the day, and the contexts `sigma recommend` answers live requests from."""
+    from sigma_core.data.typical_prices import typical_prices
     from sigma_core.instruction.contexts import build_contexts, owned_lists
     from sigma_core.instruction.requests import day_words
     from sigma_core.serving.user_to_item import build_user_to_item_index
@@ -63,7 +65,8 @@ def user_to_item_index(
     day, events, data = as_date(context.partition_key), frames_of(history, recent), sigma.config.data
     contexts = build_contexts(events, catalog, profiles, day, sigma.config.instruction)
     owned = owned_lists(events, catalog, day, sigma.config.instruction)
-    words = asdict(day_words(events, catalog, day, data.horizon_days, data.country))
+    offers = intake_of(sigma.world).offers
+    words = asdict(day_words(events, catalog, day, data.horizon_days, data.country, offers))
     lists = build_user_to_item_index(
         base,
         checkpoint,
@@ -75,5 +78,6 @@ def user_to_item_index(
         sigma.config,
         sigma.progress(context),
         words,
+        typical_prices(events, day, data.catalog_window_days),
     )
     yield from publish(context, sigma, lists, item_ids=index.item_ids, user_ids=contexts[c.USER_ID])

@@ -16,6 +16,7 @@ from sigma_core.grounding.encoder import GroundedEncoder
 from sigma_core.grounding.id_embeddings import ItemIdEmbeddings
 from sigma_core.row_memory import remembered
 from sigma_core.tokenization.codebooks import Codebooks, fit_codebooks
+from sigma_core.tokenization.refit_drift import is_comparable, keep_numbering, refit_drift
 from sigma_core.tokenization.semantic_ids import build_semantic_id_map
 
 
@@ -26,7 +27,10 @@ def codebooks(
     id_embeddings: ItemIdEmbeddings,
     catalog: ItemCatalog,
 ) -> Published:
-    """Residual codebooks fitted on the refit's vectors, and the codes of the refit's items; pinned for the month."""
+    """Residual codebooks fitted on the refit's vectors, and the codes of the refit's items; pinned for the month.
+
+    Where the previous month's are on disk, numbers are kept like theirs and the share of items that moved is told.
+    """
     runtime = sigma.config.runtime
     fitted = fit_codebooks(
         embeddings,
@@ -36,7 +40,21 @@ def codebooks(
         id_embeddings=id_embeddings,
         categories=catalog.frame.sort(c.ITEM_ID)[c.CATEGORY].to_list(),
     )
+    before = sigma.before("codebooks", context.partition_key)
+    if before is not None:
+        fitted = _compared(before, fitted, keep=sigma.config.tokenization.keep_numbering)
     yield from publish(context, sigma, fitted, item_ids=embeddings.item_ids)
+
+
+def _compared(before: tuple[str, Codebooks], fitted: Codebooks, *, keep: bool) -> Codebooks:
+    """`fitted`, numbered like the previous month's where asked and possible, with the comparison among its health figures."""
+    month, previous = before
+    unmatched = refit_drift(previous, fitted)["prefix_changed_share"]
+    if keep and is_comparable(previous, fitted):
+        fitted = keep_numbering(previous, fitted)
+    told = {"compared_with": month, "prefix_changed_share_unmatched": unmatched}
+    fitted.health |= refit_drift(previous, fitted) | told
+    return fitted
 
 
 def item_embeddings(

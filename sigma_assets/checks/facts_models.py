@@ -70,7 +70,7 @@ def codebook_facts(value: Any, *, item_ids: Iterable[str] | pl.Series) -> Frames
     """Codebooks: a row a level, a row a refit item, and figures.
 
     Args:
-        value: `.codebooks` [L, K, D], `.item_ids`, `.codes` [N, L], `.prefix_length`.
+        value: `.codebooks` [L, K, D], `.item_ids`, `.codes` [N, L], `.prefix_length`, `.health` of the fit.
         item_ids: items of the refit's embeddings, which must all have codes.
     """
     num_levels, size = value.codebooks.shape[:2]
@@ -93,8 +93,27 @@ def codebook_facts(value: Any, *, item_ids: Iterable[str] | pl.Series) -> Frames
         num_missing=num_missing(item_ids, value.item_ids),
         num_groups=len(groups),
         largest_group_ratio=float(groups.max() / groups.mean()) if len(codes) else 0.0,
+        prefix_entropy_share=_entropy_share(groups, size**value.prefix_length),
+        explained=_figure(value.health, "explained", 1.0),
+        prefix_purity=_figure(value.health, "prefix_purity", 1.0),
+        distinct_collision_rate=_figure(value.health, "distinct_collision_rate", 0.0),
+        prefix_changed_share=_figure(value.health, "prefix_changed_share", 0.0),
     )
     return {"codebooks": levels, "items": items, "health": health}
+
+
+def _entropy_share(groups: np.ndarray, most_groups: int) -> float:
+    """Entropy of the prefix groups over the best there can be; 1 where there can be one group only."""
+    total = groups.sum()
+    best = np.log2(max(min(most_groups, total), 1))
+    share = groups / max(total, 1)
+    return float(-(share * np.log2(share)).sum() / best) if best > 0 else 1.0
+
+
+def _figure(health: Mapping[str, Any], name: str, otherwise: float) -> float:
+    """A figure of the fit; `otherwise` where it was not taken (no categories, no month before)."""
+    value = health.get(name)
+    return otherwise if value is None else float(value)
 
 
 def _code_rows(item_ids: Sequence[str], codes: np.ndarray, size: int) -> pl.DataFrame:

@@ -181,11 +181,12 @@ def build_baselines(
     themes: Mapping[str, Sequence[str]],
     encode: Encode | None = None,
     answers: Answers | None = None,
+    offered: pl.DataFrame | None = None,
 ) -> dict[str, Baseline]:
     """Every opponent by name, the four common ones first.
 
     On just_for_you the two personal ones list only what the user took before (that is what the table of tasks.md
-    holds); `personal_decayed_filled` is the stronger form that goes on with popularity. On the other six tasks all
+    holds); `personal_decayed_filled` is the stronger form that goes on with popularity. On the other tasks all
     are filled.
 
     Args:
@@ -194,11 +195,12 @@ def build_baselines(
         as_of: the day that is judged.
         themes: `data.calendar.load_themes()`.
         encode: texts to unit vectors, a general text encoder; None leaves the MiniLM opponents out.
+        offered: OFFER_ID, ITEM_ID of the offers that hold on the day, for campaigns.
         answers: the rows that answer a query, for the oracle; None takes the types of `phrases.phrase_table`.
     """
     taken = PurchaseHistory(history, catalog[c.ITEM_ID], as_of, HALF_LIFE_DAYS)
     cosine = None if encode is None else CosineMatch(type_words(catalog), encode)
-    pools = TaskPools(catalog, themes, answers or phrase_answers(catalog), cosine)
+    pools = TaskPools(catalog, themes, answers or phrase_answers(catalog), cosine, offered)
     ranker = partial(PoolRanker, taken)
     frequency, decayed = CountScores(taken.counts), CountScores(taken.decayed)
     own = frozenset({"just_for_you"})

@@ -67,7 +67,7 @@ def evaluate_day(
     config: SigmaConfig,
     progress: Progress = no_progress,
 ) -> EvalReport:
-    """SIGMA beside every baseline on the seven tasks of one day.
+    """SIGMA beside every baseline on every task of one day.
 
     Args:
         day: inputs and targets.

@@ -1,6 +1,6 @@
 """The report of a judged day: one JSON value, and what is made from it: Markdown, plots, summary, problems.
 
-`report.json` has the shape that `sigma evaluate --json` promises; seven tasks are always there, what is undefined is
+`report.json` has the shape that `sigma evaluate --json` promises; all tasks are always there, what is undefined is
 null. Nothing is computed here but rounding. Words are in `report_text.py`, plots in `report_plots.py`.
 """
 

@@ -6,18 +6,20 @@ tasks.md; smoothing and pool sizes are our choice, made on the dates 2017-04-08,
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from sigma_core import columns as c
+from sigma_core.data.offers import offer_label
 from sigma_core.evaluation.metrics import TOP_N, BoolArray, FloatArray, codes_of
 from sigma_core.evaluation.ranking import tie_order
 from sigma_core.evaluation.requests import EvalRequest, IntArray
 from sigma_core.evaluation.text_match import Bm25, CosineMatch
 from sigma_core.instruction.phrases import phrase_table
+from sigma_core.instruction.tasks import TASKS
 
 # Shape legend: N items of the catalog, P items of a pool.
 Weights = npt.NDArray[np.float32]
@@ -47,6 +49,7 @@ class TaskPools:
         themes: holiday name -> words of what is bought for it.
         answers: rows that answer a request, for the oracle.
         cosine: matcher of an encoder over `type_words`, where there is one.
+        offered: OFFER_ID, ITEM_ID of the offers that hold; an opponent is told all items of a campaign, not its words alone.
     """
 
     def __init__(
@@ -55,11 +58,14 @@ class TaskPools:
         themes: Mapping[str, Sequence[str]],
         answers: Answers,
         cosine: CosineMatch | None = None,
+        offered: pl.DataFrame | None = None,
     ) -> None:
         sold = {days: catalog[name].to_numpy().astype(np.int64) for days, name in _SOLD.items()}
         self._popularity = sold[28].astype(np.float64)
         self._recent = sold[14].astype(np.float64)
         self._trend = _type_trend(codes_of(catalog[c.ITEM_TYPE]), sold[14], sold[56])
+        self._item_trend = _ratio(sold[14], sold[56])
+        self._offered = {} if offered is None else _rows_by_offer(catalog, offered)
         self._ties = tie_order(sold[28], catalog[c.ITEM_ID])
         self._categories = catalog[c.CATEGORY].fill_null("").str.to_lowercase().to_numpy()
         self._is_tail = catalog[c.IS_TAIL].to_numpy()
@@ -72,12 +78,15 @@ class TaskPools:
     def informed(self, request: EvalRequest) -> Pool:
         """The pool of the four common opponents: the catalog narrowed or weighted by what the task says."""
         rule = {
+            "all": self._of_all,
             "query": self._of_query,
             "category": self._of_category,
-            "longtail": self._of_tail,
+            "tail": self._of_tail,
             "season": self._of_season,
             "holiday": self._of_holiday,
-        }.get(request.task, self._of_all)
+            "rising": self._of_rising,
+            "offer": self._of_offer,
+        }[TASKS[request.task].pool]
         return self._once("informed", request, rule)
 
     def by_bm25(self, request: EvalRequest) -> Pool:
@@ -155,6 +164,17 @@ class TaskPools:
         weight = share**THEME_POWER * self._trend
         return self._pool(share > 0, weight * self._recent, weight)
 
+    def _of_rising(self, _: EvalRequest) -> Pool:
+        """Everything, by how much the item itself sells now (14 days) over lately (56 days): the popularity ratio."""
+        everything = np.ones(len(self._ties), np.bool_)
+        return self._pool(everything, self._item_trend * self._recent, self._item_trend)
+
+    def _of_offer(self, request: EvalRequest) -> Pool:
+        """The items of the offer that the request is about; everything when none of them is in the catalog."""
+        mask = np.zeros(len(self._ties), np.bool_)
+        mask[self._offered.get(str(request.slots.get("campaign", "")), ())] = True
+        return self._pool(mask)
+
     def _of_answers(self, request: EvalRequest) -> Pool:
         mask = np.zeros(len(self._ties), np.bool_)
         mask[self._answers(request)] = True
@@ -202,7 +222,18 @@ def _type_trend(
     By type and not by item: single items come and go, and their ratios did worse than none on two of three dates.
     """
     recent, longer = (np.bincount(item_type, weights=sold)[item_type] for sold in (sold14, sold56))
-    return np.asarray(((recent + SMOOTHING / 4) / (longer + SMOOTHING)) ** TREND_POWER, np.float64)
+    return _ratio(recent, longer)
+
+
+def _ratio(sold14: npt.NDArray[Any], sold56: npt.NDArray[Any]) -> FloatArray:
+    return np.asarray(((sold14 + SMOOTHING / 4) / (sold56 + SMOOTHING)) ** TREND_POWER, np.float64)
+
+
+def _rows_by_offer(catalog: pl.DataFrame, offered: pl.DataFrame) -> dict[str, IntArray]:
+    """Catalog rows of each offer, by its label."""
+    row_of = catalog.select(c.ITEM_ID).with_row_index("row")
+    rows = offered.join(row_of, on=c.ITEM_ID).group_by(c.OFFER_ID).agg(pl.col("row").sort())
+    return {offer_label(offer): np.array(found, np.int32) for offer, found in rows.iter_rows()}
 
 
 def _share_of_best(match: Weights) -> FloatArray:

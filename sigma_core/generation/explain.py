@@ -55,7 +55,8 @@ def explain(recommender: "Recommender", found: "Searched", eligible_RN: "Tensor"
     ranked = recommender.answer(found, eligible_RN, everything, collapse=False)
     sigma = beam_sigma(log_prob.exp(), config.sigma_top, config.sigma_floor).tolist()
     sharpness = recommender.sharpness(found).tolist()
-    probability, prefixes = log_prob.exp().tolist(), beams.prefix_RKP.tolist()
+    searched = recommender.searched(found)
+    probability, prefixes = (log_prob.exp() * searched).tolist(), beams.prefix_RKP.tolist()
     return [
         Explanation(sigma[r], sharpness[r], _parts(prefixes[r], probability[r], ranked[r]))
         for r in range(len(ranked))
@@ -76,14 +77,35 @@ def _parts(
     )
 
 
+def nearest_history(
+    recommender: "Recommender", rows: Sequence[int], history_rows: Sequence[int]
+) -> dict[int, tuple[int, float]]:
+    """For each item row the history item nearest to it in the space of v~, itself left out, and their cosine; none without history."""
+    vectors = recommender.items.tensors.vectors_NE
+    mine = sorted(set(map(int, history_rows)))
+    if not mine or not rows:
+        return {}
+    cosine = vectors[list(rows)] @ vectors[mine].T
+    out: dict[int, tuple[int, float]] = {}
+    for row, values in zip(rows, cosine.tolist(), strict=True):
+        others = [(value, -place) for place, value in zip(mine, values, strict=True) if place != row]
+        if others:
+            value, place = max(others)
+            out[row] = (-place, value)
+    return out
+
+
 def with_settings(
     recommender: "Recommender",
     num_prefixes: int | None = None,
     items_per_prefix: int | None = None,
     temperature: float = 1.0,
+    prefix_mass: float | None = None,
 ) -> "Recommender":
-    """The same model and items with another K, M, or `temperature` times its APF temperature. Shares all tensors."""
-    given = {"num_prefixes": num_prefixes, "items_per_prefix": items_per_prefix}
+    """The same model and items with another K (fixed or by mass), M, or `temperature` times its APF temperature. Shares all
+    tensors.
+    """
+    given = {"num_prefixes": num_prefixes, "items_per_prefix": items_per_prefix, "prefix_mass": prefix_mass}
     update = {key: value for key, value in given.items() if value is not None}
     other = copy.copy(recommender)
     other.config = recommender.config.model_copy(update=update)

@@ -185,6 +185,20 @@ class Recommender:
         sigma = beam_sigma(found.beams.log_prob_RK.exp(), self.config.sigma_top, self.config.sigma_floor)
         return apf_sharpness(sigma, self.apf_temperature, self.typical_sigma, self.config.sharpness_range)
 
+    def searched(self, found: "Searched") -> Tensor:
+        """Which beams (R, K) steps 2 and 3 look under: the best ones up to `prefix_mass` together, those that exist.
+
+        The first prefix is always searched, and the one that reaches the mass is the last. Sigma is that of all beams, so a
+        smaller mass drops items and changes no score.
+        """
+        log_prob = found.beams.log_prob_RK
+        exists = ~log_prob.isinf()
+        if self.config.prefix_mass >= 1:
+            return exists
+        probability = log_prob.exp()
+        before = probability.cumsum(dim=1) - probability
+        return exists & (before < self.config.prefix_mass - 1e-6)
+
     def _eligible(self, asks: Sequence[Ask]) -> Tensor:
         shape = len(asks), len(self.items.tensors.vectors_NE)
         all_of_them = torch.ones(1, 1, dtype=torch.bool, device=self.items.tensors.vectors_NE.device).expand(
@@ -205,7 +219,7 @@ class Recommender:
         beams = found.beams
         num, width, _ = beams.query_RKE.shape
         group = self.ranges.find(beams.prefix_RKP.flatten(0, 1))
-        group = group.masked_fill(beams.log_prob_RK.flatten().isinf(), -1)
+        group = group.masked_fill(~self.searched(found).flatten(), -1)
         request = torch.arange(num, device=group.device).repeat_interleave(width)
         hits = self._logits(found, group, request)
         valid = hits.valid_XG

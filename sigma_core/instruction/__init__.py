@@ -1,1 +1,1 @@
-"""Instruction: the seven tasks, their wordings, their targets, dated examples and shards. No model here."""
+"""Instruction: the tasks, their wordings, their targets, dated examples and shards. No model here."""

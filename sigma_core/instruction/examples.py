@@ -15,6 +15,7 @@ import polars as pl
 from sigma_core import columns as c
 from sigma_core.config import SigmaConfig
 from sigma_core.data.catalog import ItemCatalog
+from sigma_core.data.offers import Offers
 from sigma_core.data.splits import split_targets, target_window
 from sigma_core.data.users import UserProfiles
 from sigma_core.instruction.contexts import contexts_of, owned_items
@@ -23,6 +24,7 @@ from sigma_core.instruction.labels import (
     RULES,
     Outcomes,
     askable_phrases,
+    rising_items,
     seasonal_types,
     target_facts,
     type_outcomes,
@@ -31,7 +33,6 @@ from sigma_core.instruction.requests import DayWords, day_words, focus_of, slots
 from sigma_core.instruction.tasks import TASKS, Task
 
 Split: TypeAlias = Literal["train", "test"]
-CAPPED_TASKS: Final = ("query", "category")  # tasks in which a user has several requests
 EXAMPLE_SCHEMA: Final[dict[str, Any]] = {
     c.USER_ID: pl.String,
     c.CUT_DATE: pl.Date,
@@ -69,8 +70,9 @@ def build_examples(
     split: Split,
     max_requests: int | None = None,
     item_types: pl.DataFrame | None = None,
+    offers: Offers | None = None,
 ) -> ExampleSet:
-    """Contexts and requests of all seven tasks at a cut.
+    """Contexts and requests of all tasks at a cut.
 
     Args:
         cut: last day an input may know.
@@ -81,9 +83,10 @@ def build_examples(
         split: "train": users with a target and some history in the catalog, train phrases, a seen wording chosen by
             hash, at most `max_targets` targets a request. "test": every user with a target (a context may be empty),
             all phrases (the slot `is_held_out_phrase` tells them apart), wording 0, all targets.
-        max_requests: most query requests, and most category requests, of a user, chosen by hash; None keeps all.
+        max_requests: most requests of a user in each task that has many (query, category, campaign), chosen by hash; None keeps all.
         item_types: ITEM_ID, ITEM_TYPE of every item of the source, for the labels of seasons and holidays; None counts
             items of the catalog only, which misses what was first sold in the target window.
+        offers: of the source; those that started after the cut are not looked at.
 
     Raises:
         ValueError: the catalog is of a later day than the cut.
@@ -95,12 +98,14 @@ def build_examples(
     asking = wanted[c.USER_ID].unique().sort()
     owned = owned_items(events, catalog, cut, asking, config.instruction.favorite_half_life_days)
     kept = asking if split == "test" else owned.users_with_items()
-    words = day_words(events, catalog, cut, horizon, country)
+    known_offers = (offers or Offers.nothing()).known_on(cut)
+    words = day_words(events, catalog, cut, horizon, country, known_offers)
     rises = type_outcomes(events, catalog.frame if item_types is None else item_types, cut, horizon)
     season, holiday = seasonal_types(rises, is_before_holiday=bool(words.holiday))
     facts = target_facts(_of_users(wanted, kept), catalog, owned)
     phrases = askable_phrases(catalog, split)
-    outcomes = Outcomes(facts, catalog.frame, phrases, season, holiday, config.data)
+    rising = rising_items(events, facts[c.ITEM_ID].unique(), cut, horizon)  # others answer nobody here
+    outcomes = Outcomes(facts, catalog.frame, phrases, season, holiday, config.data, rising, known_offers)
     dropped = {"targets_outside_catalog": targets.outside, "users_without_history": len(asking) - len(kept)}
     salt = f"{config.runtime.seed}:{cut}"
     examples = pl.concat(_requests(t, outcomes, words, max_requests, salt, dropped) for t in TASKS.values())
@@ -142,7 +147,7 @@ def _requests(
     """The requests of one task with their sorted targets, in the columns that a rule and its words decide."""
     answers = RULES[task.rule](outcomes)
     asked = answers.group_by(c.USER_ID, c.REQUEST_KEY).agg(pl.col(c.ITEM_ID).unique().sort().alias(c.TARGETS))
-    if max_requests is not None and task.name in CAPPED_TASKS:
+    if max_requests is not None and task.has_many:
         kept = keep_by_hash(
             asked,
             max_requests,

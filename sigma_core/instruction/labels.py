@@ -5,7 +5,7 @@ name in `RULES`; what a request says is `requests.py`. Source: tasks.md; the pap
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from math import ceil
 from typing import Any, Final, TypeAlias
@@ -16,6 +16,7 @@ from sigma_core import columns as c
 from sigma_core.config import DataConfig
 from sigma_core.data.catalog import ItemCatalog
 from sigma_core.data.events import positive_events
+from sigma_core.data.offers import Offers
 from sigma_core.data.splits import target_window
 from sigma_core.instruction.contexts import Owned
 from sigma_core.instruction.phrases import phrase_table
@@ -24,6 +25,7 @@ BASE_WEEKS: Final = 8  # weeks before the cut that an outcome is compared with
 MIN_BASE_WEEKS: Final = 4  # with fewer in the data, seasons and holidays are undefined
 SEASON_Z: Final = 3.0
 HOLIDAY_Z: Final = 4.0
+RISING_Z: Final = 3.0
 TYPE_SCHEMA: Final[dict[str, Any]] = {
     c.ITEM_TYPE: pl.String,
     "mean": pl.Float64,
@@ -43,6 +45,8 @@ class Outcomes:
         phrases: frame of `phrases.phrase_table`, of the phrases that may be asked.
         season_types, holiday_types: names of the types so labelled; empty where undefined.
         config: thresholds.
+        rising_items: ids of the items so labelled; empty where undefined.
+        offers: those that hold after the cut and were known at it (`Offers.known_on`).
     """
 
     facts: pl.DataFrame
@@ -51,6 +55,8 @@ class Outcomes:
     season_types: list[str]
     holiday_types: list[str]
     config: DataConfig
+    rising_items: list[str] = field(default_factory=list)
+    offers: Offers = field(default_factory=Offers.nothing)
 
 
 Rule: TypeAlias = Callable[[Outcomes], pl.DataFrame]
@@ -159,6 +165,16 @@ def seasonal_types(outcomes: pl.DataFrame, *, is_before_holiday: bool) -> tuple[
     return [name for name in rising if name not in set(holiday)], holiday
 
 
+def rising_items(events: pl.DataFrame, item_ids: pl.Series, day: date, horizon: int) -> list[str]:
+    """Ids of the items whose users in the target window stand z >= 3 above those of the weeks before, sorted.
+
+    The z of `type_outcomes`, item by item; empty where it is undefined.
+    """
+    each = pl.DataFrame({c.ITEM_ID: item_ids, c.ITEM_TYPE: item_ids})
+    outcomes = type_outcomes(events, each, day, horizon)
+    return outcomes.filter(pl.col(c.Z_SCORE) >= RISING_Z)[c.ITEM_TYPE].to_list()
+
+
 # ------------------------------------------------------------------------------------------- rules
 def _general(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.select(c.USER_ID, c.ITEM_ID, pl.lit("").alias(c.REQUEST_KEY))
@@ -198,6 +214,19 @@ def _holiday(outcomes: Outcomes) -> pl.DataFrame:
     return _general(outcomes.facts.filter(pl.col(c.ITEM_TYPE).is_in(outcomes.holiday_types)))
 
 
+def _rising(outcomes: Outcomes) -> pl.DataFrame:
+    return _general(outcomes.facts.filter(pl.col(c.ITEM_ID).is_in(outcomes.rising_items)))
+
+
+def _offered(outcomes: Outcomes) -> pl.DataFrame:
+    """Targets among the items of an offer that the user was sent; one request an offer."""
+    mine = outcomes.facts.select(c.USER_ID, c.ITEM_ID).join(
+        outcomes.offers.sent.select(c.USER_ID, c.OFFER_ID), on=c.USER_ID
+    )
+    answers = mine.join(outcomes.offers.items, on=[c.OFFER_ID, c.ITEM_ID], how="semi")
+    return answers.select(c.USER_ID, c.ITEM_ID, pl.col(c.OFFER_ID).alias(c.REQUEST_KEY))
+
+
 RULES: Final[dict[str, Rule]] = {
     "all": _all,
     "query": _query,
@@ -206,6 +235,8 @@ RULES: Final[dict[str, Rule]] = {
     "discover": _discover,
     "season": _season,
     "holiday": _holiday,
+    "rising": _rising,
+    "offered": _offered,
 }
 
 

@@ -6,8 +6,8 @@ calendar. Which purchases answer is `labels.py`. Our choice; the paper shows no 
 
 import difflib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +19,7 @@ import yaml
 from sigma_core import columns as c
 from sigma_core.data.calendar import Holiday, holidays_between, season_name
 from sigma_core.data.catalog import ItemCatalog
+from sigma_core.data.offers import Offers, offer_label, offer_words, offers_sent
 from sigma_core.data.splits import target_window
 from sigma_core.instruction.aspects import HEAD, LISTED
 from sigma_core.instruction.labels import users_of_types
@@ -30,6 +31,8 @@ NUM_RAMPING: Final = 3  # types that a season's request names
 RAMPING_DAYS: Final = 14
 RAMPING_BASE_DAYS: Final = 56
 MIN_RAMPING_USERS: Final = 40  # distinct users of a type in the 14 days; below it the ratio is noise
+NUM_RISING: Final = 5  # types that a trending request names: those of the items that rise most
+MIN_RISING_USERS: Final = 15  # distinct users of an item in the 14 days
 LIKE_A_WORDING: Final = 0.6  # difflib ratio above which a typed instruction is read as a task's own wording
 
 
@@ -41,24 +44,45 @@ class DayWords:
         season: "spring" ... of the cut.
         ramping: product types rising up to the cut, strongest first; may be empty.
         holiday: the holiday that the target window leads up to; "" when there is none.
+        rising: types of the items that rise most up to the cut, strongest first; may be empty.
+        offers: offer -> the types it is for, of the offers known at the cut.
+        sent: user -> their offers, newest first.
     """
 
     season: str
     ramping: tuple[str, ...] = ()
     holiday: str = ""
+    rising: tuple[str, ...] = ()
+    offers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    sent: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "DayWords":
         """Read back what `dataclasses.asdict` and JSON wrote."""
-        return cls(values["season"], tuple(values["ramping"]), values["holiday"])
+        offers, sent = ({k: tuple(v) for k, v in values.get(n, {}).items()} for n in ("offers", "sent"))
+        rising = tuple(values.get("rising", ()))
+        return cls(values["season"], tuple(values["ramping"]), values["holiday"], rising, offers, sent)
 
 
-def day_words(events: pl.DataFrame, catalog: ItemCatalog, cut: date, horizon: int, country: str) -> DayWords:
-    """The words of a cut, from events up to it."""
+def day_words(
+    events: pl.DataFrame,
+    catalog: ItemCatalog,
+    cut: date,
+    horizon: int,
+    country: str,
+    offers: Offers | None = None,
+) -> DayWords:
+    """The words of a cut, from events up to it and offers that started by then."""
     first, last = target_window(cut, horizon)
     holiday = window_holiday(first, last, country)
+    known = (offers or Offers.nothing()).known_on(cut)
     return DayWords(
-        season_name(cut, country), ramping_types(events, catalog, cut), holiday.name if holiday else ""
+        season_name(cut, country),
+        ramping_types(events, catalog, cut),
+        holiday.name if holiday else "",
+        rising_types(events, catalog, cut),
+        offer_words(known, catalog.frame),
+        offers_sent(known),
     )
 
 
@@ -68,7 +92,21 @@ def ramping_types(events: pl.DataFrame, catalog: ItemCatalog, cut: date) -> tupl
     A type counts with `MIN_RAMPING_USERS` distinct users in the 14 days; users are counted once a 14-day period, so
     that what everyone buys every week does not look like rising. Only days up to the cut are looked at.
     """
-    pairs = users_of_types(events, catalog.frame, cut - timedelta(days=RAMPING_BASE_DAYS - 1), cut)
+    return tuple(_ramping(events, catalog.frame, cut, MIN_RAMPING_USERS)[:NUM_RAMPING])
+
+
+def rising_types(events: pl.DataFrame, catalog: ItemCatalog, cut: date) -> tuple[str, ...]:
+    """Types of the items that rise most by the same ratio, each once, the `NUM_RISING` first ones."""
+    sold = catalog.frame.filter(pl.col(c.NUM_EVENTS_14D) >= MIN_RISING_USERS)  # fewer events, fewer users
+    each = sold.select(c.ITEM_ID, pl.col(c.ITEM_ID).alias(c.ITEM_TYPE))
+    types = dict(sold.select(c.ITEM_ID, c.ITEM_TYPE).drop_nulls().iter_rows())
+    rising = _ramping(events, each, cut, MIN_RISING_USERS)
+    return tuple(dict.fromkeys(types[item] for item in rising if item in types))[:NUM_RISING]
+
+
+def _ramping(events: pl.DataFrame, item_types: pl.DataFrame, cut: date, min_users: int) -> list[str]:
+    """The rising ones of what `item_types` (ITEM_ID, ITEM_TYPE) sorts items into, strongest first."""
+    pairs = users_of_types(events, item_types, cut - timedelta(days=RAMPING_BASE_DAYS - 1), cut)
     age = (pl.lit(cut) - pl.col(c.EVENT_DATE)).dt.total_days()
     assert pairs.filter(age < 0).is_empty(), f"an input is later than the cut {cut}"
     counts = pairs.group_by(c.ITEM_TYPE, (age // RAMPING_DAYS).alias("period")).agg(
@@ -79,10 +117,10 @@ def ramping_types(events: pl.DataFrame, catalog: ItemCatalog, cut: date) -> tupl
     ranked = (
         counts.group_by(pl.col(c.ITEM_TYPE).cast(pl.String))
         .agg(now.alias("now"), ratio.alias("ratio"))
-        .filter((pl.col("now") >= MIN_RAMPING_USERS) & (pl.col("ratio") > 1))
+        .filter((pl.col("now") >= min_users) & (pl.col("ratio") > 1))
         .sort("ratio", c.ITEM_TYPE, descending=[True, False])
     )
-    return tuple(ranked[c.ITEM_TYPE].head(NUM_RAMPING))
+    return ranked[c.ITEM_TYPE].to_list()
 
 
 def window_holiday(first: date, last: date, country: str) -> Holiday | None:
@@ -120,12 +158,21 @@ def _on(holiday: Holiday) -> date:
 
 # ------------------------------------------------------------------------------------------- slots
 def slots_of(task: Task, key: str, words: DayWords) -> dict[str, Any]:
-    """The values that the wordings of a task name; `key` is the phrase or the category, "" for the others."""
-    if task.focus in ("phrase", "category"):
-        return {task.focus: key}
-    if task.focus == "season":
-        return {"season": words.season, "ramping": list(words.ramping)}
-    return {"holiday": words.holiday} if task.focus == "holiday" else {}
+    """The values that the wordings of a task name; `key` is the phrase, category or offer, "" for the others."""
+    return SLOTS[task.focus](key, words) if task.focus else {}
+
+
+SLOTS: Final[dict[str, Callable[[str, DayWords], dict[str, Any]]]] = {
+    "phrase": lambda key, _: {"phrase": key},
+    "category": lambda key, _: {"category": key},
+    "season": lambda _, words: {"season": words.season, "ramping": list(words.ramping)},
+    "holiday": lambda _, words: {"holiday": words.holiday},
+    "trend": lambda _, words: {"trend": "trending", "rising": list(words.rising)},
+    "campaign": lambda key, words: {
+        "campaign": offer_label(key),
+        "offers": list(words.offers.get(key, (key,))),
+    },
+}
 
 
 def focus_of(task: Task, slots: Mapping[str, Any]) -> str:
@@ -135,7 +182,8 @@ def focus_of(task: Task, slots: Mapping[str, Any]) -> str:
     if not task.focus:
         return ""
     about = str(slots[task.focus])
-    return f"{about}{HEAD}{LISTED.join(slots['ramping'])}" if slots.get("ramping") else about
+    names = slots.get(task.listed)
+    return f"{about}{HEAD}{LISTED.join(names)}" if names else about
 
 
 def slots_json(slots: Mapping[str, Any]) -> str:
@@ -155,12 +203,14 @@ def free_request(
     events: pl.DataFrame | None = None,
     words: DayWords | None = None,
     country: str = "US",
+    user_id: str = "",
 ) -> tuple[str, str]:
     """Instruction text and focus text of what a person asks for.
 
     Without a task, a query or a category names it. `instruction` is used word for word; what it is about is then found
     in it (a holiday, a known phrase, a category), unless query or category say so. The words of a season come from
-    `words` (stored with an index), else from `events` up to `day`, else from the calendar alone.
+    `words` (stored with an index), else from `events` up to `day`, else from the calendar alone. A campaign's request is about the
+    newest offer sent to `user_id`, or about what `query` says.
 
     Raises:
         TaskError: an unknown task or category (with the nearest names), or a task without the value it needs.
@@ -168,11 +218,10 @@ def free_request(
     chosen = task_named(task or ("query" if query else "category" if category else "just_for_you"))
     if category is not None:
         category = known_category(category, catalog)
-    if words is None and chosen.focus == "season":
-        words = DayWords(
-            season_name(day, country), ramping_types(events, catalog, day) if events is not None else ()
-        )
-    slots = _free_slots(chosen, query, category, words, day, country)
+    if words is None and chosen.listed and events is not None:
+        words = day_words(events, catalog, day, 1, country)
+    words = words or DayWords(season_name(day, country))
+    slots = _free_slots(chosen, query, category, words, day, country, user_id)
     focus = focus_of(chosen, slots) or (query or category or "")
     if not instruction:
         return render(chosen, 0, slots), focus
@@ -181,7 +230,13 @@ def free_request(
 
 
 def _free_slots(
-    task: Task, query: str | None, category: str | None, words: DayWords | None, day: date, country: str
+    task: Task,
+    query: str | None,
+    category: str | None,
+    words: DayWords,
+    day: date,
+    country: str,
+    user_id: str,
 ) -> dict[str, Any]:
     if task.focus == "phrase" and not query:
         raise TaskError('task query needs --query TEXT, for example --query "ice cream".')
@@ -192,7 +247,14 @@ def _free_slots(
         if not query and coming is None:
             raise TaskError(f"no holiday of {country} after {day} is known; name one with --query.")
         return {"holiday": query or (coming.name if coming else "")}
-    return slots_of(task, query or category or "", words or DayWords(season_name(day, country)))
+    if task.focus == "campaign" and not query:
+        mine = words.sent.get(user_id)
+        if not mine:
+            raise TaskError(
+                f"task campaign: no offer that holds after {day} was sent to this user; say what one is for with --query."
+            )
+        return slots_of(task, mine[0], words)
+    return slots_of(task, query or category or "", words)
 
 
 def known_category(name: str, catalog: ItemCatalog) -> str:

@@ -16,6 +16,7 @@ from sigma_core.artifacts import digest_bytes, digest_frame, digest_json, read_j
 from sigma_core.config import SigmaConfig
 from sigma_core.data.catalog import ItemCatalog
 from sigma_core.data.item_activity import ACTIVITY_SCHEMA, activity_of
+from sigma_core.data.offers import Offers
 from sigma_core.data.splits import split_targets
 from sigma_core.data.users import UserProfiles
 from sigma_core.instruction.contexts import CONTEXT_SCHEMA, history_users
@@ -97,6 +98,7 @@ def build_shard(
     config: SigmaConfig,
     *,
     item_types: pl.DataFrame | None = None,
+    offers: Offers | None = None,
 ) -> SftShard:
     """The shard of `day`: cut = day - horizon, targets in (cut, day].
 
@@ -108,7 +110,7 @@ def build_shard(
         events: accepted events from the start of the data; days after `day` are not looked at.
         catalog: catalog of the cut.
         profiles: profiles of the cut.
-        item_types: as in `build_examples`.
+        item_types, offers: as in `build_examples`.
     """
     cut = day - timedelta(days=config.data.horizon_days)
     past = events.filter(pl.col(c.EVENT_DATE) <= day)
@@ -133,6 +135,7 @@ def build_shard(
         split="train",
         max_requests=config.instruction.max_requests_per_task,
         item_types=item_types,
+        offers=offers,
     )
     dropped = built.dropped | {"users_over_limit": eligible.height - len(chosen)}
     return SftShard(built.contexts, built.examples, activity_of(catalog.frame), dropped)

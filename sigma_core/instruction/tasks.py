@@ -1,13 +1,14 @@
-"""The seven tasks: one frozen row each, and the wordings in which each is asked.
+"""The tasks, the paper's seven and two of ours: one frozen row each, and the wordings in which each is asked.
 
-Holds the task table and the rendering of `templates/<task>.jinja`; which purchases answer a task is decided in
-`labels.py`, what a request names in `requests.py`. A new task is a row here and a template, no class.
+Everything of a task stands in its row; config, CLI, HTTP API, shards, opponents and reports read the table. Rows name
+rules that exist: which purchases answer (`labels.RULES`), what a request names (`requests.SLOTS`), what opponents are told
+(`task_pools.TaskPools`). A new task over those is a row here and a template; model and generation never see a task.
 Source: paper, multi-task supervised fine-tuning (the seven tasks); definitions in tasks.md; wordings are our choice.
 """
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -33,6 +34,11 @@ class Task:
         template: file under `templates/`.
         rule: which rule of `labels.RULES` decides its targets.
         focus: the slot that names what the request is about; "" for a general request.
+        listed: the slot of several names that follow the focus ("autumn: soup, pumpkins"); "" for none.
+        pool: what the request tells an opponent, a key of `task_pools.TaskPools.informed`.
+        preset: settings of the three steps where a request leaves them open: num_prefixes, prefix_mass, items_per_prefix;
+            none of ours needs one so far. With `exclude_history` all that serving knows of a task.
+        has_many: a user has several requests of it (phrases, categories, offers), which are capped by hash.
         exclude_history: what evaluation takes out of everyone's lists: none | items (bought before) | texts (items of
             a text group bought before, and with them the items).
         description: one line for `sigma recommend --help` and reports.
@@ -44,6 +50,10 @@ class Task:
     focus: str
     exclude_history: Literal["none", "items", "texts"]
     description: str
+    pool: str = "all"
+    listed: str = ""
+    has_many: bool = False
+    preset: Mapping[str, Any] = field(default_factory=dict)
 
     def wordings(self) -> tuple[str, ...]:
         """All wordings of the template, unrendered, in file order."""
@@ -63,14 +73,30 @@ TASKS: Final[dict[str, Task]] = {
     task.name: task
     for task in (
         Task("just_for_you", "just_for_you.jinja", "all", "", "none", "what they will take next"),
-        Task("query", "query.jinja", "query", "phrase", "none", "a shopper's phrase, such as 'taco night'"),
-        Task("category", "category.jinja", "category", "category", "none", "a named category"),
-        Task("longtail", "longtail.jinja", "longtail", "", "items", "something few people know"),
+        Task("query", "query.jinja", "query", "phrase", "none", "a shopper's phrase, such as 'taco night'", "query",
+             has_many=True),
+        Task("category", "category.jinja", "category", "category", "none", "a named category", "category",
+             has_many=True),
+        Task("longtail", "longtail.jinja", "longtail", "", "items", "something few people know", "tail"),
         Task("discover", "discover.jinja", "discover", "", "texts", "something new to this user"),
-        Task("season", "season.jinja", "season", "season", "none", "what the season brings"),
-        Task("holiday", "holiday.jinja", "holiday", "holiday", "none", "what a coming holiday needs"),
+        Task("season", "season.jinja", "season", "season", "none", "what the season brings", "season", "ramping"),
+        Task("holiday", "holiday.jinja", "holiday", "holiday", "none", "what a coming holiday needs", "holiday"),
+        Task("trending", "trending.jinja", "rising", "trend", "none", "what more and more people take", "rising",
+             "rising"),
+        Task("campaign", "campaign.jinja", "offered", "campaign", "none", "what a coupon or offer sent to them is for",
+             "offer", "offers", has_many=True),
     )
-}
+}  # fmt: skip
+
+
+def general_tasks() -> tuple[str, ...]:
+    """Names of the tasks that need no word from the user or the day: those that lists can be made ahead for."""
+    return tuple(name for name, task in TASKS.items() if not task.focus)
+
+
+def told_tasks() -> str:
+    """Every task with its line, for `--help` and the HTTP schema."""
+    return "; ".join(f"{task.name}: {task.description}" for task in TASKS.values())
 
 
 def task_named(name: str) -> Task:

@@ -17,6 +17,7 @@ import polars as pl
 from sigma_core import columns as c
 from sigma_core.instruction.aspects import aspects_of
 from sigma_core.instruction.collate import Request, UserContext
+from sigma_core.serving.item_filter import FilterError, FilterTable, ItemFilter, read_words
 from sigma_core.serving.live_context import Taken, live_context
 from sigma_core.serving.live_store import LiveStore, end_of_day
 from sigma_core.serving.runtime import LoadedRecommender, RequestError
@@ -24,17 +25,11 @@ from sigma_core.serving.runtime import LoadedRecommender, RequestError
 if TYPE_CHECKING:
     from sigma_core.generation.explain import Explanation
     from sigma_core.generation.recommender import Recommendation, Recommender
-    from sigma_core.serving.http.schemas import Filters, RecommendRequest
+    from sigma_core.serving.http.schemas import RecommendRequest
 
 MAX_FOCUS: Final = 4096  # focus vectors kept
 _SHOWN: Final = (c.TITLE, c.CATEGORY, c.DEPARTMENT, c.BRAND, c.PRICE_BAND, c.IS_NEW)
 _LIST: Final = (c.ITEM_ID, c.SCORE, c.PREFIX, c.PREFIX_PROBABILITY)
-_FILTERED: Final = {
-    "departments": c.DEPARTMENT,
-    "categories": c.CATEGORY,
-    "brands": c.BRAND,
-    "price_bands": c.PRICE_BAND,
-}
 
 
 class Settings(NamedTuple):
@@ -44,6 +39,13 @@ class Settings(NamedTuple):
     items_per_prefix: int | None
     temperature: float
     explain: bool
+    prefix_mass: float | None = None
+
+    def with_preset(self, task: str) -> "Settings":
+        """What the request left open, by the task's preset; the model's own settings fill the rest."""
+        from sigma_core.instruction.tasks import TASKS
+
+        return self._replace(**{k: v for k, v in TASKS[task].preset.items() if getattr(self, k) is None})
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Prepared:
     owned: frozenset[int]  # rows bought before
     n: int
     settings: Settings
+    understood: tuple[str, ...] = ()  # constraints read out of the words, a line each
 
 
 class Found(NamedTuple):
@@ -88,8 +91,7 @@ class LiveDay:
         order = pl.DataFrame({c.ITEM_ID: self.item_ids}, schema={c.ITEM_ID: pl.String})
         items = order.join(catalog, on=c.ITEM_ID, how="left", maintain_order="left")
         self.shown: list[dict[str, Any]] = items.select(c.ITEM_ID, *_SHOWN).to_dicts()
-        self._values = {field: items[column].fill_null("").to_numpy() for field, column in _FILTERED.items()}
-        self._is_new = items[c.IS_NEW].to_numpy()
+        self.filters = FilterTable(self.item_ids, catalog, loaded.lists.prices)
         group = items[c.TEXT_GROUP].to_list()
         self._group = np.unique(np.asarray(group), return_inverse=True)[1]
         sold = items[c.NUM_EVENTS_28D].to_numpy().astype(np.float64)
@@ -112,7 +114,7 @@ class LiveDay:
 
     def values(self, field: str) -> list[str]:
         """What a filter field may name, sorted."""
-        return sorted({value for value in self._values[field] if value})
+        return self.filters.values(field)
 
     def profile_of(self, user_id: str) -> str:
         """The user's profile in words; "" when nothing is known."""
@@ -177,14 +179,28 @@ class LiveDay:
             RequestError: an unknown task or category, or a task without the value it needs.
         """
         task = wish.task or ("query" if wish.query else "category" if wish.category else "just_for_you")
-        text, focus = self._words(wish)
+        asked = ItemFilter(**wish.filters.model_dump())
+        read = read_words(self.filters, wish.query, wish.instruction, asked)
+        left = {"query": read.query, "instruction": read.instruction}
+        text, focus = self._words(wish.model_copy(update=left))
         context, owned, known = self._who(wish)
-        eligible = self._eligible(wish.filters, task, owned)
+        steps = wish.steps
         settings = Settings(
-            wish.steps.num_prefixes, wish.steps.items_per_prefix, wish.steps.temperature, wish.explain
+            steps.num_prefixes, steps.items_per_prefix, steps.temperature, wish.explain, steps.prefix_mass
+        ).with_preset(task)
+        return Prepared(
+            self,
+            wish.user_id,
+            known,
+            context,
+            task,
+            Request(text, focus),
+            self._eligible(read.wanted, task, owned),
+            owned,
+            wish.n,
+            settings,
+            read.told,
         )
-        request = Request(text, focus)
-        return Prepared(self, wish.user_id, known, context, task, request, eligible, owned, wish.n, settings)
 
     def _words(self, wish: "RecommendRequest") -> tuple[str, str]:
         from sigma_core.instruction.requests import DayWords, free_request
@@ -199,6 +215,7 @@ class LiveDay:
                 catalog=self.loaded.catalog,
                 words=words,
                 country=self.loaded.country,
+                user_id=wish.user_id or "",
             )
         except TaskError as error:
             raise RequestError(str(error).replace("--", "")) from error
@@ -214,24 +231,13 @@ class LiveDay:
         owned = frozenset(self.rows[e.item_id] for e in events if e.item_id in self.rows)
         return context, owned, bool(wish.profile or owned)
 
-    def _eligible(self, filters: "Filters", task: str, owned: frozenset[int]) -> np.ndarray:
+    def _eligible(self, wanted: ItemFilter, task: str, owned: frozenset[int]) -> np.ndarray:
         from sigma_core.instruction.tasks import TASKS
 
-        out = np.ones(len(self.item_ids), dtype=bool)
-        for field in _FILTERED:
-            if wanted := getattr(filters, field):
-                out &= np.isin(self._values[field], wanted)
-        if filters.only_new:
-            out &= self._is_new
-        out[[self.rows[item] for item in filters.exclude_items if item in self.rows]] = False
-        kind = {"keep": "none", "hide_items": "items", "hide_texts": "texts"}.get(filters.owned)
-        kind = kind or TASKS[task].exclude_history
-        mine = np.fromiter(owned, dtype=np.int64)
-        if kind == "items":
-            out[mine] = False
-        elif kind == "texts":
-            out &= ~np.isin(self._group, self._group[mine])
-        return out
+        try:
+            return self.filters.rows(wanted, TASKS[task].exclude_history, owned)
+        except FilterError as error:
+            raise RequestError(str(error)) from error
 
     # -------------------------------------------------------------------------------------- model
     def answer(self, batch: Sequence[Prepared]) -> list[Found]:
@@ -272,7 +278,11 @@ class LiveDay:
         from sigma_core.generation.explain import with_settings
 
         return with_settings(
-            self.engine.recommender, settings.num_prefixes, settings.items_per_prefix, settings.temperature
+            self.engine.recommender,
+            settings.num_prefixes,
+            settings.items_per_prefix,
+            settings.temperature,
+            settings.prefix_mass,
         )
 
     def focus(self, texts: Iterable[str]) -> dict[str, np.ndarray]:

@@ -4,21 +4,25 @@ Imports no dagster, no peft and no great_expectations. Errors name what exists. 
 """
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 import polars as pl
 
 from sigma_core import columns as c
 from sigma_core.artifacts import ArtifactError, ArtifactStore, read_json
 from sigma_core.config import ConfigError, load_config, parse_date
+from sigma_core.serving.item_filter import ItemFilter
 
 if TYPE_CHECKING:
     from sigma_core.data.catalog import ItemCatalog
+    from sigma_core.generation.explain import Explanation
+    from sigma_core.generation.recommender import Recommendation, Recommender
     from sigma_core.serving.engine import Engine
+    from sigma_core.serving.item_filter import FilterTable
     from sigma_core.serving.user_to_item import UserToItemIndex
 
 
@@ -56,6 +60,41 @@ def pick_day(
     return as_of
 
 
+SHOWN_MEMBERS: Final = 5  # items of a prefix that an explanation names
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What `sigma recommend` is asked: the words, the filters, and settings of the three steps (None: the model's own)."""
+
+    task: str | None = None
+    query: str | None = None
+    category: str | None = None
+    instruction: str | None = None
+    top_n: int = 10
+    wanted: ItemFilter = field(default_factory=ItemFilter)
+    num_prefixes: int | None = None
+    prefix_mass: float | None = None
+    items_per_prefix: int | None = None
+    temperature: float = 1.0
+    explain: bool = False
+
+    def given(self) -> dict[str, Any]:
+        """The settings that the wish names."""
+        names = ("num_prefixes", "prefix_mass", "items_per_prefix")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A list, the constraints read out of the words, the instruction the model read, and the steps behind the list."""
+
+    rows: list[dict[str, Any]]
+    understood: tuple[str, ...]
+    instruction: str
+    explanation: dict[str, Any] | None = None
+
+
 @dataclass
 class LoadedRecommender:
     """One day of a root, ready to answer."""
@@ -80,37 +119,72 @@ class LoadedRecommender:
         Raises:
             RequestError: unknown user, task or category, or a task without what it needs.
         """
-        from sigma_core.generation.recommender import Ask
+        return self.answer(user_id, Wish(task, query, category, instruction, top_n)).rows
+
+    def answer(self, user_id: str, wish: "Wish") -> "Answered":
+        """The list of a wish with filters and settings, what was read out of its words, and the steps behind the list.
+
+        Raises:
+            RequestError: as `recommend`, or a filter that names nothing.
+        """
+        import torch
+
+        from sigma_core.generation.explain import explain, with_settings
         from sigma_core.instruction.collate import Request
+        from sigma_core.instruction.tasks import TASKS
+        from sigma_core.serving.item_filter import FilterError, read_words
+
+        if wish.top_n < 1:
+            raise RequestError(f"--top-n {wish.top_n}: needed at least 1.")
+        user = self._user(user_id)
+        read = read_words(self.filters, wish.query, wish.instruction, wish.wanted)
+        text, focus = self._words(replace(wish, query=read.query, instruction=read.instruction), user_id)
+        task = TASKS[wish.task] if wish.task else None
+        owned = self.lists.owned.filter(pl.col(c.USER_ID) == user_id)[c.OWNED_ITEMS].explode().drop_nulls()
+        rows = [self.engine.rows[item] for item in owned if item in self.engine.rows]
+        try:
+            eligible_N = self.filters.rows(read.wanted, task.exclude_history if task else "none", rows)
+        except FilterError as error:
+            raise RequestError(str(error)) from error
+        if not eligible_N.any():
+            raise RequestError("no item passes the filters: " + ("; ".join(read.told) or "loosen them") + ".")
+        settings = {"temperature": wish.temperature, **(task.preset if task else {}), **wish.given()}
+        recommender = with_settings(self.engine.recommender, **settings)
+        eligible = torch.from_numpy(eligible_N)[None]
+        with torch.inference_mode():
+            found = recommender.beam([user], [[Request(text, focus)]], self.engine.focus([focus]), eligible)
+            ranked = recommender.answer(found, eligible, wish.top_n, collapse=True)[0]
+            why = explain(recommender, found, eligible)[0] if wish.explain else None
+        shown = self._told(recommender, user, why, ranked) if why else None
+        return Answered(self._rows(ranked), read.told, text, shown)
+
+    def _words(self, wish: "Wish", user_id: str) -> tuple[str, str]:
         from sigma_core.instruction.requests import DayWords, free_request
         from sigma_core.instruction.tasks import TaskError
 
-        if top_n < 1:
-            raise RequestError(f"--top-n {top_n}: needed at least 1.")
-        user = self._user(user_id)
         words = DayWords.from_json(self.lists.words) if self.lists.words else None
         try:
-            text, focus = free_request(
-                task,
-                query,
-                category,
-                instruction,
+            return free_request(
+                wish.task,
+                wish.query,
+                wish.category,
+                wish.instruction,
                 day=self.day,
                 catalog=self.catalog,
                 words=words,
                 country=self.country,
+                user_id=user_id,
             )
         except TaskError as error:
             raise RequestError(str(error)) from error
-        exclude = self._filtered(user_id, task)
-        ranked = self.engine.rank([user], [[Ask(Request(text, focus), exclude)]], top_n, collapse=True)[0]
-        titles = dict(self.catalog.frame.select(c.ITEM_ID, c.TITLE).iter_rows())
+
+    def _rows(self, ranked: "list[Recommendation]") -> list[dict[str, Any]]:
         ids = self.engine.index.item_ids
         return [
             {
                 c.RANK: rank,
                 c.ITEM_ID: ids[found.row],
-                c.TITLE: titles[ids[found.row]],
+                c.TITLE: self.titles[ids[found.row]],
                 c.SCORE: found.score,
                 c.PREFIX: list(found.prefix),
                 c.PREFIX_PROBABILITY: found.prefix_probability,
@@ -118,19 +192,55 @@ class LoadedRecommender:
             for rank, found in enumerate(ranked, start=1)
         ]
 
-    def _filtered(self, user_id: str, task: str | None) -> "np.ndarray | None":
-        """Index rows that the task's history filter leaves out: owned items, or all items of an owned text."""
-        from sigma_core.instruction.tasks import TASKS
+    def _told(
+        self, recommender: "Recommender", user: Any, why: "Explanation", ranked: "list[Recommendation]"
+    ) -> dict[str, Any]:
+        """The steps as JSON values: sigma, sharpness, prefixes with their best members, and what each listed item is near to."""
+        from sigma_core.generation.explain import nearest_history
 
-        kind = TASKS[task].exclude_history if task else "none"
-        if kind == "none":
-            return None
-        owned = self.lists.owned.filter(pl.col(c.USER_ID) == user_id)[c.OWNED_ITEMS].explode().drop_nulls()
-        frame = self.catalog.frame
-        if kind == "texts":
-            groups = frame.filter(pl.col(c.ITEM_ID).is_in(owned.implode()))[c.TEXT_GROUP]
-            owned = frame.filter(pl.col(c.TEXT_GROUP).is_in(groups.implode()))[c.ITEM_ID]
-        return np.array([self.engine.rows[item] for item in owned], dtype=np.int64)
+        ids = self.engine.index.item_ids
+
+        def title(row: int) -> str:
+            return str(self.titles[ids[row]])
+
+        near = nearest_history(recommender, [r.row for r in ranked], [*user.recent_rows, *user.favorite_rows])
+        return {
+            "sigma": why.sigma,
+            "sharpness": why.sharpness,
+            "covered": min(sum(part.probability for part in why.parts), 1.0),
+            "prefixes": [
+                {
+                    c.PREFIX: list(part.prefix),
+                    "probability": part.probability,
+                    "items": [
+                        {c.ITEM_ID: ids[row], c.TITLE: title(row), "item_probability": inside, c.SCORE: score}
+                        for row, inside, score in part.items[:SHOWN_MEMBERS]
+                    ],
+                }
+                for part in why.parts
+            ],
+            "items": [
+                {
+                    c.ITEM_ID: ids[found.row],
+                    "item_probability": min(found.score / max(found.prefix_probability, 1e-12), 1.0),
+                    "nearest_history": title(near[found.row][0]) if found.row in near else None,
+                    "nearest_cosine": near[found.row][1] if found.row in near else None,
+                }
+                for found in ranked
+            ],
+        }
+
+    @cached_property
+    def filters(self) -> "FilterTable":
+        """The day's items with what filters look at."""
+        from sigma_core.serving.item_filter import FilterTable
+
+        return FilterTable(self.engine.index.item_ids, self.catalog.frame, self.lists.prices)
+
+    @cached_property
+    def titles(self) -> dict[str, str]:
+        """Item id -> shown title."""
+        return dict(self.catalog.frame.select(c.ITEM_ID, c.TITLE).iter_rows())
 
     def _user(self, user_id: str) -> Any:
         mine = self.lists.contexts.filter(pl.col(c.USER_ID) == user_id)

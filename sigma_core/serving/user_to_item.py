@@ -12,6 +12,7 @@ import polars as pl
 
 from sigma_core import columns as c
 from sigma_core.artifacts import TABLE, digest_bytes, digest_frame, digest_json, read_json, write_json
+from sigma_core.data.typical_prices import PRICES_SCHEMA
 
 if TYPE_CHECKING:
     from sigma_core.config import SigmaConfig
@@ -30,40 +31,46 @@ U2I_SCHEMA: Final[dict[str, Any]] = {
     c.PREFIX: pl.List(pl.Int32),
     c.PREFIX_PROBABILITY: pl.Float64,
 }
-_GENERAL_TASKS: Final = ("just_for_you", "longtail", "discover")
 
 
 @dataclass(frozen=True)
 class UserToItemIndex:
     """Lists (one row a recommendation, by user, task and rank), contexts of all users, what
-    each of them owns (the filter of requests for something new), and the day's words.
+    each of them owns (the filter of requests for something new), the day's words, and typical unit prices.
     """
 
     frame: pl.DataFrame
     contexts: pl.DataFrame
     owned: pl.DataFrame
     words: dict[str, Any] = field(default_factory=dict)
+    prices: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=PRICES_SCHEMA))
 
     def save(self, directory: Path) -> None:
-        """Write `table.parquet`, `contexts.parquet`, `owned.parquet` and `words.json`."""
+        """Write `table.parquet`, `contexts.parquet`, `owned.parquet`, `prices.parquet` and `words.json`."""
         self.frame.write_parquet(directory / TABLE)
         self.contexts.write_parquet(directory / "contexts.parquet")
         self.owned.write_parquet(directory / "owned.parquet")
+        self.prices.write_parquet(directory / "prices.parquet")
         write_json(directory / "words.json", self.words)
 
     @classmethod
     def load(cls, directory: Path) -> Self:
-        """Read back what `save` wrote."""
+        """Read back what `save` wrote; an index of before there were prices has none."""
+        prices = directory / "prices.parquet"
         return cls(
             pl.read_parquet(directory / TABLE),
             pl.read_parquet(directory / "contexts.parquet"),
             pl.read_parquet(directory / "owned.parquet"),
             read_json(directory / "words.json"),
+            pl.read_parquet(prices) if prices.exists() else pl.DataFrame(schema=PRICES_SCHEMA),
         )
 
     def digest(self) -> str:
-        """Digest of lists, contexts and words."""
-        parts = (*map(digest_frame, (self.frame, self.contexts, self.owned)), digest_json(self.words))
+        """Digest of lists, contexts, prices and words."""
+        parts = (
+            *map(digest_frame, (self.frame, self.contexts, self.owned, self.prices)),
+            digest_json(self.words),
+        )
         return digest_bytes(*(part.encode() for part in parts))
 
     def summary(self) -> dict[str, Any]:
@@ -87,6 +94,7 @@ def build_user_to_item_index(
     config: "SigmaConfig",
     progress: "Progress",
     words: Mapping[str, Any] | None = None,
+    prices: pl.DataFrame | None = None,
 ) -> UserToItemIndex:
     """Lists of every context for `serving.u2i_tasks` (tasks that need no word from the user).
 
@@ -95,13 +103,13 @@ def build_user_to_item_index(
     """
     from sigma_core.generation.recommender import Ask
     from sigma_core.instruction.collate import Request
-    from sigma_core.instruction.tasks import render
+    from sigma_core.instruction.tasks import general_tasks, render
     from sigma_core.serving.engine import Engine
 
     tasks = config.serving.u2i_tasks
-    if wrong := [task for task in tasks if task not in _GENERAL_TASKS]:
+    if wrong := [task for task in tasks if task not in general_tasks()]:
         raise ValueError(
-            f"serving.u2i_tasks names {wrong}; lists made ahead can be for {', '.join(_GENERAL_TASKS)} only."
+            f"serving.u2i_tasks names {wrong}; lists made ahead can be for {', '.join(general_tasks())} only."
         )
     engine = Engine(base, checkpoint, index, catalog, encoder, config)
     users = engine.contexts(contexts)
@@ -122,5 +130,9 @@ def build_user_to_item_index(
             ]
         progress(min(start + size, len(users)), len(users), "user_to_item_index")
     return UserToItemIndex(
-        pl.DataFrame(rows, schema=U2I_SCHEMA, orient="row"), contexts, owned, dict(words or {})
+        pl.DataFrame(rows, schema=U2I_SCHEMA, orient="row"),
+        contexts,
+        owned,
+        dict(words or {}),
+        pl.DataFrame(schema=PRICES_SCHEMA) if prices is None else prices,
     )

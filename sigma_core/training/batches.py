@@ -15,6 +15,7 @@ from sigma_core import columns as c
 from sigma_core.data.item_activity import aligned_counts
 from sigma_core.instruction.aspects import aspects_of
 from sigma_core.instruction.collate import Request, UserContext, encode_contexts
+from sigma_core.training.alignment import aligned_users
 
 if TYPE_CHECKING:
     from sigma_core.config import TrainingConfig
@@ -108,16 +109,22 @@ def sample_steps(
 ) -> Iterator[StepInputs]:
     """`steps` batches; users in shuffled epochs, a user's requests by task weight, target prefixes by chance.
 
-    A task that few users have is practised more often: its users come up to `MAX_REPEATS` times an epoch.
+    A task that few users have is practised more often: its users come up to `MAX_REPEATS` times an epoch. `alignment_share` adds
+    users without history (`alignment.py`) to each step; at 0 nothing of it runs and no random number is drawn for it.
     """
     rng = np.random.default_rng(seed)
     epoch = np.repeat(np.arange(len(data.users)), _repeats(data.users))
+    num_aligned = round(config.alignment_share * config.contexts_per_batch)
+    aligned = aligned_users(data.users) if num_aligned else []
     order: list[int] = []
     for _ in range(steps):
         while len(order) < config.contexts_per_batch:
             order.extend(rng.permutation(epoch).tolist())
         chosen, order = order[: config.contexts_per_batch], order[config.contexts_per_batch :]
-        yield _step([data.users[i] for i in chosen], prefixes_NP, config, rng)
+        users = [data.users[i] for i in chosen]
+        if num_aligned and aligned:
+            users += [aligned[i] for i in rng.choice(len(aligned), num_aligned)]
+        yield _step(users, prefixes_NP, config, rng)
 
 
 def _repeats(users: Sequence[TrainingUser]) -> np.ndarray:

@@ -95,6 +95,8 @@ CORRUPTED: list[tuple[str, str, Corruption]] = [
     ("item_embeddings", "item_embeddings.item_in_catalog", given(item_ids=list("abcde"))),
     ("codebooks", "items.codes_in_range", change("codes", lambda codes: codes + 1)),
     ("codebooks", "health.refit_covered", given(item_ids=list("abcdef"))),
+    ("codebooks", "health.groups_not_collapsed", change("codes", np.zeros_like)),
+    ("codebooks", "health.codes_say_something", change("health", lambda _: {"explained": -0.1})),
     ("semantic_id_map", "semantic_id_map.codes_in_range", set_first(c.CODES, [0, 2])),
     ("semantic_id_map", "semantic_id_map.codes_pinned", set_first(c.CODES, [0, 1])),
     ("semantic_id_map", "semantic_id_map.prefix_leads_codes", set_first(c.PREFIX, [1])),
@@ -150,6 +152,22 @@ def test_a_warning_does_not_forbid_writing() -> None:
     inputs["probe_loss"] = 2.6  # above the base's 2.5, below 1.1 times it
     failed = [(o.id, o.severity) for o in outcomes("lora_checkpoint", (value, inputs)) if not o.passed]
     assert failed == [("lora_checkpoint.loss_better", "WARN")]
+
+
+@pytest.mark.parametrize(
+    ("figure", "value", "expected"),
+    [
+        ("prefix_changed_share", 0.61, "refit_drift"),
+        ("prefix_purity", 0.2, "groups_are_pure"),
+        ("explained", 0.4, "codes_say_much"),
+        ("distinct_collision_rate", 0.6, "addresses_distinct"),
+    ],
+)
+def test_poor_codebooks_warn(figure: str, value: float, expected: str) -> None:
+    books, inputs = VALID["codebooks"]()
+    books.health = {figure: value}
+    failed = [(o.id, o.severity) for o in outcomes("codebooks", (books, inputs)) if not o.passed]
+    assert failed == [(f"health.{expected}", "WARN")]
 
 
 def test_an_info_expectation_passes_and_tells() -> None:

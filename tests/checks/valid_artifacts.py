@@ -11,13 +11,13 @@ import polars as pl
 from sigma_core import columns as c
 from sigma_core.data.item_activity import ACTIVITY_SCHEMA
 from sigma_core.instruction.contexts import CONTEXT_SCHEMA
+from sigma_core.instruction.tasks import TASKS
 
 DAY = date(2017, 10, 23)
 CUT = DAY - timedelta(days=7)
 ITEMS = ["a", "b", "c", "d", "e", "f"]
 USERS = ["u1", "u2", "u3", "u4"]
 MODELS = ("sigma", "popularity", "personal_frequency", "personal_decayed", "item_knn")
-TASKS = ("just_for_you", "query", "category", "longtail", "discover", "season", "holiday")
 
 Case = tuple[Any, dict[str, Any]]  # the artifact, and the other inputs of its facts
 
@@ -135,7 +135,7 @@ def codebooks() -> SimpleNamespace:
     """Two levels of two codes; items a to e were there at the refit."""
     codes = np.array([[0, 0], [0, 1], [1, 0], [1, 1], [0, 0]], dtype=np.int32)
     return SimpleNamespace(
-        codebooks=np.ones((2, 2, 4), np.float32), item_ids=ITEMS[:5], codes=codes, prefix_length=1
+        codebooks=np.ones((2, 2, 4), np.float32), item_ids=ITEMS[:5], codes=codes, prefix_length=1, health={}
     )
 
 

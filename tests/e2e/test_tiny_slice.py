@@ -108,6 +108,8 @@ def recommended(
         ("--query", "ice cream"),
         ("--category", "coffee"),
         ("--instruction", "surprise me with something new"),
+        ("--task", "campaign"),
+        ("--task", "trending"),
     ],
 )
 def test_recommendations_are_json_of_distinct_items_of_the_day(
@@ -119,6 +121,32 @@ def test_recommendations_are_json_of_distinct_items_of_the_day(
     assert [row["rank"] for row in rows] == [1, 2, 3, 4, 5]
     assert all(set(row) == KEYS for row in rows)
     assert len({row["item_id"] for row in rows} & known) == 5
+
+
+def test_constraints_and_settings_of_a_request(
+    made: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, _ = made
+    asked = (
+        "--instruction",
+        "a treat, nothing from coffee, under $9",
+        "--category-out",
+        "diapers",
+        "--hide-owned",
+    )
+    out, err = recommended(root, capsys, "--user", "user003", *asked, "--prefix-mass", "0.9", "--explain")
+    answer = json.loads(out)
+    assert answer["understood"] == ["nothing from coffee", "price at most 8.99"]
+    assert err.splitlines() == [f"understood as a filter: {line}" for line in answer["understood"]]
+    assert answer["instruction"] == "a treat"
+    day = ArtifactStore(root).read(ItemCatalog, "item_catalog", DAY.isoformat()).frame
+    category = dict(day.select(c.ITEM_ID, c.CATEGORY).iter_rows())
+    assert answer["rows"]
+    assert not {"coffee", "diapers"} & {category[row["item_id"]] for row in answer["rows"]}
+    why = answer["explanation"]
+    assert len(why["items"]) == len(answer["rows"])
+    assert all(item["nearest_history"] for item in why["items"])
+    assert why["sigma"] > 0
 
 
 def test_from_the_shell_stdout_is_json_only(made: tuple[Path, str]) -> None:
@@ -134,6 +162,9 @@ def test_from_the_shell_stdout_is_json_only(made: tuple[Path, str]) -> None:
         (("--user", "user003", "--task", "everything"), "just_for_you"),
         (("--user", "user003", "--as-of", "2024-10-02"), DAY.isoformat()),
         (("--user", "user003", "--task", "query"), "query"),
+        (("--user", "user004", "--task", "campaign"), "no offer"),
+        (("--user", "user003", "--category-out", "motor oil"), "motor oil"),
+        (("--user", "user003", "--max-price", "0.01"), "no item passes"),
     ],
 )
 def test_a_request_that_cannot_be_answered_names_what_exists(

@@ -21,7 +21,7 @@ from tests.evaluation.toy_evaluation import (
     listed,
     request,
 )
-from tests.toy_world import TOY_DAY, toy_catalog
+from tests.toy_world import TOY_DAY, toy_catalog, toy_offers
 
 THEMES = {"Halloween": ["wipes"]}
 
@@ -35,6 +35,7 @@ def baselines():
         themes=THEMES,
         encode=fake_encode,
         answers=lambda r: np.array([ICE_B], np.int32),
+        offered=toy_offers().items,
     )
 
 
@@ -76,6 +77,25 @@ def test_a_category_request_is_answered_inside_the_category(baselines):
     asked = request("u4", "category", "ice cream", slots={"category": "ice cream"})
     for name in ("popularity", "personal_frequency"):
         assert lists(baselines, name, asked)[0][:2] == [ICE_A, ICE_B]
+
+
+def test_a_campaign_is_answered_inside_the_items_of_its_offer(baselines):
+    asked = request("u4", "campaign", "offer-ice: premium ice cream", slots={"campaign": "offer-ice"})
+    for name in ("popularity", "personal_frequency"):
+        assert lists(baselines, name, asked)[0][:2] == [ICE_A, ICE_B]
+    unknown = request("u4", "campaign", "soda", slots={"campaign": "offer"})
+    assert lists(baselines, "popularity", unknown) == [TIE_ORDER]
+
+
+def test_trending_weighs_every_item_by_its_own_ratio():
+    """Sold alike in 56 days; the item that sold all of it in the last 14 comes first."""
+    frame = toy_catalog().frame.with_columns(
+        pl.lit(8).alias(c.NUM_EVENTS_56D), pl.Series(c.NUM_EVENTS_14D, [2, 2, 8, 2, 2])
+    )
+    found = build_baselines(frame, history(), TOY_DAY, themes={})
+    asked = request("nobody", "trending", "trending", slots={"trend": "trending"})
+    assert lists(found, "popularity", asked)[0][0] == DIA_C
+    assert lists(found, "personal_frequency", asked)[0][0] == DIA_C
 
 
 def test_a_query_narrows_by_its_words(baselines):

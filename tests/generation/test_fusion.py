@@ -1,6 +1,8 @@
 """APF against a float64 reference, and its limits."""
 
+import ast
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import sigma_core.generation
 from sigma_core.generation.fusion import beam_sigma, fuse, in_prefix_log_probs
 
 
@@ -95,3 +98,11 @@ def test_a_prior_is_left_alone_by_sharpness() -> None:
     for sharpness in (0.01, 50.0):
         found = in_prefix_log_probs(cosine, valid, torch.tensor([sharpness]), prior).exp()
         assert found[0].tolist() == pytest.approx([0.75, 0.25], abs=1e-5)
+
+
+def test_no_step_of_generation_knows_a_task() -> None:
+    """No name, attribute, argument or text of the package says "task": presets are resolved before it is called."""
+    for path in Path(sigma_core.generation.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            said = [getattr(node, field, None) for field in ("id", "attr", "arg", "module", "name")]
+            assert not [word for word in said if isinstance(word, str) and "task" in word.lower()], path.name

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sigma_core.generation.prefix_beam import AllowedPrefixes
 from sigma_core.generation.recommender import Ask, Recommendation
 from sigma_core.instruction.collate import Request
 from tests.model_world import CODES, TinyWorld, tiny_user, tiny_world
@@ -139,3 +140,45 @@ def test_the_states_of_a_leaf_are_those_of_the_training_pass() -> None:
         at_query = slots.pad(states[0, batch.leaf_positions_MP1[:, -1]])
         query = world.model.item_scores(at_query, memory, slots.pad(batch.leaf_prefix_MP), focus).query_BQE
     torch.testing.assert_close(query, beams.query_RKE, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_a_mass_of_one_is_the_fixed_number_of_prefixes(depth: int) -> None:
+    fixed, mass = tiny_world(depth, num_prefixes=4), tiny_world(depth, num_prefixes=4, prefix_mass=1.0)
+    assert scores(fixed, 3, ask(focus="soda")) == scores(mass, 3, ask(focus="soda"))
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 10_000), st.floats(0.05, 0.99), st.integers(1, 3))
+def test_prefixes_by_mass_are_the_fewest_that_reach_it_and_keep_their_scores(
+    seed: int, mass: float, depth: int
+) -> None:
+    full = tiny_world(depth, seed=seed, num_prefixes=8)
+    some = tiny_world(depth, seed=seed, num_prefixes=8, prefix_mass=mass)
+    user, asked = tiny_user("u", seed), [[ask()]]
+    all_found = full.recommender.rank([user], asked, full.focus, 1000)[0]
+    found = some.recommender.rank([user], asked, some.focus, 1000)[0]
+    beams = {r.prefix: r.prefix_probability for r in all_found}
+    kept = {r.prefix: r.prefix_probability for r in found}
+    assert sum(kept.values()) >= min(mass, sum(beams.values())) - 1e-5
+    assert sum(kept.values()) - min(kept.values()) < mass + 1e-5  # without the last one it was not reached
+    assert min(kept.values()) >= max((p for code, p in beams.items() if code not in kept), default=0.0) - 1e-6
+    every = {r.row: r.score for r in all_found}
+    assert {r.row: r.score for r in found} == {row: every[row] for row in (r.row for r in found)}
+
+
+@pytest.mark.parametrize("depth", [2, 4])
+def test_masks_fail_closed(depth: int) -> None:
+    """A code below a prefix that nobody has is open nowhere; a request without an eligible item gets an empty list."""
+    world = tiny_world(depth, num_prefixes=6)
+    rows = world.recommender.ranges.rows_QP
+    nothing = AllowedPrefixes(rows, torch.zeros(1, len(rows), dtype=torch.bool))
+    assert not nothing.codes(0, torch.zeros(1, 1, 0, dtype=torch.long), CODES).any()
+    everything = AllowedPrefixes(rows, torch.ones(1, len(rows), dtype=torch.bool))
+    taken = {tuple(row) for row in rows[:, :1].tolist()}
+    open_codes = everything.codes(0, torch.zeros(1, 1, 0, dtype=torch.long), CODES)[0, 0]
+    assert {(code,) for code in open_codes.nonzero().flatten().tolist()} == taken
+    absent = torch.full((1, 1, depth - 1), CODES + 3)
+    assert not everything.codes(depth - 1, absent, CODES).any()
+    every = list(range(len(world.table.tensors.vectors_NE)))
+    assert world.recommender.rank([tiny_user("u", 1)], [[ask(exclude=every)]], world.focus, 10) == [[]]

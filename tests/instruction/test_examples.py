@@ -10,12 +10,21 @@ from hypothesis import strategies as st
 
 from sigma_core import columns as c
 from sigma_core.config import SigmaConfig
+from sigma_core.data.offers import Offers
 from sigma_core.data.splits import target_window
 from sigma_core.instruction.examples import EXAMPLE_SCHEMA, build_examples
 from sigma_core.instruction.phrases import load_phrases
 from sigma_core.instruction.tasks import TASKS, render
 from tests.instruction.small_world import CONFIG, CUT, small_catalog, small_events, small_profiles
-from tests.toy_world import HOLIDAY_CATEGORY, TOY_CONFIG, TOY_DAY, toy_catalog, toy_events, toy_profiles
+from tests.toy_world import (
+    HOLIDAY_CATEGORY,
+    TOY_CONFIG,
+    TOY_DAY,
+    toy_catalog,
+    toy_events,
+    toy_offers,
+    toy_profiles,
+)
 
 TOY = SigmaConfig(data=TOY_CONFIG.model_copy(update={"min_category_items": 3}))
 HELD_OUT = {p.text for book in load_phrases() for p in book.phrases if p.is_held_out}
@@ -46,6 +55,27 @@ def test_toy_examples_by_hand():
     assert ("u1", "query", "ice cream", ["ice_a"]) in rows
     assert ("u4", "query", "nappies", ["dia_c"]) in rows
     assert toy().dropped["targets_outside_catalog"] == 1
+
+
+def test_campaign_examples_by_hand():
+    built = toy(offers=toy_offers())
+    rows = (
+        built.examples.filter(pl.col(c.TASK) == "campaign").select(c.USER_ID, c.FOCUS_TEXT, c.TARGETS).rows()
+    )
+    assert rows == [
+        ("u1", "offer-baby: baby diapers, baby wipes", ["dia_b"]),
+        ("u1", "offer-ice: premium ice cream", ["ice_a"]),
+        ("u3", "offer-baby: baby diapers, baby wipes", ["dia_a"]),
+        ("u4", "offer-baby: baby diapers, baby wipes", ["dia_c"]),
+    ]
+    others = built.examples.filter(pl.col(c.TASK) != "campaign")
+    assert others.equals(toy().examples)  # an offer changes no other task
+
+
+def test_an_offer_that_starts_after_the_cut_changes_nothing():
+    offers = toy_offers()
+    known = Offers(offers.sent.filter(~pl.col(c.OFFER_ID).is_in(["later", "over"])), offers.items)
+    assert toy(offers=known).examples.equals(toy(offers=offers).examples)
 
 
 def test_dates_and_schema():

@@ -14,12 +14,13 @@ from sigma_core.instruction.labels import (
     RULES,
     Outcomes,
     askable_phrases,
+    rising_items,
     seasonal_types,
     target_facts,
     type_outcomes,
 )
 from sigma_core.instruction.tasks import TASKS
-from tests.toy_world import TOY_CONFIG, TOY_DAY, toy_catalog, toy_events
+from tests.toy_world import TOY_CONFIG, TOY_DAY, toy_catalog, toy_events, toy_offers
 
 CUT = date(2017, 10, 23)
 TYPES = pl.DataFrame({c.ITEM_ID: ["1", "2", "3", "4"], c.ITEM_TYPE: ["candy", "soup", "bread", None]})
@@ -37,6 +38,8 @@ def toy_outcomes(catalog: ItemCatalog | None = None, min_category_items: int = 2
         [],
         ["baby wipes"],
         config,
+        ["dia_a", "ice_b"],
+        toy_offers().known_on(TOY_DAY),
     )
 
 
@@ -97,6 +100,16 @@ def test_holiday_takes_the_labelled_types():
     assert answers("season", toy_outcomes()) == set()
 
 
+def test_trending_takes_the_labelled_items():
+    assert answers("rising", toy_outcomes()) == {("u3", "", "dia_a")}
+
+
+def test_a_campaigns_answers_are_what_its_receivers_took_of_it():
+    assert answers("offered", toy_outcomes()) == {
+        ("u1", "ice", "ice_a"), ("u1", "baby", "dia_b"), ("u3", "baby", "dia_a"), ("u4", "baby", "dia_c")
+    }  # fmt: skip
+
+
 def sales(counts: dict[str, list[int]], cut: date = CUT) -> pl.DataFrame:
     """Item -> users of the target week, then of the week before the cut, the week before that, ..."""
     rows = [
@@ -131,6 +144,12 @@ def test_seasons_and_holidays_split_the_rising_types():
     )
     assert seasonal_types(outcomes, is_before_holiday=True) == (["soup"], ["candy"])
     assert seasonal_types(outcomes, is_before_holiday=False) == (["candy", "soup"], [])
+
+
+def test_rising_items_have_the_z_of_their_own():
+    events = sales({"1": [10] + [2] * 8, "2": [5] + [2] * 8, "3": [3]})
+    assert rising_items(events, pl.Series(["1", "2", "3", "4"]), CUT, 7) == ["1", "3"]
+    assert rising_items(events, pl.Series(["2"]), CUT, 7) == []
 
 
 @pytest.mark.parametrize(("weeks", "is_defined"), [(4, True), (3, False)])

@@ -106,11 +106,13 @@ def test_day_words_survive_json():
 
 
 def test_focus_texts():
-    words = DayWords("autumn", ("pumpkins", "soup and stew"), "Halloween")
+    offers = {"soda": ("soda", "yogurt")}
+    words = DayWords("autumn", ("pumpkins", "soup and stew"), "Halloween", ("cider",), offers)
     focus = {name: focus_of(task, slots_of(task, "soda", words)) for name, task in TASKS.items()}
     assert focus == {
         "just_for_you": "", "longtail": "", "discover": "", "query": "soda", "category": "soda",
         "season": "autumn: pumpkins, soup and stew", "holiday": "Halloween",
+        "trending": "trending: cider", "campaign": "offer-soda: soda, yogurt",
     }  # fmt: skip
     assert focus_of(TASKS["season"], slots_of(TASKS["season"], "", DayWords("winter"))) == "winter"
 

@@ -5,7 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from sigma_core.instruction.tasks import TASKS, TaskError, listed, render, task_named
+from sigma_core.config import TrainingConfig
+from sigma_core.instruction import requests as rq
+from sigma_core.instruction.requests import DayWords, focus_of, slots_of
+from sigma_core.instruction.tasks import (
+    TASKS,
+    TaskError,
+    general_tasks,
+    listed,
+    render,
+    task_named,
+    told_tasks,
+)
 
 SLOTS = {
     "phrase": "taco night",
@@ -13,6 +24,10 @@ SLOTS = {
     "season": "autumn",
     "ramping": ["halloween pumpkins", "soup", "seasonal candy"],
     "holiday": "Halloween",
+    "trend": "trending",
+    "rising": ["candy corn", "soup", "pumpkins"],
+    "campaign": "offer-17",
+    "offers": ["frozen pizza", "yogurt", "dry cereal"],
 }
 ONE_WORD = {
     "phrase": "soda",
@@ -20,12 +35,29 @@ ONE_WORD = {
     "season": "autumn",
     "ramping": ["soup"],
     "holiday": "Easter",
+    "trend": "trending",
+    "rising": ["soup"],
+    "campaign": "offer-17",
+    "offers": ["yogurt"],
 }
 SNAPSHOT = Path(__file__).parent / "wordings.json"
 
 
-def test_there_are_the_seven_tasks_of_the_paper():
-    assert list(TASKS) == ["just_for_you", "query", "category", "longtail", "discover", "season", "holiday"]
+def test_there_are_the_seven_tasks_of_the_paper_and_two_of_ours():
+    paper = ["just_for_you", "query", "category", "longtail", "discover", "season", "holiday"]
+    assert list(TASKS) == [*paper, "trending", "campaign"]
+    assert general_tasks() == ("just_for_you", "longtail", "discover")
+    assert all(name in told_tasks() for name in TASKS)
+
+
+def test_every_part_of_a_row_names_something_that_exists():
+    assert {task.focus for task in TASKS.values() if task.focus} == set(rq.SLOTS)
+    assert TrainingConfig().task_weights.keys() == TASKS.keys()
+    words = DayWords("autumn", ("soup",), "Easter", ("soup",), {"17": ("soup",)})
+    for task in TASKS.values():
+        slots = slots_of(task, "17", words)
+        assert not task.listed or slots[task.listed] == ["soup"]
+        assert isinstance(focus_of(task, slots), str)
 
 
 def test_rendered_wordings_are_those_of_the_snapshot():
@@ -49,7 +81,8 @@ def test_wordings_are_short_and_name_the_focus(task):
     for wording in range(len(task.wordings())):
         text = render(task, wording, ONE_WORD)
         assert len(text.split()) <= 18, text
-        assert not task.focus or ONE_WORD[task.focus].lower() in text.lower(), text
+        named = [str(ONE_WORD[task.focus]).lower(), *ONE_WORD.get(task.listed, ())] if task.focus else [""]
+        assert any(name in text.lower() for name in named), text
 
 
 def test_a_season_without_ramping_types_reads_well():

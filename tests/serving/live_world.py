@@ -12,6 +12,7 @@ import polars as pl
 from sigma_core import columns as c
 from sigma_core.config import SigmaConfig, profile_config
 from sigma_core.data.catalog import ItemCatalog
+from sigma_core.data.typical_prices import PRICES_SCHEMA
 from sigma_core.instruction.collate import encode_contexts
 from sigma_core.instruction.contexts import CONTEXT_SCHEMA
 from sigma_core.serving.holder import Holder
@@ -93,14 +94,18 @@ def contexts() -> pl.DataFrame:
 
 
 def lists() -> UserToItemIndex:
-    """u0's prepared list: i05, i04, i03."""
+    """u0's prepared list: i05, i04, i03. Item n costs n dollars; what the last three cost is not known."""
     rows = [("u0", "just_for_you", rank, f"i{8 - rank - 2:02}", 0.1 / rank, [1], 0.5) for rank in (1, 2, 3)]
     owned = pl.DataFrame(
         {c.USER_ID: ["u0", "u1"], c.OWNED_ITEMS: [["i00", "i01"], ["i02"]]},
         schema={c.USER_ID: pl.String, c.OWNED_ITEMS: pl.List(pl.String)},
     )
     words = {"season": "autumn", "ramping": ["candy"], "holiday": "Halloween"}
-    return UserToItemIndex(pl.DataFrame(rows, schema=U2I_SCHEMA, orient="row"), contexts(), owned, words)
+    lists = pl.DataFrame(rows, schema=U2I_SCHEMA, orient="row")
+    prices = pl.DataFrame(
+        [(item, float(n)) for n, item in enumerate(ITEMS[:20])], schema=PRICES_SCHEMA, orient="row"
+    )
+    return UserToItemIndex(lists, contexts(), owned, words, prices)
 
 
 def config() -> SigmaConfig:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -11,6 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from sigma_core.config import HttpConfig
+from sigma_core.instruction.tasks import TASKS
 from sigma_core.serving.http.app import create_app
 from sigma_core.serving.http.security import KeyRing
 from sigma_core.serving.live import LiveDay
@@ -92,6 +94,9 @@ def test_a_request_is_understood(client: TestClient, wish: dict[str, str], task:
         ({"only_new": True}, lambda n: n >= 20),
         ({"price_bands": ["mid"], "exclude_items": ["i05", "?"]}, lambda n: n not in (0, 2, 5)),
         ({"owned": "hide_items"}, lambda n: n not in (0, 1)),
+        ({"without": ["coffee"], "only": ["candies", "soft drinks"]}, lambda n: n % 3),
+        ({"min_price": 4, "max_price": 7.5}, lambda n: 4 <= n <= 7),
+        ({"only_items": ["i04", "i05", "?"]}, lambda n: n in (4, 5)),
     ],
 )
 @pytest.mark.parametrize("deadline", [20_000, 1])
@@ -105,6 +110,23 @@ def test_filters_hold_whoever_makes_the_list(
 
 def test_discover_hides_what_reads_like_something_owned(client: TestClient) -> None:
     assert not {"i02", "i03"} & set(items(ask(client, user_id="u1", task="discover", n=23)))
+
+
+def test_constraints_in_words_are_filters_and_are_told(client: TestClient) -> None:
+    wish = {"instruction": "something for tonight, no coffee, under $8", "n": 23}
+    answer = ask(client, user_id="u1", **wish)
+    assert answer["understood"] == ["nothing from coffee", "price at most 7.99"]
+    assert answer["instruction"] == "something for tonight"
+    assert items(answer)
+    assert all(n % 3 and n < 8 for n in (int(item[1:]) for item in items(answer)))
+    assert ask(client, query="soft drinks over $9")["focus"] == "soft drinks"
+    assert ask(client, instruction="no fuss tonight")["understood"] == []
+
+
+def test_words_that_name_nothing_are_refused(client: TestClient) -> None:
+    refused = client.post("/v1/recommend", json={"filters": {"without": ["motor oil"]}})
+    assert refused.status_code == 422
+    assert "motor oil" in refused.json()["message"]
 
 
 def test_filters_that_nothing_passes_give_an_empty_list_that_says_so(client: TestClient) -> None:
@@ -124,6 +146,16 @@ def test_an_explanation_is_the_list_taken_apart(client: TestClient) -> None:
     }.items() <= inside.items()
     assert why["covered"] == pytest.approx(sum(p["probability"] for p in why["prefixes"]), rel=1e-4)
     assert ask(client, **wish)["explanation"] is None
+    listed = [i for prefix in why["prefixes"] for i in prefix["items"]]
+    assert all(
+        i["nearest_history"].startswith("Title") and -1.001 <= i["nearest_cosine"] <= 1.001 for i in listed
+    )
+    by_mass = ask(client, explain=True, user_id="u0", steps={"num_prefixes": 5, "prefix_mass": 0.01})[
+        "explanation"
+    ]
+    assert (len(by_mass["prefixes"]), by_mass["prefix_mass"]) == (1, 0.01)
+    cold = ask(client, explain=True, steps={"num_prefixes": 1})["explanation"]
+    assert cold["prefixes"][0]["items"][0]["nearest_history"] is None
 
 
 def test_a_batch_answers_in_order_and_names_the_request_that_is_wrong(client: TestClient) -> None:
@@ -367,3 +399,13 @@ def test_a_fault_shows_neither_trace_nor_user_in_answer_or_log(caplog: pytest.Lo
     assert "KeyError" in caplog.text, "the log says what it was"
     assert "secret-person" not in "".join(r.getMessage() for r in caplog.records if r.name == "sigma.serve")
     assert "/v1/users/{user_id}" in caplog.text
+
+
+def test_a_tasks_preset_fills_what_the_request_leaves_open(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TASKS, "discover", replace(TASKS["discover"], preset={"num_prefixes": 2}))
+    wish = {"user_id": "u1", "task": "discover", "explain": True}
+    assert ask(client, **wish)["explanation"]["num_prefixes"] == 2
+    assert ask(client, **wish, steps={"num_prefixes": 3})["explanation"]["num_prefixes"] == 3
+    assert ask(client, user_id="u1", explain=True)["explanation"]["num_prefixes"] != 2

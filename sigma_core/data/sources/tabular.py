@@ -3,7 +3,7 @@
 Files: events.* (needed: user_id, item_id, event_time; optional: event_type, session_id, quantity, price, query_text),
 items.* (needed: item_id and at least one of title, item_type, category; optional: department, brand, maker, size),
 users.* (optional file: user_id and any profile columns). Optional item_id_vectors.parquet and
-item_image_vectors.parquet: item_id, vector. Other columns are ignored. A null or unparsable value of one event is
+item_image_vectors.parquet: item_id, vector. Optional offers.* and offer_items.* (`offer_files`). Other columns are ignored. A null or unparsable value of one event is
 left null here and quarantined later; a file that is wrong as a whole is a `SourceError`.
 """
 
@@ -17,6 +17,7 @@ import polars as pl
 
 from sigma_core import columns as c
 from sigma_core.data.events import POSITIVE_TYPES
+from sigma_core.data.offers import Offers
 from sigma_core.data.sources.base import (
     PRODUCT_COLUMNS,
     SourceError,
@@ -26,6 +27,7 @@ from sigma_core.data.sources.base import (
     product_master,
     raw_events,
 )
+from sigma_core.data.sources.offer_files import OFFER_ITEMS, OFFERS, read_offers
 
 READY_PHRASE: Final = (
     "profile"  # a users column of this name is a phrase already; others are said as "name value"
@@ -112,6 +114,11 @@ class Tabular:
     def image_vectors(self) -> Vectors | None:
         """item_image_vectors.parquet."""
         return _read_vectors(self._folder / "item_image_vectors.parquet")
+
+    def offers(self) -> Offers:
+        """offers.* and offer_items.*: what was put forward to whom, and when."""
+        files = (self._find(OFFERS, needed=False), self._find(OFFER_ITEMS, needed=False))
+        return read_offers(*files, _read, self._folder)
 
     def _find(self, table: str, *, needed: bool) -> Path | None:
         found = [self._folder / f"{table}{s}" for s in _SUFFIXES if (self._folder / f"{table}{s}").exists()]

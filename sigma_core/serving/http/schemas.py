@@ -7,6 +7,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from sigma_core.instruction.tasks import told_tasks
+
 MAX_HISTORY: Final = 500
 MAX_BATCH: Final = 32
 MAX_N: Final = 100
@@ -32,12 +34,25 @@ class HistoryEvent(Wire):
 
 
 class Filters(Wire):
-    """Which items may be returned. Several values of one field are alternatives; fields add up."""
+    """Which items may be returned. Several values of one field are alternatives; fields add up.
+
+    `only` and `without` take words: "dairy", a category, a type, a brand. Words of query and instruction like "nothing from dairy"
+    or "under $5" become the same filters.
+    """
 
     departments: list[Words] = Field([], max_length=50)
     categories: list[Words] = Field([], max_length=50)
     brands: list[Words] = Field([], max_length=50)
     price_bands: list[Words] = Field([], max_length=10)
+    only: list[Words] = Field([], max_length=20, description="words of which an item must fit one")
+    without: list[Words] = Field([], max_length=20, description="words that no item may fit")
+    min_price: float | None = Field(None, ge=0, le=1e9, description="of the typical unit price, included")
+    max_price: float | None = Field(
+        None, ge=0, le=1e9, description="included; an item without a known price does not pass a bound"
+    )
+    only_items: list[Id] | None = Field(
+        None, max_length=20_000, description="ids in stock: all that may be returned"
+    )
     exclude_items: list[Id] = Field([], max_length=1000)
     only_new: bool = Field(False, description="items launched in the last weeks only")
     owned: Literal["task", "keep", "hide_items", "hide_texts"] = Field(
@@ -50,6 +65,9 @@ class Steps(Wire):
     """Settings of the three generation steps; none means the model's own."""
 
     num_prefixes: int | None = Field(None, ge=1, le=256, description="K, prefixes searched")
+    prefix_mass: float | None = Field(
+        None, gt=0, le=1, description="search prefixes until they hold this probability, at most K"
+    )
     items_per_prefix: int | None = Field(None, ge=1, le=200, description="M, items kept under a prefix")
     temperature: float = Field(
         1.0, ge=0.05, le=20, description="times the calibrated temperature; more is flatter"
@@ -82,9 +100,7 @@ class RecommendRequest(Wire):
     history: list[HistoryEvent] | None = Field(
         None, max_length=MAX_HISTORY, description="inline history, instead of user_id"
     )
-    task: Words | None = Field(
-        None, description="just_for_you, query, category, longtail, discover, season or holiday"
-    )
+    task: Words | None = Field(None, description=told_tasks())
     query: Words | None = Field(None, description="what the user types")
     category: Words | None = Field(None, description="a category of the catalog")
     instruction: Words | None = Field(None, description="free words, used word for word")
@@ -184,6 +200,10 @@ class ExplainedItem(BaseModel):
     title: str
     item_probability: float
     score: float
+    nearest_history: str | None = Field(
+        None, description="title of the nearest item of the history, itself left out"
+    )
+    nearest_cosine: float | None = None
 
 
 class ExplainedPrefix(BaseModel):
@@ -204,6 +224,7 @@ class Explained(BaseModel):
     num_prefixes: int
     items_per_prefix: int
     temperature: float
+    prefix_mass: float = Field(description="probability at which the search of prefixes stops")
     covered: float = Field(description="probability of all searched prefixes together")
     prefixes: list[ExplainedPrefix]
 
@@ -216,6 +237,7 @@ class Answer(BaseModel):
     task: str
     instruction: str = Field(description="the words the model read")
     focus: str = Field(description="what the request was understood to be about")
+    understood: list[str] = Field([], description="constraints read out of the words, used as filters")
     day: str
     model: str
     milliseconds: float

@@ -102,6 +102,7 @@ class Service:
                 "task": prepared.task,
                 "instruction": prepared.request.instruction,
                 "focus": prepared.request.focus,
+                "understood": list(prepared.understood),
                 "day": prepared.day.day,
                 "model": prepared.day.model,
                 "milliseconds": round((time.monotonic() - start) * 1000, 2),

@@ -58,19 +58,26 @@ def scored_items(live: "LiveDay", scored: Iterable[tuple[int, float]]) -> list[R
 
 def explained(live: "LiveDay", one: "Prepared", why: "Explanation") -> Explained:
     """The three steps for the wire, at most `MAX_EXPLAINED` prefixes."""
+    from sigma_core.generation.explain import nearest_history
+
     own = live.engine.recommender.config
+    context = one.context
+    history = [*context.recent_rows.tolist(), *context.favorite_rows.tolist()]
+    listed = [row for part in why.parts[:MAX_EXPLAINED] for row, _, _ in part.items[:_EXPLAINED_ITEMS]]
+    near = nearest_history(live.engine.recommender, listed, history)
     return Explained(
         sigma=why.sigma,
         sharpness=why.sharpness,
         num_prefixes=one.settings.num_prefixes or own.num_prefixes,
         items_per_prefix=one.settings.items_per_prefix or own.items_per_prefix,
         temperature=one.settings.temperature,
+        prefix_mass=one.settings.prefix_mass or own.prefix_mass,
         covered=min(sum(part.probability for part in why.parts), 1.0),
-        prefixes=[_prefix(live, part) for part in why.parts[:MAX_EXPLAINED]],
+        prefixes=[_prefix(live, part, near) for part in why.parts[:MAX_EXPLAINED]],
     )
 
 
-def _prefix(live: "LiveDay", part: "PrefixPart") -> ExplainedPrefix:
+def _prefix(live: "LiveDay", part: "PrefixPart", near: dict[int, tuple[int, float]]) -> ExplainedPrefix:
     return ExplainedPrefix(
         prefix=list(part.prefix),
         label=_label(live, [row for row, _, _ in part.items]),
@@ -82,6 +89,8 @@ def _prefix(live: "LiveDay", part: "PrefixPart") -> ExplainedPrefix:
                 title=live.shown[row][c.TITLE],
                 item_probability=inside,
                 score=score,
+                nearest_history=live.shown[near[row][0]][c.TITLE] if row in near else None,
+                nearest_cosine=near[row][1] if row in near else None,
             )
             for row, inside, score in part.items[:_EXPLAINED_ITEMS]
         ],

@@ -10,6 +10,7 @@ const TASKS = [
   ["longtail", "Hidden gems", "nothing needed; words are welcome"],
   ["season", "Season", "nothing needed; words are welcome"],
   ["holiday", "Holiday", "nothing needed; words are welcome"],
+  ["trending", "Trending", "nothing needed; words are welcome"],
 ];
 const IDEAS = [
   ["", "Halloween is coming, what could we need?"], ["", "something for taco night"], ["", "surprise me with something new"],
@@ -169,7 +170,7 @@ function show() {
   const who = { model: "the model", u2i: "prepared list", popularity: "popularity" }[answer.served_by];
   $("served").textContent = `${who} · ${answer.milliseconds.toFixed(0)} ms`;
   $("served").classList.toggle("fallback", answer.served_by !== "model");
-  $("said").textContent = answer.instruction ? `“${answer.instruction}”` : "";
+  $("said").textContent = [answer.instruction ? `“${answer.instruction}”` : "", ...answer.understood].filter(Boolean).join(" · ");
   say(answer.items.length ? answer.note : "Nothing passes these filters. Loosen one of them.");
   const best = Math.max(...answer.items.map((item) => item.score), 1e-12);
   $("items").replaceChildren(...answer.items.map((item) => {

@@ -1,0 +1,122 @@
+"""Filters: what words name, and that no list ever breaks one."""
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sigma_core import columns as c
+from sigma_core.data.typical_prices import PRICES_SCHEMA, typical_prices
+from sigma_core.generation.recommender import Ask
+from sigma_core.instruction.collate import Request
+from sigma_core.serving.item_filter import FilterError, FilterTable, ItemFilter, read_words
+from tests.model_world import tiny_user, tiny_world
+from tests.toy_world import TOY_DAY, toy_catalog, toy_events
+
+PRICES = pl.DataFrame([("dia_a", 20.0), ("ice_a", 4.0), ("ice_b", 5.0)], schema=PRICES_SCHEMA, orient="row")
+NOTHING: frozenset[int] = frozenset()
+
+
+@pytest.fixture(scope="module")
+def table() -> FilterTable:
+    frame = toy_catalog().frame
+    return FilterTable(frame[c.ITEM_ID].to_list(), frame, PRICES)
+
+
+def listed(
+    table: FilterTable, wanted: ItemFilter, task_filter: str = "none", owned: frozenset[int] = NOTHING
+) -> str:
+    """Letters of the items that pass: diapers a b c, ice cream A B."""
+    rows = table.rows(wanted, task_filter, owned)
+    return "".join(name for name, passes in zip("abcAB"[: len(rows)], rows, strict=True) if passes)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "passing"),
+    [
+        (ItemFilter(), "abcAB"),
+        (ItemFilter(categories=("diapers",)), "abc"),
+        (ItemFilter(only=("diaper",)), "abc"),  # the category of that name, in the singular
+        (ItemFilter(only=("baby wipes",)), "c"),  # a type
+        (ItemFilter(only=("wipes",)), "c"),  # a part of a type's name
+        (ItemFilter(only=("nappies",)), "abc"),  # a phrase of phrases.yaml
+        (ItemFilter(without=("dairy",)), "abc"),  # a kind of constraint_words.yaml; ice cream is one
+        (ItemFilter(without=("ice cream", "wipes")), "ab"),
+        (ItemFilter(only=("ice cream",), without=("premium ice cream",)), ""),
+        (ItemFilter(max_price=4.99), "A"),  # dia_b and dia_c have no known price
+        (ItemFilter(min_price=5.0), "aB"),
+        (ItemFilter(only_items=frozenset({"ice_b", "unheard of"})), "B"),
+        (ItemFilter(exclude_items=("ice_b", "unheard of")), "abcA"),
+        (ItemFilter(only_new=True), "c"),
+    ],
+)
+def test_filters_by_hand(table: FilterTable, wanted: ItemFilter, passing: str) -> None:
+    assert listed(table, wanted) == passing
+
+
+def test_a_category_of_several_things_is_split_by_its_types() -> None:
+    kinds = [
+        ("ice cream and sherbet", "sherbet"),
+        ("ice cream and sherbet", "ice cream pint"),
+        ("soups and stews", "canned"),
+    ]
+    frame = (
+        toy_catalog()
+        .frame.head(3)
+        .with_columns(
+            pl.Series(c.CATEGORY, [k[0] for k in kinds]), pl.Series(c.ITEM_TYPE, [k[1] for k in kinds])
+        )
+    )
+    table = FilterTable(frame[c.ITEM_ID].to_list(), frame, PRICES)
+    assert listed(table, ItemFilter(without=("sherbet",))) == "bc"
+    assert listed(table, ItemFilter(only=("ice creams",))) == "b"
+    assert listed(table, ItemFilter(only=("stew",))) == "c"  # no type says so: the whole category
+
+
+def test_history_filters(table: FilterTable) -> None:
+    owned = frozenset({3})
+    assert listed(table, ItemFilter(), "items", owned) == "abcB"
+    assert listed(table, ItemFilter(owned="keep"), "items", owned) == "abcAB"
+    assert listed(table, ItemFilter(owned="hide_items"), "none", owned) == "abcB"
+    assert "A" not in listed(table, ItemFilter(owned="hide_texts"), "none", owned)
+
+
+def test_words_that_name_nothing_are_refused(table: FilterTable) -> None:
+    with pytest.raises(FilterError, match="'motor oil' names no"):
+        table.rows(ItemFilter(without=("motor oil",)), "none", NOTHING)
+    assert not table.knows("motor oil")
+
+
+def test_words_become_filters_beside_those_that_were_given(table: FilterTable) -> None:
+    asked = ItemFilter(max_price=9.0, owned="hide_texts")
+    query, instruction, both, told = read_words(
+        table, "wipes under $20", "no ice cream, nothing I had before", asked
+    )
+    assert (query, instruction) == ("wipes", None)
+    assert (both.max_price, both.without, both.owned) == (9.0, ("ice cream",), "hide_texts")
+    assert told == ("price at most 19.99", "nothing from ice cream", "nothing bought before")
+
+
+def test_a_typical_price_is_the_median_of_what_was_paid_up_to_the_day() -> None:
+    prices = dict(typical_prices(toy_events(), TOY_DAY, 56).iter_rows())
+    assert prices["ice_a"] == 4.0
+    events = toy_events().with_columns(
+        pl.when(pl.col(c.EVENT_DATE) > TOY_DAY).then(99.0).otherwise(c.PRICE).alias(c.PRICE)
+    )
+    assert dict(typical_prices(events, TOY_DAY, 56).iter_rows()) == prices
+    assert "ice_b" not in dict(
+        typical_prices(toy_events().filter(pl.col(c.ITEM_ID) != "ice_b"), TOY_DAY, 56).iter_rows()
+    )
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.integers(0, 10_000), st.sets(st.integers(0, 22), max_size=22), st.integers(1, 4), st.floats(0.05, 1.0)
+)
+def test_no_list_breaks_a_filter(seed: int, excluded: set[int], depth: int, mass: float) -> None:
+    world = tiny_world(depth, seed=seed, num_prefixes=5, prefix_mass=mass)
+    ask = Ask(Request("x y", "soda"), np.array(sorted(excluded), np.int64))
+    ranked = world.recommender.rank([tiny_user("u", seed)], [[ask]], world.focus, 1000)[0]
+    assert not {r.row for r in ranked} & excluded
+    assert ranked  # at least one item is eligible, so at least one is found
