@@ -17,7 +17,7 @@ from sigma_assets.intake import item_types_of
 from sigma_assets.io_manager import load
 from sigma_assets.judging import examples_of_day
 from sigma_assets.periods import as_date, day_key, month_key
-from sigma_assets.promotion_orders import PROMOTED, Order, barred, order_for
+from sigma_assets.promotion_orders import COMPARED, PROMOTED, Order, barred, order_for
 from sigma_assets.resources import SigmaResource
 from sigma_assets.stages import Read
 from sigma_assets.window import Window, frames_of, readable
@@ -153,8 +153,9 @@ class Gate:
             ArtifactError: it is not there, was made otherwise, or was rolled back.
         """
         world, what = self.world, f"the adapter of {before}, by which this one is judged,"
-        if not world.manifest("lora_checkpoint", before) or world.failure("lora_checkpoint", before):
-            raise ArtifactError(f"{what} is not there")
+        for asset in COMPARED:
+            if not world.manifest(asset, before) or world.failure(asset, before):
+                raise ArtifactError(f"{what} is not there (no {asset} of that day)")
         name = self.named(before, load(world, "lora_checkpoint", before))
         if name.recipe != candidate.recipe:
             raise ArtifactError(f"{what} was made by other settings or code")

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 ORDERS: Final = "promotions.jsonl"
 PROMOTED: Final = "promoted_model"
+COMPARED: Final = ("lora_checkpoint", "item_catalog", "user_profiles")
+"""What must be there of the day some days before, for an adapter to be judged by it."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,11 @@ def decision_lineage(world: "World", day: str) -> dict[str, str]:
     if order := order_for(world.root, day):
         found["order/promotions"] = digest_json(asdict(order))
     before = day_key(as_date(day) - timedelta(days=world.span.horizon))
-    if manifest := world.manifest("lora_checkpoint", before):
-        found[f"compared/lora_checkpoint/{before}"] = manifest["digest"]
+    compared = {asset: world.manifest(asset, before) for asset in COMPARED}
+    if all(compared.values()):
+        found |= {
+            f"compared/{asset}/{before}": manifest["digest"]
+            for asset, manifest in compared.items()
+            if manifest
+        }
     return found

@@ -310,5 +310,7 @@ class PromotionConfig(Section):
     cold_ratio: float = Field(
         0.5, ge=0, description="share of new items listed, at least this times the promoted model's"
     )
-    cold_slack: float = Field(0.005, ge=0, description="less this, for few new items are listed at all")
-    max_latency_ms: float = Field(2000.0, gt=0, description="median time of one household's answer, at most")
+    cold_slack: float = Field(0.002, ge=0, description="less this, for few new items are listed at all")
+    max_latency_ms: float = Field(
+        2000.0, gt=0, description="median CPU time of one household's answer, at most"
+    )

@@ -60,7 +60,7 @@ class Guardrails:
     Attributes:
         coverage: distinct items listed, over the most there could be (places, or items of the catalog if fewer).
         cold_share: share of the places that hold an item launched lately.
-        latency_ms: median time of one household's answer.
+        latency_ms: median CPU time of one household's answer.
     """
 
     coverage: float
@@ -226,7 +226,7 @@ def guardrail_findings(case: Case, config: PromotionConfig, *, blocks: bool) -> 
         _at_least("cold_share", "share of new items", mine.cold_share, cold, blocks=blocks),
         Finding(
             "latency",
-            f"an answer takes {mine.latency_ms:.0f} ms, at most {config.max_latency_ms:.0f} allowed",
+            f"an answer takes {mine.latency_ms:.0f} ms of CPU, at most {config.max_latency_ms:.0f} allowed",
             mine.latency_ms <= config.max_latency_ms,
             blocks,
         ),

@@ -120,7 +120,7 @@ def test_a_loss_at_the_factor_of_the_base_holds() -> None:
     ("mine", "name"),
     [
         ({"coverage": 0.31}, "coverage"),  # 0.8 x 0.4 is needed
-        ({"cold_share": 0.004}, "cold_share"),  # 0.5 x 0.02 - 0.005 is needed
+        ({"cold_share": 0.004}, "cold_share"),  # 0.5 x 0.02 - 0.002 is needed
         ({"latency_ms": 2000.5}, "latency"),
     ],
 )
