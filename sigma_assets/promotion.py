@@ -100,7 +100,8 @@ class Gate:
         """Everything the rule looks at, and the promoted adapter where it fits the day's index."""
         from sigma_core.evaluation.promotion_evidence import adapter_fitness, guardrails
 
-        candidate = self.named(self.day, self.checkpoint)
+        named = self.named(self.day, self.checkpoint)
+        candidate = replace(named, base=self.refit.base.digest())  # what it has to fit; a misfit is a finding
         parts = (self.refit.base, self.checkpoint)
         features = self.features_of(self.catalog)
         shards = list(self.shards.values())
