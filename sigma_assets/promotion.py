@@ -204,21 +204,10 @@ class Gate:
         examples = examples_of_day(past, events, catalog, profiles, item_types_of(world, past), config)
         index = build_item_index(self.refit.base, challenger, self.features_of(catalog))
         progress = self.sigma.progress(self.context)
-        rankers = [
-            sigma_ranker(
-                self.refit.base,
-                model,
-                index,
-                catalog,
-                examples.contexts,
-                self.refit.encoder,
-                config,
-                progress,
-            )
-            for model in (challenger, incumbent)
-        ]
+        rest = (index, catalog, examples.contexts, self.refit.encoder, config, progress)
+        mine, theirs = (sigma_ranker(self.refit.base, model, *rest) for model in (challenger, incumbent))
         day = EvalDay(past, catalog.frame, history_until(events, past), examples)
-        return task_losses(day, *rankers, config)
+        return task_losses(day, mine, theirs, config)
 
     # --------------------------------------------------------------------------------------- parts
     def _ordered(self, order: Order, former: Pointer | None) -> PromotedModel | None:

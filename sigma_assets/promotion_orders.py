@@ -96,6 +96,16 @@ def barred(root: Path) -> dict[str, str]:
     return out
 
 
+def why_kept(world: "World", day: str) -> str:
+    """Why another adapter than the day's own serves the day by the gate's decision; "" when it does not."""
+    from sigma_core.serving.promoted import Pointer
+
+    if not world.manifest(PROMOTED, day):
+        return ""
+    pointer = Pointer.read(world.store.path(PROMOTED, day))
+    return pointer.reason if pointer.outcome == "kept" else ""
+
+
 def decision_lineage(world: "World", day: str) -> dict[str, str]:
     """What a day's decision was made from beside its inputs, as far as it is there: an order, and the adapter compared with.
 

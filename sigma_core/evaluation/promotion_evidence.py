@@ -170,7 +170,7 @@ def _recall(task: "TaskPlan", lists: "IntArray") -> "Ratio":
 
     hit = target_ranks(lists[:, :LIST_LENGTH], task.targets) < min(LIST_LENGTH, lists.shape[1])
     of_target, size = task.users[task.targets.requests()], len(task.user_ids)
-    found = np.bincount(of_target, weights=hit.astype(np.float64), minlength=size)
+    found = np.bincount(of_target, weights=hit.astype(np.float64), minlength=size).astype(np.float64)
     return Ratio(found, np.bincount(of_target, minlength=size).astype(np.float64))
 
 
