@@ -22,7 +22,7 @@ METRICS = (
 )  # fmt: skip
 DAILY = (
     "interaction_events", "item_catalog", "user_profiles", "item_embeddings", "semantic_id_map", "lora_checkpoint",
-    "item_index", "user_to_item_index", "eval_report",
+    "promoted_model", "item_index", "user_to_item_index", "eval_report",
 )  # fmt: skip
 MONTHLY = (
     "interaction_history", "item_id_embeddings", "relevance_pairs", "grounded_encoder", "refit_item_embeddings",

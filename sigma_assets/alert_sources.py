@@ -108,7 +108,7 @@ def alert_of(evaluation: dg.AssetCheckEvaluation, run_id: str) -> Alert | None:
         run_id=run_id,
         link=run_link(run_id),
         examples=_examples(evaluation.metadata),
-        to_do=_to_do(asset, partition, is_error=is_error),
+        to_do=_own_to_do(evaluation.metadata) or _to_do(asset, partition, is_error=is_error),
         owner=owner_of(asset),
     )
 
@@ -156,6 +156,12 @@ def _examples(metadata: Any) -> tuple[str, ...]:
         for example in outcome.get("details", {}).get("examples", [])
     ]
     return tuple(lines[:NUM_EXAMPLES])
+
+
+def _own_to_do(metadata: Any) -> str:
+    """What the check itself says is to be done; "" where it says nothing."""
+    said = metadata.get("to_do")
+    return str(getattr(said, "value", said) or "")
 
 
 def _to_do(asset: str, partition: str, *, is_error: bool) -> str:

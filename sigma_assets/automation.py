@@ -3,7 +3,7 @@
 The clauses and their reasons:
 
 - *eager*: a day's artifact follows its inputs, whenever they change;
-- *made once* for everything trained and everything of a month: when the last input comes in, and never again by itself. A late
+- *made once* for everything trained, every promotion and everything of a month: when the last input comes in, and never again by itself. A late
   event marks them stale; hours of training are an operator's to request, with `monthly_refit` or `daily_refresh`. (Dagster's own
   `on_missing` looks at new partitions alone, and would never make those of a year that is over.)
 - *without in_latest_time_window*: that clause looks at the calendar's last day and would ignore every day but it;
@@ -66,7 +66,7 @@ def condition_of(stage: Stage) -> dg.AutomationCondition | None:
     checked = dg.AutomationCondition.all_deps_blocking_checks_passed()
     if samples:
         checked = checked.ignore(SPARSE)
-    if stage.cadence == "month" or stage.pool == TRAINING:
+    if stage.cadence == "month" or stage.pool == TRAINING or stage.group == "promotion":
         absent = dg.AutomationCondition.any_deps_missing()
         ready = dg.AutomationCondition.missing() & ~(absent.ignore(SPARSE) if samples else absent)
         return (ready & checked & NearTheNewestDay()).newly_true().with_label("made_once")

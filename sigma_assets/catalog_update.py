@@ -36,7 +36,7 @@ CATALOG_UPDATE: Final = (
 """The steps of a catalog update, in order."""
 
 MAX_DELISTED: Final = 0.2  # more of the catalog gone at once is more likely half a file than a decision
-NEEDED: Final = ("lora_checkpoint", "user_profiles")
+NEEDED: Final = ("lora_checkpoint", "promoted_model", "user_profiles")
 """What must be there of the day already: an update trains nothing."""
 
 

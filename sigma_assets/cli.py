@@ -13,6 +13,7 @@ import sigma_assets.cli_benchmark
 import sigma_assets.cli_benchmark_proof
 import sigma_assets.cli_benchmark_speed
 import sigma_assets.cli_pipeline
+import sigma_assets.cli_promotion
 import sigma_assets.cli_serving  # noqa: F401  (these register the verbs)
 from sigma_assets.cli_app import app
 

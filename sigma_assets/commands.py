@@ -17,6 +17,7 @@ from sigma_assets.masters import remember_first
 from sigma_assets.periods import MAX_EDGE, ROLLUP_LAG_DAYS, day_key
 from sigma_assets.planner import PlanError, Step, evaluation_days, plan_day
 from sigma_assets.progress import Reporter
+from sigma_assets.promotion_orders import why_kept
 from sigma_assets.world import World
 
 if TYPE_CHECKING:
@@ -60,7 +61,10 @@ def materialize(
         for note in notes:
             reporter.line(f"note: {note}")
         with runner_of(world, reporter, verbose=verbose) as runner:
-            return world, runner.run(steps)
+            done = runner.run(steps)
+        if any(not one.is_fresh for one in done) and (kept := why_kept(world, day_key(as_of))):
+            reporter.line(f"warning: {kept}")
+        return world, done
 
 
 def evaluate(

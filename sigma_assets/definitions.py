@@ -14,10 +14,20 @@ from typing import Any, Final
 import dagster as dg
 
 from sigma_assets.alert_sensors import alert_sensors
-from sigma_assets.assets import evaluation, grounding, instruction, serving, sources, tokenization, training
+from sigma_assets.assets import (
+    evaluation,
+    grounding,
+    instruction,
+    promotion,
+    serving,
+    sources,
+    tokenization,
+    training,
+)
 from sigma_assets.automation import condition_of, sensor
 from sigma_assets.binding import ROOT_FILE
 from sigma_assets.checks.contract import check_specs
+from sigma_assets.checks.gate import gate_specs
 from sigma_assets.io_manager import WINDOW_KEY, SigmaIOManager
 from sigma_assets.jobs import all_jobs, catalog_sensor, schedules
 from sigma_assets.partitions import DEFAULT_SPAN, Calendar, calendar_of
@@ -36,6 +46,7 @@ MODULES: Final = {
     "tokenization": tokenization,
     "instruction": instruction,
     "training": training,
+    "promotion": promotion,
     "serving": serving,
     "evaluation": evaluation,
 }
@@ -103,7 +114,9 @@ def as_asset(stage: Stage, calendar: Calendar, code_version: str) -> dg.AssetsDe
         kinds=set(stage.kinds),
         code_version=code_version,
         pool=stage.pool,
-        check_specs=check_specs(contract, partitions) if contract else None,
+        check_specs=[*check_specs(contract, partitions), *gate_specs(stage.name, partitions)]
+        if contract
+        else None,
         automation_condition=condition_of(stage),
     )(body)
 

@@ -75,8 +75,8 @@ JOBS: Final = (
         ("sft_shards",), "day",
     ),
     Job(
-        "daily_refresh", "The day's vectors, semantic IDs, adapter, index and lists. After `ingest_day`.",
-        ("item_embeddings", "semantic_id_map", "lora_checkpoint", "item_index", "user_to_item_index"),
+        "daily_refresh", "The day's vectors, semantic IDs, adapter, promotion, index and lists. After `ingest_day`.",
+        ("item_embeddings", "semantic_id_map", "lora_checkpoint", "promoted_model", "item_index", "user_to_item_index"),
         "day", cron="0 4 * * *", lag_days=1, max_seconds=MAX_TRAINING_SECONDS,
     ),
     Job(

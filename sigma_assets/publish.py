@@ -5,7 +5,7 @@ no file and raises; otherwise the output goes out with its digest as data versio
 their order). Source: architecture.md, rule 4.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
@@ -28,6 +28,7 @@ def publish(
     *,
     judged: Any = None,
     metadata: dict[str, Any] | None = None,
+    checks: Sequence[dg.AssetCheckResult] = (),
     **inputs: Any,
 ) -> Published:
     """Yield the value as the asset's output if it meets its contract.
@@ -38,6 +39,7 @@ def publish(
         value: the artifact.
         judged: what the contract looks at, where it is not the artifact itself.
         metadata: shown with the materialization beside the artifact's own figures.
+        checks: results of further checks of the asset, none of which keeps it from being written.
         inputs: what `checks.semantic.facts` needs to know beside the value.
 
     Raises:
@@ -45,7 +47,7 @@ def publish(
     """
     name, partition = context.asset_key.path[-1], context.partition_key
     outcomes = audit(name, value if judged is None else judged, **inputs)
-    results = check_results(load_contract(name), outcomes) if outcomes else []
+    results = [*(check_results(load_contract(name), outcomes) if outcomes else []), *checks]
     if broken := failed_errors(outcomes):
         message = refusal(name, partition, broken)
         sigma.world.mark_failure(name, partition, message)

@@ -215,6 +215,22 @@ _TABLE: Final = (
                   "generation.apf_temperature", "runtime.seed"),
         source_parts=("image_vectors",), kinds=_TORCH | {"peft"},
     ),
+    # -------------------------------------------------------------------------------- promotion
+    Stage(
+        name="promoted_model", group="promotion", cadence="day",
+        artifact="sigma_core.serving.promoted:PromotedModel",
+        reads={
+            "base": Read("sigma_base", "own_month"),
+            "checkpoint": Read("lora_checkpoint", "same_day"),
+            "shards": Read("sft_shards", "lora_shards"),
+            "catalog": Read("item_catalog", "day_before"),
+            "id_embeddings": Read("item_id_embeddings", "own_month"),
+            "codebooks": Read("codebooks", "own_month"),
+            "encoder": Read("grounded_encoder", "own_month"),
+        },
+        settings=("promotion.*", "generation.*"), source_parts=("image_vectors",),
+        kinds=frozenset({"json", "peft"}),
+    ),
     # ------------------------------------------------------------------------------ (d) serving
     Stage(
         name="item_index", group="serving", cadence="day", version="3",
@@ -229,11 +245,11 @@ _TABLE: Final = (
         source_parts=("image_vectors",), kinds=_TENSORS,
     ),
     Stage(
-        name="user_to_item_index", group="serving", cadence="day", version="3",
+        name="user_to_item_index", group="serving", cadence="day", version="4",
         artifact="sigma_core.serving.user_to_item:UserToItemIndex", source_parts=("offers",),
         reads={
             "base": Read("sigma_base", "own_month"),
-            "checkpoint": Read("lora_checkpoint", "same_day"),
+            "promoted": Read("promoted_model", "same_day"),
             "index": Read("item_index", "same_day"),
             "catalog": Read("item_catalog", "same_day"),
             "profiles": Read("user_profiles", "same_day"),

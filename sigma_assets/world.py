@@ -12,6 +12,7 @@ from typing import Any
 from sigma_assets.binding import Binding, read_binding
 from sigma_assets.masters import digest_on, listing_on
 from sigma_assets.periods import SELECT, Span, as_date
+from sigma_assets.promotion_orders import PROMOTED, decision_lineage
 from sigma_assets.stages import STAGES, Stage
 from sigma_core.artifacts import (
     MANIFEST,
@@ -70,13 +71,17 @@ class World:
         ]
 
     def source_lineage(self, stage: Stage, partition: str) -> dict[str, str]:
-        """Digest of every part of the source that the step reads and the source has, as it is on the step's day."""
+        """Digest of every part of the source that the step reads and the source has, as it is on the step's day.
+
+        For a promotion also what else it was decided on (`promotion_orders.decision_lineage`).
+        """
         parts, binding = dict(self.binding.parts), self.binding
         parts["products"] = digest_on(binding, self.master_day(stage, partition))
         if binding.event_days:
             day_digest = binding.event_days.get(partition, "")
             parts["events"] = digest_json([day_digest, binding.parts["products"]])  # which items are known
-        return {f"source/{part}": parts[part] for part in stage.source_parts if part in parts}
+        found = {f"source/{part}": parts[part] for part in stage.source_parts if part in parts}
+        return found | (decision_lineage(self, partition) if stage.name == PROMOTED else {})
 
     def master_day(self, stage: Stage, partition: str) -> date:
         """The day whose product master the step reads."""

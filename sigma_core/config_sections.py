@@ -317,3 +317,35 @@ class EvaluationConfig(Section):
     bootstrap_samples: int = Field(1000, ge=100, description="household resamples of an interval")
     min_targets: int = Field(200, ge=1, description="a task below this is underpowered")
     min_users: int = Field(100, ge=1, description="a task below this is underpowered")
+
+
+class PromotionConfig(Section):
+    """When a new adapter is promoted (`evaluation/promotion.py`): margins, factors and guardrails."""
+
+    margin_share: float = Field(
+        0.05, ge=0, description="loss of recall@20 that does not matter, as a share of the promoted model's"
+    )
+    margin_floor: float = Field(0.005, ge=0, description="the margin is never smaller than this much recall")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="of the upper bound of the loss, one-sided")
+    bootstrap_samples: int = Field(1000, ge=100, description="household resamples of that bound")
+    sample_households: int | None = Field(
+        200, ge=1, description="households compared on, chosen by hash; none = all"
+    )
+    max_requests_per_task: int | None = Field(2, ge=1, description="query and category requests a household")
+    min_targets: int = Field(200, ge=1, description="a task below this is underpowered and does not block")
+    min_households: int = Field(100, ge=1, description="a task below this is underpowered too")
+    probe_loss_factor: float = Field(
+        1.05, gt=0, description="an adapter's probe loss may be at most this times the base's"
+    )
+    guardrail_households: int = Field(64, ge=1, description="households that guardrails are measured on")
+    min_coverage: float = Field(
+        0.05, ge=0, le=1, description="distinct items listed, over the most there could be, at least"
+    )
+    coverage_ratio: float = Field(0.8, ge=0, description="and at least this times the promoted model's")
+    cold_ratio: float = Field(
+        0.5, ge=0, description="share of new items listed, at least this times the promoted model's"
+    )
+    cold_slack: float = Field(0.002, ge=0, description="less this, for few new items are listed at all")
+    max_latency_ms: float = Field(
+        2000.0, gt=0, description="median CPU time of one household's answer, at most"
+    )

@@ -20,6 +20,7 @@ from sigma_core.grounding.embed import ItemEmbeddings
 from sigma_core.grounding.encoder import GroundedEncoder
 from sigma_core.grounding.id_embeddings import ItemIdEmbeddings
 from sigma_core.serving.item_index import ItemIndex, build_item_index
+from sigma_core.serving.promoted import PromotedModel
 from sigma_core.tokenization.item_features import assemble
 from sigma_core.tokenization.semantic_ids import SemanticIdMap
 from sigma_core.training.checkpoint import LoraCheckpoint, SigmaBase
@@ -48,7 +49,7 @@ def user_to_item_index(
     context: dg.AssetExecutionContext,
     sigma: SigmaResource,
     base: SigmaBase,
-    checkpoint: LoraCheckpoint,
+    promoted: PromotedModel,
     index: ItemIndex,
     catalog: ItemCatalog,
     profiles: UserProfiles,
@@ -56,7 +57,7 @@ def user_to_item_index(
     history: Window,
     recent: Window,
 ) -> Published:
-    """Every user's list for the day, and the contexts `sigma recommend` answers live requests from."""
+    """Every user's list by the promoted model, and the contexts `sigma recommend` answers live requests from."""
     from sigma_core.data.typical_prices import typical_prices
     from sigma_core.instruction.contexts import build_contexts, owned_lists
     from sigma_core.instruction.requests import day_words
@@ -69,7 +70,7 @@ def user_to_item_index(
     words = asdict(day_words(events, catalog, day, data.horizon_days, data.country, offers))
     lists = build_user_to_item_index(
         base,
-        checkpoint,
+        promoted.checkpoint,
         index,
         catalog,
         contexts,

@@ -58,7 +58,7 @@ def vector_facts(ids: Sequence[str], vectors: np.ndarray) -> pl.DataFrame:
     )
 
 
-def figures(**values: float | int | bool) -> pl.DataFrame:
+def figures(**values: float | int | bool | str) -> pl.DataFrame:
     """One row of figures."""
     return pl.DataFrame({name: [value] for name, value in values.items()})
 

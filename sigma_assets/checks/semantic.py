@@ -21,6 +21,7 @@ from sigma_assets.checks.facts_base import (
     num_missing,
     true,
 )
+from sigma_assets.checks.facts_promotion import promoted_facts
 from sigma_assets.checks.facts_shards import shard_facts
 from sigma_core import columns as c
 from sigma_core.instruction.tasks import TASKS
@@ -226,6 +227,7 @@ FACTS: dict[str, Callable[..., Frames]] = {
     "sft_shards": shard_facts,
     "sigma_base": models.base_facts,
     "lora_checkpoint": models.lora_facts,
+    "promoted_model": promoted_facts,
     "item_index": models.item_index_facts,
     "user_to_item_index": u2i_facts,
     "eval_report": report_facts,

@@ -17,7 +17,7 @@ from sigma_core.serving.nearline import History, Nearline, Progressed, RootHisto
 from sigma_core.serving.runtime import RequestError, load_recommender, pick_day
 
 LOG = logging.getLogger("sigma.serve")
-_DAILY: Final = ("lora_checkpoint", "item_index", "user_to_item_index", "item_catalog")
+_DAILY: Final = ("promoted_model", "item_index", "user_to_item_index", "item_catalog")
 
 
 def load_live_day(root: Path, as_of: str | None = None) -> LiveDay:

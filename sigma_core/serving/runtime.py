@@ -263,8 +263,9 @@ def load_recommender(root: Path, as_of: str | None = None) -> LoadedRecommender:
     from sigma_core.grounding.encoder import GroundedEncoder
     from sigma_core.serving.engine import Engine
     from sigma_core.serving.item_index import ItemIndex
+    from sigma_core.serving.promoted import PromotedModel
     from sigma_core.serving.user_to_item import UserToItemIndex
-    from sigma_core.training.checkpoint import LoraCheckpoint, SigmaBase
+    from sigma_core.training.checkpoint import SigmaBase
 
     store = ArtifactStore(root)
     day = pick_day(store, as_of)
@@ -275,7 +276,7 @@ def load_recommender(root: Path, as_of: str | None = None) -> LoadedRecommender:
         catalog = store.read(ItemCatalog, "item_catalog", day)
         engine = Engine(
             store.read(SigmaBase, "sigma_base", month),
-            store.read(LoraCheckpoint, "lora_checkpoint", day),
+            store.read(PromotedModel, "promoted_model", day).checkpoint,
             store.read(ItemIndex, "item_index", day),
             catalog,
             store.read(GroundedEncoder, "grounded_encoder", month),

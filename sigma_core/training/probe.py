@@ -97,6 +97,26 @@ def run_probe(trainer: "Trainer", probe: TrainingSet, prefixes_NP: np.ndarray, s
     return Probe(loss, float(np.mean(valid)), typical(torch.cat(sigmas)).item(), best)
 
 
+def beams_valid(trainer: "Trainer", probe: TrainingSet, prefixes_NP: np.ndarray, seed: int) -> float:
+    """Share of the beams of one batch of probe users that name existing prefixes; 0 when no beam has a probability.
+
+    The first of the batches that `run_probe` looks at. The model must be in eval mode.
+    """
+    import torch
+
+    existing = {tuple(row) for row in np.unique(prefixes_NP, axis=0).tolist()}
+    (inputs,) = sample_steps(probe, prefixes_NP, trainer.config.training, 1, seed)
+    requests = [[Request(r.instruction, r.focus) for r in mine] for mine in inputs.requests]
+    with torch.inference_mode():
+        recommender, place = _recommender(trainer)
+        eligible = torch.ones(sum(map(len, requests)), len(place), dtype=torch.bool, device=trainer.device)
+        users = [context.with_rows(place) for context in inputs.users]
+        days = torch.as_tensor(inputs.days, device=trainer.device)
+        beams = recommender.beam(users, requests, trainer.focus, eligible, days).beams
+    found = beams.prefix_RKP[beams.log_prob_RK > float("-inf")].tolist()
+    return float(np.mean([tuple(prefix) in existing for prefix in found])) if found else 0.0
+
+
 def _hits(lists: "list[list[Recommendation]]", inputs: "StepInputs", place: np.ndarray) -> int:
     """Targets among the listed rows."""
     shown = {(number, found.row) for number, ranked in enumerate(lists) for found in ranked}

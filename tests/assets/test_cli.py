@@ -14,7 +14,8 @@ from tests.assets.roots import small_world
 from tests.toy_world import toy_source, write_tabular
 
 VERBS = (
-    "materialize", "catalog-update", "recommend", "search", "evaluate", "demo", "config", "doctor", "serve", "nearline", "ui"
+    "materialize", "catalog-update", "recommend", "search", "evaluate", "demo", "config", "doctor", "serve", "nearline", "ui",
+    "rollback", "promote", "promotions",
 )  # fmt: skip
 
 

@@ -77,6 +77,7 @@ def test_the_walk_of_the_architecture_is_there() -> None:
         "tokenization",
         "instruction",
         "training",
+        "promotion",
         "serving",
         "evaluation",
     )
@@ -91,5 +92,7 @@ def test_the_walk_of_the_architecture_is_there() -> None:
         "codebooks",
     }
     assert "item_embeddings" not in reads["lora_checkpoint"]
+    assert "promoted_model" in reads["user_to_item_index"]
+    assert "lora_checkpoint" not in reads["user_to_item_index"]
     assert reads["item_index"] >= {"lora_checkpoint", "semantic_id_map", "item_embeddings"}
     assert all(profile in PROFILES for profile in ("demo", "toy", "standard"))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -67,8 +68,24 @@ def without_model(value: Any, inputs: dict[str, Any]) -> None:
     del value["tasks"]["query"]["models"]["item_knn"]
 
 
+def pointing(**values: Any) -> Corruption:
+    """The pointer says something else."""
+    return lambda value, inputs: vars(value.pointer).update(values)
+
+
 def nan_metric(value: Any, inputs: dict[str, Any]) -> None:
     value["tasks"]["query"]["models"]["sigma"]["recall@20"] = float("nan")
+
+
+def with_(**values: Any) -> Callable[[Any], Any]:
+    """The same thing with other attributes."""
+    return lambda value: SimpleNamespace(**{**vars(value), **values})
+
+
+another_adapter = with_(digest=lambda: "another")
+on_another_base = with_(base_digest="another")
+for_other_prefixes = with_(bound_to="elsewhere")
+with_nan = with_(tensors={"lora_a": np.full((2, 3), np.nan, np.float32)})
 
 
 CORRUPTED: list[tuple[str, str, Corruption]] = [
@@ -114,6 +131,13 @@ CORRUPTED: list[tuple[str, str, Corruption]] = [
     ("sigma_base", "sigma_base.loss_not_worse", given(probe_loss=float("nan"))),
     ("lora_checkpoint", "lora_checkpoint.beams_valid", given(beams_valid=0.99)),
     ("lora_checkpoint", "lora_checkpoint.base_compatible", given(base_compatible=False)),
+    ("promoted_model", "promoted_model.something_serves", pointing(outcome="refused")),
+    ("promoted_model", "promoted_model.no_later_day", pointing(since=str(DAY + timedelta(days=1)))),
+    ("promoted_model", "promoted_model.of_the_day", given(day=str(CUT))),
+    ("promoted_model", "promoted_model.what_it_names", change("checkpoint", another_adapter)),
+    ("promoted_model", "promoted_model.fits_base", change("checkpoint", on_another_base)),
+    ("promoted_model", "promoted_model.fits_prefixes", change("checkpoint", for_other_prefixes)),
+    ("promoted_model", "promoted_model.weights_finite", change("checkpoint", with_nan)),
     ("item_index", "layout.offsets_right", change("offsets", lambda offsets: offsets + [0, 1, 0])),
     ("item_index", "layout.rows_sorted", change("prefixes", lambda prefixes: prefixes[::-1])),
     ("user_to_item_index", "user_to_item_index.best_first", set_first(c.SCORE, 0.1)),

@@ -209,6 +209,16 @@ def _checkpoint() -> Case:
     return tensors, {"base_compatible": True, "beams_valid": 1.0, "probe_loss": 2.0, "base_loss": 2.5}
 
 
+def _promoted_model() -> Case:
+    base = SimpleNamespace(digest=lambda: "base", bound_to="here")
+    checkpoint = SimpleNamespace(
+        tensors=_checkpoint()[0], digest=lambda: "adapter", base_digest="base", bound_to="here"
+    )
+    model = SimpleNamespace(day=str(CUT), checkpoint="adapter", base="base")
+    pointer = SimpleNamespace(as_of=str(DAY), since=str(CUT), outcome="kept", reason="why", model=model)
+    return SimpleNamespace(pointer=pointer, checkpoint=checkpoint), {"day": str(DAY), "base": base}
+
+
 def _item_index() -> Case:
     prefixes = np.array([[0], [0], [0], [1], [1], [1]], dtype=np.int32)
     offsets = np.array([0, 3, 6])
@@ -266,6 +276,7 @@ VALID: dict[str, Callable[[], Case]] = {
     "sft_shards": _sft_shards,
     "sigma_base": _checkpoint,
     "lora_checkpoint": _checkpoint,
+    "promoted_model": _promoted_model,
     "item_index": _item_index,
     "user_to_item_index": _user_to_item_index,
     "eval_report": _eval_report,

@@ -1,0 +1,157 @@
+"""What `sigma rollback`, `sigma promote` and `sigma promotions` do: give an order, decide the day again, tell the history.
+
+An order is recorded, then the day's pointer and lists are made again; a running `sigma serve` takes both over. Decides
+nothing itself. Our choice.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from sigma_assets.binding import read_binding
+from sigma_assets.locking import root_lock
+from sigma_assets.periods import as_date, month_key
+from sigma_assets.planner import PlanError, Step
+from sigma_assets.progress import Reporter
+from sigma_assets.promotion_orders import PROMOTED, Order, barred, give_order, order_for
+from sigma_assets.world import World
+from sigma_core.serving.promoted import Pointer
+
+if TYPE_CHECKING:
+    from sigma_assets.runner import Done
+
+PREVIOUS: Final = "previous"
+REMADE: Final = (PROMOTED, "user_to_item_index")
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """An order and what became of its steps."""
+
+    order: Order
+    done: list["Done"]
+
+
+def rollback(
+    root: Path, to: str, reason: str, reporter: Reporter, *, verbose: bool = False
+) -> tuple[World, Ordered]:
+    """Put the adapter of the day `to`, or the one that was replaced ("previous"), in the place of the one that serves now.
+
+    The latest served day is decided again; the adapter taken back is barred until somebody promotes it, and nothing but a
+    comparison or a hand replaces the one put in place.
+
+    Raises:
+        PlanError: nothing serves, there is no such adapter, or it does not fit the refit that serves.
+        RootError, LockedError, StepError: see their classes.
+    """
+    with root_lock(root, "rollback"):
+        world = World(root, read_binding(root))
+        day, now = _serving(world)
+        model = _previous(world, day, now) if to == PREVIOUS else find_model(world, to)
+        if model[1] == now.model.checkpoint:
+            raise PlanError(f"the adapter of {model[0]} is the one that serves {day}; name another day.")
+        _need_fit(world, day, model)
+        order = give_order(root, "rollback", day, model[:2], now.model.checkpoint, _said(reason))
+        return world, Ordered(order, _remake(world, day, reporter, verbose=verbose))
+
+
+def promote(
+    root: Path, day: str, reason: str, reporter: Reporter, *, verbose: bool = False
+) -> tuple[World, Ordered]:
+    """Let the day's own adapter serve it, whatever the gate says.
+
+    Raises:
+        PlanError: the day has no adapter, or it does not fit its month.
+        RootError, LockedError, StepError: see their classes.
+    """
+    with root_lock(root, "promote"):
+        world = World(root, read_binding(root))
+        manifest = world.manifest("lora_checkpoint", day)
+        if manifest is None:
+            raise PlanError(
+                f"{day} has no lora_checkpoint. {_days(world, 'lora_checkpoint')} "
+                f"Run `sigma materialize --as-of {day} --root {root}` first."
+            )
+        model = (day, str(manifest["digest"]), _base_of(world, "lora_checkpoint", day))
+        _need_fit(world, day, model)
+        order = give_order(root, "promote", day, model[:2], "", _said(reason))
+        return world, Ordered(order, _remake(world, day, reporter, verbose=verbose))
+
+
+def history(world: World) -> list[tuple[Pointer, Order | None]]:
+    """Every day's pointer, oldest first, with the order for that day."""
+    there = [key for key in world.store.partitions(PROMOTED) if world.manifest(PROMOTED, key)]
+    return [(Pointer.read(world.store.path(PROMOTED, key)), order_for(world.root, key)) for key in there]
+
+
+def find_model(world: World, day: str) -> tuple[str, str, str]:
+    """(day, digest, base) of the adapter of a day: as it was promoted last, else as it was trained.
+
+    Raises:
+        PlanError: there is none.
+    """
+    for key in reversed(world.store.partitions(PROMOTED)):
+        model = Pointer.read(world.store.path(PROMOTED, key)).model
+        if model.day == day:
+            return model.day, model.checkpoint, model.base
+    manifest = world.manifest("lora_checkpoint", day)
+    if manifest is None:
+        raise PlanError(f"there is no adapter of {day} in {world.root}. {_days(world, 'lora_checkpoint')}")
+    return day, str(manifest["digest"]), _base_of(world, "lora_checkpoint", day)
+
+
+def _serving(world: World) -> tuple[str, Pointer]:
+    days = world.store.partitions("user_to_item_index")
+    served = [day for day in days if world.manifest(PROMOTED, day)]
+    if not served:
+        raise PlanError(f"{world.root} serves no day yet; run `sigma materialize --as-of DATE` first.")
+    return served[-1], Pointer.read(world.store.path(PROMOTED, served[-1]))
+
+
+def _previous(world: World, day: str, now: Pointer) -> tuple[str, str, str]:
+    """The adapter that served before the present one was first promoted, not what a rollback has just taken back."""
+    taken_back = barred(world.root)
+    ways_in = [pointer for pointer, _ in history(world) if pointer.model.checkpoint == now.model.checkpoint]
+    for pointer in (now, *reversed(ways_in)):
+        model = pointer.replaced
+        if model is not None and model.checkpoint not in {*taken_back, now.model.checkpoint}:
+            return model.day, model.checkpoint, model.base
+    raise PlanError(
+        f"the adapter of {now.model.day}, which serves {day}, replaced none that could serve again. Train another day, or name "
+        "one with --to DATE."
+    )
+
+
+def _need_fit(world: World, day: str, model: tuple[str, str, str]) -> None:
+    month = month_key(as_date(day))
+    base = world.manifest("sigma_base", month)
+    if base is None or base["digest"] != model[2]:
+        raise PlanError(
+            f"the adapter of {model[0]} was trained on another refit than that of {month}, whose index serves {day}: its "
+            "prefixes mean other groups. Name an adapter of the same refit, or serve a former day: `sigma serve --as-of DATE`."
+        )
+
+
+def _base_of(world: World, asset: str, day: str) -> str:
+    from sigma_core.training.checkpoint import LoraCheckpoint
+
+    return world.store.read(LoraCheckpoint, asset, day).base_digest
+
+
+def _remake(world: World, day: str, reporter: Reporter, *, verbose: bool) -> list["Done"]:
+    """The day's pointer and lists, each as a Dagster run of its own."""
+    from sigma_assets.commands import runner_of
+
+    with runner_of(world, reporter, verbose=verbose) as runner:
+        return runner.run_singly([Step(asset, day) for asset in REMADE])
+
+
+def _said(reason: str) -> str:
+    if not reason.strip():
+        raise PlanError("--reason is empty; say why, for whoever reads the history.")
+    return " ".join(reason.split())
+
+
+def _days(world: World, asset: str) -> str:
+    days = world.store.partitions(asset)
+    return f"There are {', '.join(days[-5:])}." if days else "No day has one."

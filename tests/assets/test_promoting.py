@@ -1,0 +1,100 @@
+"""Pointers on disk: what they hold, which one came before, and which adapter a rollback goes back to."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sigma_assets.planner import PlanError
+from sigma_assets.promoting import _previous, find_model, history
+from sigma_assets.promotion import former_pointer, model_by_digest
+from sigma_assets.promotion_orders import PROMOTED, give_order, why_kept
+from sigma_assets.world import World
+from sigma_core.artifacts import ArtifactError
+from sigma_core.evaluation.promotion import ModelName
+from sigma_core.serving.promoted import Pointer, PromotedModel
+from sigma_core.training.checkpoint import LoraCheckpoint
+from tests.assets.roots import small_world
+
+DAYS = ("2024-10-25", "2024-10-26", "2024-10-27")
+
+
+def adapter(number: int) -> LoraCheckpoint:
+    tensors = {"layer.lora_A.weight": np.full((2, 2), number, np.float32)}
+    return LoraCheckpoint(tensors, "here", 0.1, 0.1, base_digest="base", adapter_config={"r": 2})
+
+
+def name(day: str, number: int) -> ModelName:
+    return ModelName(day, "2024-10-01", adapter(number).digest(), "base", "codebooks", "encoder", "recipe")
+
+
+def promoted(number: int, outcome: str = "promoted") -> PromotedModel:
+    day = DAYS[number]
+    replaced = name(DAYS[number - 1], number - 1) if number else None
+    return PromotedModel(Pointer(day, name(day, number), day, outcome, "why", replaced), adapter(number))
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """Three days, each served by its own adapter."""
+    made = small_world(tmp_path)
+    for number, day in enumerate(DAYS):
+        made.store.write(PROMOTED, day, promoted(number))
+    return made
+
+
+def test_what_was_written_is_read_back_with_its_adapter(world: World) -> None:
+    read = world.store.read(PromotedModel, PROMOTED, DAYS[1])
+    assert read.pointer == promoted(1).pointer
+    assert read.checkpoint.digest() == adapter(1).digest() == read.pointer.model.checkpoint
+    assert read.summary()["replaced"] == DAYS[0]
+
+
+def test_its_digest_is_that_of_what_serves_whatever_the_day_and_the_reason() -> None:
+    one = promoted(1)
+    other = replace(one.pointer, as_of=DAYS[2], outcome="kept", reason="another", evidence={"rule": "first"})
+    assert PromotedModel(other, one.checkpoint).digest() == one.digest()
+    assert promoted(2).digest() != one.digest()
+
+
+def test_the_former_pointer_is_the_newest_of_an_earlier_day(world: World) -> None:
+    assert former_pointer(world, DAYS[0]) is None
+    assert former_pointer(world, DAYS[2]) == promoted(1).pointer
+    assert former_pointer(world, "2024-11-05") == promoted(2).pointer
+
+
+def test_a_promoted_adapter_is_found_by_digest_after_its_checkpoint_is_gone(world: World) -> None:
+    assert model_by_digest(world, DAYS[0], adapter(0).digest()).digest() == adapter(0).digest()
+    assert find_model(world, DAYS[0]) == (DAYS[0], adapter(0).digest(), "base")
+    with pytest.raises(ArtifactError, match=r"is in .* no more"):
+        model_by_digest(world, DAYS[0], "gone")
+    with pytest.raises(PlanError, match="no adapter of 2024-10-01"):
+        find_model(world, "2024-10-01")
+
+
+def test_going_back_twice_goes_back_two_adapters_and_not_to_what_was_taken_back(world: World) -> None:
+    day, now = DAYS[2], promoted(2).pointer
+    first = _previous(world, day, now)
+    assert first[0] == DAYS[1]
+    give_order(world.root, "rollback", day, first[:2], now.model.checkpoint, "soap")
+    held = replace(now, model=name(DAYS[1], 1), replaced=now.model, outcome="by_hand", held="soap")
+    world.store.write(PROMOTED, day, PromotedModel(held, adapter(1)))
+    second = _previous(world, day, held)
+    assert second[0] == DAYS[0]
+    give_order(world.root, "rollback", day, second[:2], held.model.checkpoint, "soap again")
+    last = replace(held, model=name(DAYS[0], 0), replaced=held.model)
+    with pytest.raises(PlanError, match="replaced none that could serve again"):
+        _previous(world, day, last)
+    assert [(pointer.as_of, order is not None) for pointer, order in history(world)] == [
+        (DAYS[0], False),
+        (DAYS[1], False),
+        (DAYS[2], True),
+    ]
+
+
+def test_only_a_kept_day_says_why(world: World) -> None:
+    assert why_kept(world, DAYS[1]) == ""
+    assert why_kept(world, "2024-11-05") == ""
+    world.store.write(PROMOTED, DAYS[1], promoted(1, "kept"))
+    assert why_kept(world, DAYS[1]) == "why"
