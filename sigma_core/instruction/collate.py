@@ -1,9 +1,10 @@
 """Batches: contexts and requests become token trees in which a user's requests share one history.
 
-One row of a batch is one user:  trunk = profile words, recent purchases, favourites;  then a branch a request =
-instruction words, focus vector, <|start|>;  then a leaf a target or beam = prefix tokens, <q>.  A token sees the trunk, its
-own branch and its own leaf, so one forward pass serves all of a user's requests (our choice: it is what makes two CPU
-cores enough). Holds the layout and the mask only; embeddings belong to `model/sigma.py`, templates to `tasks.py`.
+One row of a batch is one user:  trunk = profile words, favourites, recent purchases (oldest first);  then a branch a
+request = instruction words, focus vector, <|start|>;  then a leaf a target or beam = prefix tokens, <q>.  A token sees the
+trunk, its own branch and its own leaf, so one forward pass serves all of a user's requests (our choice: it is what makes two
+CPU cores enough). What changes least stands first: a new purchase is appended to the trunk, whose cached keys and values
+stay what they were. Holds the layout and the mask only; embeddings belong to `model/sigma.py`, templates to `tasks.py`.
 
 Source: paper, multi-task SFT: profile, history as (<a> v~) pairs, instruction, <|end|><|start|> <a_target> <q>.
 
@@ -210,10 +211,13 @@ class Collator:
         row.add(len(ids), word=ids, position=position(len(ids)))
         items, roles, stats = context.history()
         place = np.full(len(items), -1, dtype=np.int64)
-        for role, special in ((ROLE_RECENT, RECENT), (ROLE_FAVORITE, FAVORITES)):
+        favorites = np.flatnonzero(roles == ROLE_FAVORITE)[: self.prompt_favorites]
+        recents = np.flatnonzero(roles == ROLE_RECENT)[::-1]  # oldest first
+        for role, special, told in (
+            (ROLE_FAVORITE, FAVORITES, favorites),
+            (ROLE_RECENT, RECENT, recents),
+        ):
             row.add(1, special=special, position=position(1))
-            told = np.flatnonzero(roles == role)
-            told = told[: self.prompt_favorites] if role == ROLE_FAVORITE else told
             mine = items[told]
             width = self.prefixes.shape[1] + 1
             tokens = np.full((len(mine), width), -1, dtype=np.int64)
