@@ -17,6 +17,7 @@ from torch import Tensor
 from sigma_core.config import GenerationConfig
 from sigma_core.generation.fusion import apf_sharpness, beam_sigma, fuse, in_prefix_log_probs
 from sigma_core.generation.prefix_beam import AllowedPrefixes, Beams, prefix_beam, request_past
+from sigma_core.generation.session_states import ReadStates, StatesStore, read_continued
 from sigma_core.generation.subset_search import GroupHits, PrefixRanges, search_groups
 from sigma_core.instruction.collate import Collator, Request, UserContext
 from sigma_core.model.heads import Activity, Focus, ItemTensors, Slots
@@ -63,6 +64,8 @@ class Searched(NamedTuple):
     beams: Beams
     focus: Focus | None  # the requests' words, one state a request
     set_R: Tensor  # set of item statistics
+    tokens_B: np.ndarray | None = None  # with sessions: tokens of each user's profile and history,
+    kept_B: np.ndarray | None = None  # and how many of them were not read again
 
 
 class Recommender:
@@ -80,6 +83,7 @@ class Recommender:
     ) -> None:
         self.model, self.items, self.collator, self.lexical = model.eval(), items, collator, lexical
         self.config, self.apf_temperature, self.typical_sigma = config, apf_temperature, typical_sigma
+        self.sessions: StatesStore | None = None  # where users' trunk states are kept between calls
         self.ranges = items.ranges
         self.group_of_N = torch.repeat_interleave(
             torch.arange(len(self.ranges.length_Q)), self.ranges.length_Q
@@ -111,8 +115,6 @@ class Recommender:
         sets_B: Tensor | None = None,
     ) -> "Searched":
         """Step 1 for a batch of users; `sets_B` names the set of item statistics of each user's day."""
-        from transformers import DynamicCache
-
         model, items = self.model, self.items.tensors
         device = items.vectors_NE.device
         sets = torch.zeros(len(users), dtype=torch.long, device=device) if sets_B is None else sets_B
@@ -120,13 +122,12 @@ class Recommender:
         width = model.shape.text_dim
         vectors = np.asarray([focus[t] for t in tree.focus_texts], dtype=np.float32).reshape(-1, width)
         batch = TensorBatch(tree, torch.as_tensor(vectors, device=device), device)
-        cache = DynamicCache(config=model.backbone.config)
-        states = model.read(batch, items.vectors_NE, self.lexical, cache)
+        read = self._read(batch, users)
         user = batch.request_user_R
         memory = model.memory(batch, items, self.items.activity.item_UNS, sets).of(user)
         memory = memory.only(eligible_RN.gather(1, memory.row_BJ))
         one = Slots(torch.arange(len(user), device=device), len(user))
-        past = request_past(batch, cache, model.backbone.config)
+        past = request_past(batch, read.cache, model.backbone.config)
         counts = torch.zeros(len(user), len(self.ranges.length_Q), device=device)
         allowed = AllowedPrefixes(
             self.ranges.rows_QP, counts.index_add(1, self.group_of_N, eligible_RN.float()) > 0
@@ -134,7 +135,7 @@ class Recommender:
         about = model.focus(batch, batch.request_focus_RV, one)
         beams = prefix_beam(
             model,
-            states[user, batch.request_start_R][:, None],
+            read.start_RD[:, None],
             memory,
             about,
             past,
@@ -142,7 +143,20 @@ class Recommender:
             min(self.config.num_prefixes, len(self.ranges.length_Q)),
             self.items.activity.prefix_UKS[sets[user]],
         )
-        return Searched(beams, about, sets[user])
+        return Searched(beams, about, sets[user], read.tokens_B, read.kept_B)
+
+    def _read(self, batch: TensorBatch, users: Sequence[UserContext]) -> ReadStates:
+        """States of the batch: all read now, or continued from what the sessions keep."""
+        from transformers import DynamicCache
+
+        model, vectors = self.model, self.items.tensors.vectors_NE
+        if self.sessions is not None:
+            names = [user.user_id for user in users]
+            return read_continued(model, batch, names, vectors, self.lexical, self.sessions)
+        cache = DynamicCache(config=model.backbone.config)
+        states = model.read(batch, vectors, self.lexical, cache)
+        nothing = np.zeros(len(users), dtype=np.int64)
+        return ReadStates(states[batch.request_user_R, batch.request_start_R], cache, nothing, nothing)
 
     def sharpness(self, found: "Searched") -> Tensor:
         """sigma / tau of APF for each request (R,), within its bounds."""
