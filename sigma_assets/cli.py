@@ -9,6 +9,7 @@ import logging
 import signal
 import sys
 
+import sigma_assets.cli_abtest
 import sigma_assets.cli_benchmark
 import sigma_assets.cli_pipeline
 import sigma_assets.cli_serving  # noqa: F401  (these register the verbs)

@@ -118,11 +118,7 @@ class Recommender:
         model, items = self.model, self.items.tensors
         device = items.vectors_NE.device
         sets = torch.zeros(len(users), dtype=torch.long, device=device) if sets_B is None else sets_B
-        tree = self.collator(users, requests)
-        width = model.shape.text_dim
-        vectors = np.asarray([focus[t] for t in tree.focus_texts], dtype=np.float32).reshape(-1, width)
-        batch = TensorBatch(tree, torch.as_tensor(vectors, device=device), device)
-        read = self._read(batch, users)
+        batch, read = self.read(users, requests, focus)
         user = batch.request_user_R
         memory = model.memory(batch, items, self.items.activity.item_UNS, sets).of(user)
         memory = memory.only(eligible_RN.gather(1, memory.row_BJ))
@@ -145,18 +141,27 @@ class Recommender:
         )
         return Searched(beams, about, sets[user], read.tokens_B, read.kept_B)
 
-    def _read(self, batch: TensorBatch, users: Sequence[UserContext]) -> ReadStates:
-        """States of the batch: all read now, or continued from what the sessions keep."""
+    def read(
+        self,
+        users: Sequence[UserContext],
+        requests: Sequence[Sequence[Request]],
+        focus: Mapping[str, np.ndarray],
+    ) -> tuple[TensorBatch, ReadStates]:
+        """Lays the prompts out and reads them: all of them now, or on from what `sessions` keeps of the users."""
         from transformers import DynamicCache
 
         model, vectors = self.model, self.items.tensors.vectors_NE
+        tree = self.collator(users, requests)
+        about = np.asarray([focus[text] for text in tree.focus_texts], dtype=np.float32)
+        about = about.reshape(-1, model.shape.text_dim)
+        batch = TensorBatch(tree, torch.as_tensor(about, device=vectors.device), vectors.device)
         if self.sessions is not None:
             names = [user.user_id for user in users]
-            return read_continued(model, batch, names, vectors, self.lexical, self.sessions)
+            return batch, read_continued(model, batch, names, vectors, self.lexical, self.sessions)
         cache = DynamicCache(config=model.backbone.config)
         states = model.read(batch, vectors, self.lexical, cache)
-        nothing = np.zeros(len(users), dtype=np.int64)
-        return ReadStates(states[batch.request_user_R, batch.request_start_R], cache, nothing, nothing)
+        start_RD = states[batch.request_user_R, batch.request_start_R]
+        return batch, ReadStates(start_RD, cache, *np.zeros((2, len(users)), dtype=np.int64))
 
     def sharpness(self, found: "Searched") -> Tensor:
         """sigma / tau of APF for each request (R,), within its bounds."""
