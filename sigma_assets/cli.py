@@ -11,6 +11,7 @@ import sys
 
 import sigma_assets.cli_abtest
 import sigma_assets.cli_benchmark
+import sigma_assets.cli_benchmark_serving
 import sigma_assets.cli_pipeline
 import sigma_assets.cli_serving  # noqa: F401  (these register the verbs)
 from sigma_assets.cli_app import app

@@ -92,12 +92,14 @@ def _measure(
     plain, updating, refreshing = (copy.copy(recommender) for _ in range(3))
     plain.sessions = None
     seconds: dict[str, list[float]] = {}
+    cpu: dict[str, list[float]] = {}
     apart, rows = 0.0, live.popular[: max(400, length + steps)]
 
     def timed(name: str, call: Callable[[], T]) -> T:
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         value = call()
         seconds.setdefault(name, []).append((time.perf_counter() - start) / batch)
+        cpu.setdefault(name, []).append((time.process_time() - busy) / batch)
         return value
 
     with torch.inference_mode():
@@ -120,9 +122,12 @@ def _measure(
         out[f"{name}_ms"], out[f"{name}_p95_ms"] = (
             round(1000 * float(np.quantile(taken, q)), 3) for q in (0.5, 0.95)
         )
+        out[f"{name}_cpu_ms"] = round(1000 * statistics.median(cpu[name]), 3)
     for name in ("update", "refresh"):
         slow, fast = (statistics.median(seconds[f"{way}_{name}"]) for way in ("recomputed", "incremental"))
         out[f"{name}_ratio"] = round(slow / fast, 2)
+        slow, fast = (statistics.median(cpu[f"{way}_{name}"]) for way in ("recomputed", "incremental"))
+        out[f"{name}_cpu_ratio"] = round(slow / max(fast, 1e-9), 2)
     return out
 
 

@@ -98,9 +98,23 @@ class PrefixTokens(nn.Module):
         nn.init.orthogonal_(self.project.weight)
         self.free = nn.Parameter(torch.zeros(shape.prefix_length, shape.codebook_size, hidden))
         self.level = nn.Parameter(torch.randn(shape.prefix_length, 1, hidden) * 0.02)
+        self._made: tuple[list[tuple[Tensor, int]], Tensor] | None = None
 
     def forward(self) -> Tensor:
-        """Embeddings (P, K, D)."""
+        """Embeddings (P, K, D); without gradients they are made once for the weights as they are."""
+        parts = (self.project.weight, self.centroids, self.free, self.level)
+        if torch.is_grad_enabled() or any(part.is_inference() for part in parts):
+            return self._make()
+        made = self._made
+        if made is None or any(
+            old is not now or version != now._version  # noqa: SLF001 how often it was changed
+            for (old, version), now in zip(made[0], parts, strict=True)
+        ):
+            versions = [(part, part._version) for part in parts]  # noqa: SLF001
+            made = self._made = versions, self._make()
+        return made[1]
+
+    def _make(self) -> Tensor:
         return self.project(self.centroids) + self.free + self.level
 
 

@@ -1,0 +1,1 @@
+"""Benchmarks that start the pipeline's own commands."""
