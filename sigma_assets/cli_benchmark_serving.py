@@ -36,6 +36,13 @@ def serving(
         sys.stderr.write(f"{line}\n")
 
     options = ServingOptions(
-        root, repeats, users=users, soak_minutes=soak_minutes, malformed=malformed, kills=kills, seed=seed
+        root,
+        repeats,
+        users=users,
+        soak_minutes=soak_minutes,
+        malformed=malformed,
+        kills=kills,
+        seed=seed,
+        threads=threads,
     )
     publish(out, *run_serving(options, told))

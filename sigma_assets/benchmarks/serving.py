@@ -46,6 +46,7 @@ class ServingOptions:
     malformed: int = 0
     kills: int = 0
     seed: int = 17
+    threads: int | None = None
 
 
 def run_serving(options: ServingOptions, told: Told) -> tuple[dict[str, Any], str]:
@@ -60,6 +61,10 @@ def run_serving(options: ServingOptions, told: Told) -> tuple[dict[str, Any], st
     watch = Stopwatch()
     told("loading")
     live = load_live_day(options.root)
+    if options.threads:
+        import torch
+
+        torch.set_num_threads(options.threads)  # of this process; the server has the root's
     results: dict[str, Any] = {}
     told(f"incremental updates, histories of {' and '.join(map(str, LENGTHS))}")
     results |= measure_incremental(

@@ -123,7 +123,7 @@ class Recommender:
         memory = model.memory(batch, items, self.items.activity.item_UNS, sets).of(user)
         memory = memory.only(eligible_RN.gather(1, memory.row_BJ))
         one = Slots(torch.arange(len(user), device=device), len(user))
-        past = request_past(batch, read.cache, model.backbone.config)
+        past = request_past(batch, read.cache(), model.backbone.config)
         counts = torch.zeros(len(user), len(self.ranges.length_Q), device=device)
         allowed = AllowedPrefixes(
             self.ranges.rows_QP, counts.index_add(1, self.group_of_N, eligible_RN.float()) > 0
@@ -161,7 +161,7 @@ class Recommender:
         cache = DynamicCache(config=model.backbone.config)
         states = model.read(batch, vectors, self.lexical, cache)
         start_RD = states[batch.request_user_R, batch.request_start_R]
-        return batch, ReadStates(start_RD, cache, *np.zeros((2, len(users)), dtype=np.int64))
+        return batch, ReadStates(start_RD, lambda: cache, *np.zeros((2, len(users)), dtype=np.int64))
 
     def sharpness(self, found: "Searched") -> Tensor:
         """sigma / tau of APF for each request (R,), within its bounds."""

@@ -9,8 +9,9 @@ Shape legend: B users, L positions of the whole rows, N positions that are read 
 trunk, H heads, W width of a head, S statistics, R requests, D hidden.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from sigma_core.instruction.collate import TreeBatch
     from sigma_core.model.sigma import SigmaModel
 
+_BOTH = ("keys", "values")
 _KINDS = (
     "word",
     "special",
@@ -69,13 +71,13 @@ class ReadStates:
 
     Attributes:
         start_RD: states at each request's <|start|>.
-        cache: a DynamicCache over all positions of the rows.
+        cache: makes a DynamicCache over all positions of the rows; only generation needs it.
         tokens_B: trunk tokens of each user.
         kept_B: how many of them came from kept states.
     """
 
     start_RD: Tensor
-    cache: Any
+    cache: Callable[[], Any]
     tokens_B: np.ndarray
     kept_B: np.ndarray
 
@@ -111,13 +113,18 @@ def read_continued(
         use_cache=True,
     ).last_hidden_state
     place = np.zeros(tree.valid_BL.shape, dtype=np.int64)  # of each position of a row among those read now
-    np.put_along_axis(place, new_BN, np.broadcast_to(np.arange(new_BN.shape[1]), new_BN.shape), axis=1)
+    row_X, slot_X = (
+        is_new_BN.nonzero()
+    )  # padding stands at the row's end and must not take a real token's place
+    place[row_X, new_BN[row_X, slot_X]] = slot_X
     user, start = tree.request_user_R, tree.request_start_R
     start_RD = states_BND[batch.request_user_R, torch.as_tensor(place[user, start], device=batch.device)]
-    whole = _whole(model, cache, kept_B, place, batch.device)
+    past = int(kept_B.max())
     for row, (user_id, mine) in enumerate(zip(user_ids, told, strict=True)):
         if user_id and kept_B[row] < trunk_B[row] and (tree.item_BL[row] >= 0).any():
-            store.put(user_id, TrunkStates(*mine, *_cut(whole, row, int(trunk_B[row]))))
+            states = (_cut(cache, row, int(kept_B[row]), past, int(trunk_B[row]), name) for name in _BOTH)
+            store.put(user_id, TrunkStates(*mine, *states))
+    whole = partial(_whole, model, cache, kept_B, place, batch.device)
     return ReadStates(start_RD, whole, trunk_B, kept_B)
 
 
@@ -137,7 +144,7 @@ def _new_positions(valid_BL: np.ndarray, kept_B: np.ndarray) -> tuple[np.ndarray
 
 def _at(tree: "TreeBatch", new_BN: np.ndarray, is_new_BN: np.ndarray) -> "TreeBatch":
     """The token columns of a tree at some positions; the rest of it as it is."""
-    columns: dict[str, np.ndarray] = {}
+    columns: dict[str, Any] = {}
     for kind in (*_KINDS, "focus"):
         column = np.take_along_axis(getattr(tree, f"{kind}_BL"), new_BN, axis=1)
         columns[f"{kind}_BL"] = np.where(is_new_BN, column, -1)
@@ -200,9 +207,11 @@ def _whole(
     return out
 
 
-def _cut(cache: Any, row: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    def stacked(name: str) -> np.ndarray:
-        parts = [getattr(layer, name)[row, :, :size] for layer in cache.layers]
-        return torch.stack(parts).detach().float().cpu().numpy()
-
-    return stacked("keys"), stacked("values")
+def _cut(cache: Any, row: int, kept: int, past: int, size: int, name: str) -> np.ndarray:
+    """Keys or values (G, H, size, W) of a row's trunk: its kept ones, then those read behind the padded past."""
+    parts = [getattr(layer, name)[row].detach().float().cpu().numpy() for layer in cache.layers]
+    out = np.empty((len(parts), len(parts[0]), size, parts[0].shape[2]), dtype=np.float32)
+    for layer, part in zip(out, parts, strict=True):
+        layer[:, :kept] = part[:, :kept]
+        layer[:, kept:] = part[:, past : past + size - kept]
+    return out

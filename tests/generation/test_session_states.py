@@ -83,6 +83,14 @@ def test_users_of_one_batch_continue_from_different_places(world: TinyWorld) -> 
     ]  # c has no history
 
 
+def test_a_long_kept_history_beside_a_short_new_one(world: TinyWorld) -> None:
+    """The longest row reads least: its padding must not stand for its last token, which is a <|start|>."""
+    long, short = tiny_user("long", 1, 4, 8), tiny_user("short", 2, 1, 1)
+    same(world, [long])
+    tokens, kept = same(world, [long, short])
+    assert (tokens[0] > tokens[1], kept) == (True, [tokens[0], 0])
+
+
 def test_a_changed_history_is_used_only_as_far_as_it_fits(world: TinyWorld) -> None:
     user = tiny_user("a", 1, 3, 3)
     (size,), _ = same(world, [user])
