@@ -9,8 +9,10 @@ import logging
 import signal
 import sys
 
+import sigma_assets.cli_abtest
 import sigma_assets.cli_benchmark
 import sigma_assets.cli_benchmark_proof
+import sigma_assets.cli_benchmark_serving
 import sigma_assets.cli_benchmark_speed
 import sigma_assets.cli_pipeline
 import sigma_assets.cli_promotion

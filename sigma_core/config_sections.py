@@ -304,6 +304,15 @@ class NearlineConfig(Section):
     batch_events: int = Field(2000, ge=1, description="events committed at once")
     batch_users: int = Field(32, ge=1, description="users refreshed by one forward pass")
     poll_seconds: float = Field(1.0, gt=0, description="how often new events are looked for")
+    session_events: int = Field(
+        32, ge=1, description="events appended to a prompt before it is rebuilt with them in its history"
+    )
+    session_mib: float = Field(
+        256.0, ge=0, description="memory for users' cached KV states, MiB; 0: every prompt is read whole"
+    )
+    spill_mib: float = Field(
+        1024.0, ge=0, description="disk for cached KV states that left memory, MiB; 0: they are dropped"
+    )
 
 
 class EvaluationConfig(Section):

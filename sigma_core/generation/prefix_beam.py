@@ -7,7 +7,7 @@ Shape legend: B users, R requests, K beams, C codes per level, P prefix length, 
 S statistics.
 """
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -69,16 +69,16 @@ class AllowedPrefixes(NamedTuple):
 class CachedPast:
     """A past in a transformers cache, for decoders of any family."""
 
-    def __init__(self, batch: "TensorBatch", cache: Any, config: Any) -> None:
-        """Cuts each request's visible positions out of the users' cache."""
+    def __init__(self, batch: "TensorBatch", layers: tuple[KeyValues, ...]) -> None:
+        """Cuts each request's visible positions out of the users' rows."""
         from transformers import DynamicCache
 
         user, (index, self.valid_RL) = batch.request_user_R, visible_positions(batch)
-        self.cache = DynamicCache(config=config)  # rows are requests
-        for number, layer in enumerate(cache.layers):
-            heads, size = layer.keys.shape[1], layer.keys.shape[3]
+        self.cache = DynamicCache()  # rows are requests
+        for number, (key, value) in enumerate(layers):
+            heads, size = key.shape[1], key.shape[3]
             at = index[:, None, :, None].expand(-1, heads, -1, size)
-            self.cache.update(layer.keys[user].gather(2, at), layer.values[user].gather(2, at), number)
+            self.cache.update(key[user].gather(2, at), value[user].gather(2, at), number)
         self.next_position_R = batch.position_BL[user, batch.request_start_R] + 1
         self.places_RKA = torch.zeros(len(user), 1, 0, dtype=torch.long, device=user.device)
 

@@ -20,13 +20,13 @@ from sigma_core.generation.prefix_beam import (
     AllowedPrefixes,
     Beams,
     CachedPast,
-    Past,
     SharedPast,
     prefix_beam,
 )
+from sigma_core.generation.session_states import ReadStates, StatesStore, read_continued
 from sigma_core.generation.subset_search import GroupHits, PrefixRanges, search_groups
 from sigma_core.instruction.collate import Collator, Request, UserContext
-from sigma_core.model.decoder import is_known
+from sigma_core.model.decoder import KeyValues, is_known
 from sigma_core.model.heads import Activity, Focus, ItemTensors, Slots
 from sigma_core.model.sigma import TensorBatch
 
@@ -71,6 +71,8 @@ class Searched(NamedTuple):
     beams: Beams
     focus: Focus | None  # the requests' words, one state a request
     set_R: Tensor  # set of item statistics
+    tokens_B: np.ndarray | None = None  # with sessions: tokens of each user's profile and history,
+    kept_B: np.ndarray | None = None  # and how many of them were not read again
 
 
 class Recommender:
@@ -88,6 +90,7 @@ class Recommender:
     ) -> None:
         self.model, self.items, self.collator, self.lexical = model.eval(), items, collator, lexical
         self.config, self.apf_temperature, self.typical_sigma = config, apf_temperature, typical_sigma
+        self.sessions: StatesStore | None = None  # where users' trunk states are kept between calls
         self.ranges = items.ranges
         activity = (
             items.activity.item_UNS
@@ -135,41 +138,56 @@ class Recommender:
         model, items = self.model, self.items.tensors
         device = items.vectors_NE.device
         sets = torch.zeros(len(users), dtype=torch.long, device=device) if sets_B is None else sets_B
-        tree = self.collator(users, requests)
-        width = items.text_NT.shape[1]
-        vectors = np.asarray([focus[t] for t in tree.focus_texts], dtype=np.float32).reshape(-1, width)
-        batch = TensorBatch(tree, torch.as_tensor(vectors, device=device), device)
-        start, past = self._read(batch)
+        batch, read = self.read(users, requests, focus)
         user = batch.request_user_R
         memory = model.memory(batch, items, self.items.activity.item_UNS, sets).of(user)
         memory = memory.only(eligible_RN.gather(1, memory.row_BJ))
         one = Slots(torch.arange(len(user), device=device), len(user))
         allowed = AllowedPrefixes(self.ranges.rows_QP, self._holding(eligible_RN))
-        about = model.focus(batch, batch.request_focus_RV, one, start)
+        about = model.focus(batch, batch.request_focus_RV, one, read.start_RD)
+        past = SharedPast if is_known(model.backbone) else CachedPast
         beams = prefix_beam(
             model,
-            start[:, None],
+            read.start_RD[:, None],
             memory,
             about,
-            past,
+            past(batch, read.layers()),
             allowed,
             min(self.config.num_prefixes, len(self.ranges.length_Q)),
             self.items.activity.prefix_UKS[sets[user]],
         )
-        return Searched(beams, about, sets[user])
+        return Searched(beams, about, sets[user], read.tokens_B, read.kept_B)
 
-    def _read(self, batch: TensorBatch) -> tuple[Tensor, Past]:
-        """The prompt pass: states (R, D) at <|start|>, and what the beams see of it."""
+    def read(
+        self,
+        users: Sequence[UserContext],
+        requests: Sequence[Sequence[Request]],
+        focus: Mapping[str, np.ndarray],
+    ) -> tuple[TensorBatch, ReadStates]:
+        """Lays the prompts out and reads them: all of them now, or on from what `sessions` keeps of the users."""
+        model, tensors = self.model, self.items.tensors
+        tree = self.collator(users, requests)
+        about = np.asarray([focus[text] for text in tree.focus_texts], dtype=np.float32)
+        about = about.reshape(-1, tensors.text_NT.shape[1])
+        vectors = tensors.vectors_NE
+        batch = TensorBatch(tree, torch.as_tensor(about, device=vectors.device), vectors.device)
+        if self.sessions is not None:
+            names = [user.user_id for user in users]
+            return batch, read_continued(model, batch, names, vectors, self.lexical, self.sessions)
+        start_RD, layers = self._read(batch)
+        return batch, ReadStates(start_RD, lambda: layers, *np.zeros((2, len(users)), dtype=np.int64))
+
+    def _read(self, batch: TensorBatch) -> tuple[Tensor, tuple[KeyValues, ...]]:
+        """The whole prompt: states (R, D) at <|start|>, and keys and values of all tokens."""
         model, vectors = self.model, self.items.tensors.vectors_NE
         if is_known(model.backbone):
-            start, layers = model.read_starts(batch, vectors, self.lexical)
-            return start, SharedPast(batch, layers)
+            return model.read_starts(batch, vectors, self.lexical)
         from transformers import DynamicCache
 
         cache = DynamicCache(config=model.backbone.config)
         states = model.read(batch, vectors, self.lexical, cache)
-        past = CachedPast(batch, cache, model.backbone.config)
-        return states[batch.request_user_R, batch.request_start_R], past
+        start_RD = states[batch.request_user_R, batch.request_start_R]
+        return start_RD, tuple(KeyValues(layer.keys, layer.values) for layer in cache.layers)
 
     def _holding(self, eligible_RN: Tensor) -> Tensor:
         """Which prefixes (R, Q) hold an eligible item: those that do not lose all they have."""

@@ -1,9 +1,10 @@
 """Batches: contexts and requests become token trees in which a user's requests share one history.
 
-One row of a batch is one user:  trunk = profile words, recent purchases, favourites;  then a branch a request =
-instruction words, focus vector, <|start|>;  then a leaf a target or beam = prefix tokens, <q>.  A token sees the trunk, its
-own branch and its own leaf, so one forward pass serves all of a user's requests (our choice: it is what makes two CPU
-cores enough). Holds the layout and the mask only; embeddings belong to `model/sigma.py`, templates to `tasks.py`.
+One row of a batch is one user:  trunk = profile words, favourites, recent purchases (oldest first);  then a branch a
+request = instruction words, focus vector, <|start|>;  then a leaf a target or beam = prefix tokens, <q>.  A token sees the
+trunk, its own branch and its own leaf, so one forward pass serves all of a user's requests (our choice: it is what makes two
+CPU cores enough). What changes least stands first: a new purchase is appended to the trunk, whose cached keys and values
+stay what they were. Holds the layout and the mask only; embeddings belong to `model/sigma.py`, templates to `tasks.py`.
 
 Source: paper, multi-task SFT: profile, history as (<a> v~) pairs, instruction, <|end|><|start|> <a_target> <q>.
 
@@ -37,9 +38,22 @@ class WordsLike(Protocol):
         """Token ids, int64."""
 
 
+class Prompt(NamedTuple):
+    """The history items a prompt tells, when they are not simply those of the context: what a session's checkpoint held,
+    and what came since. Statistics are those of the moment the tokens were written, so a newer event changes none of them.
+    """
+
+    favorite_rows: np.ndarray  # int64, strongest first
+    favorite_stats: np.ndarray  # float32 (J, 4)
+    recent_rows: np.ndarray  # int64, oldest first; an item may stand here twice
+    recent_stats: np.ndarray  # float32 (J, 4)
+
+
 @dataclass(frozen=True)
 class UserContext:
-    """A user's profile and history, items as rows of the item table."""
+    """A user's profile and history, items as rows of the item table. The heads read `recent_*` and `favorite_*`; the prompt
+    tells them too, unless `prompt` is given.
+    """
 
     user_id: str
     profile_text: str
@@ -47,18 +61,38 @@ class UserContext:
     recent_stats: np.ndarray  # float32 (J, 4): count, age in days, slowly decayed count, fast decayed count
     favorite_rows: np.ndarray  # int64, strongest first
     favorite_stats: np.ndarray  # float32 (J, 4)
+    prompt: Prompt | None = None
+
+    def told(
+        self, most_favorites: int
+    ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+        """Rows (J,) and log statistics (J, S) of the prompt's favourites, then of its recents, oldest first."""
+        own = self.prompt or Prompt(
+            self.favorite_rows, self.favorite_stats, self.recent_rows[::-1], self.recent_stats[::-1]
+        )
+        favorites = own.favorite_rows[:most_favorites], _logs(own.favorite_stats[:most_favorites])
+        return favorites, (own.recent_rows, _logs(own.recent_stats))
 
     def history(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Rows (J,), roles (J,) and statistics (J, S) of recents, then all favourites."""
         rows = np.concatenate((self.recent_rows, self.favorite_rows)).astype(np.int64)
         roles = np.repeat((ROLE_RECENT, ROLE_FAVORITE), (len(self.recent_rows), len(self.favorite_rows)))
-        raw = np.concatenate((self.recent_stats, self.favorite_stats))
-        stats = np.log(raw + np.array([1.0, 1.0, SMALL_COUNT, SMALL_COUNT], dtype=np.float32))
-        return rows, roles, stats.astype(np.float32)
+        return rows, roles, _logs(np.concatenate((self.recent_stats, self.favorite_stats)))
 
     def with_rows(self, new_row: np.ndarray) -> "UserContext":
         """The same user over a table whose row r stands at `new_row[r]`."""
-        return replace(self, recent_rows=new_row[self.recent_rows], favorite_rows=new_row[self.favorite_rows])
+        told = self.prompt
+        if told is not None:
+            told = told._replace(
+                favorite_rows=new_row[told.favorite_rows], recent_rows=new_row[told.recent_rows]
+            )
+        recent, favorite = new_row[self.recent_rows], new_row[self.favorite_rows]
+        return replace(self, recent_rows=recent, favorite_rows=favorite, prompt=told)
+
+
+def _logs(raw_JS: np.ndarray) -> np.ndarray:
+    shift = np.array([1.0, 1.0, SMALL_COUNT, SMALL_COUNT], dtype=np.float32)
+    return np.log(raw_JS + shift).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -131,13 +165,14 @@ class TreeBatch:
 
 
 class _History(NamedTuple):
-    """A user's history items, where those of the prompt stand in the row, and which the heads may copy."""
+    """A user's history items and which the heads may copy; and where the prompt's item tokens stand in the row."""
 
-    place: np.ndarray  # -1 for favourites that are no tokens
     rows: np.ndarray
     roles: np.ndarray
     stats: np.ndarray
     copyable: np.ndarray
+    told_at: np.ndarray
+    told_stats: np.ndarray
 
 
 class _Row:
@@ -200,13 +235,13 @@ class Collator:
         row.add(1, special=USER, position=position(1))
         ids = self.words.ids(context.profile_text)
         row.add(len(ids), word=ids, position=position(len(ids)))
-        items, roles, stats = context.history()
-        place = np.full(len(items), -1, dtype=np.int64)
-        for role, special in ((ROLE_RECENT, RECENT), (ROLE_FAVORITE, FAVORITES)):
+        favorites, recents = context.told(self.prompt_favorites)
+        at: list[np.ndarray] = []
+        for role, special, mine in (
+            (ROLE_FAVORITE, FAVORITES, favorites[0]),
+            (ROLE_RECENT, RECENT, recents[0]),
+        ):
             row.add(1, special=special, position=position(1))
-            told = np.flatnonzero(roles == role)
-            told = told[: self.prompt_favorites] if role == ROLE_FAVORITE else told
-            mine = items[told]
             width = self.prefixes.shape[1] + 1
             tokens = np.full((len(mine), width), -1, dtype=np.int64)
             levels = np.arange(width - 1) * self.codebook_size
@@ -217,11 +252,13 @@ class Collator:
                 tokens.size, prefix=prefix.ravel(), item=item.ravel(), role=np.where(item.ravel() >= 0, role, -1),
                 position=position(tokens.size),
             )  # fmt: skip
-            place[told] = start + np.arange(len(mine)) * width + width - 1
+            at.append(start + np.arange(len(mine)) * width + width - 1)
+        items, roles, stats = context.history()
         twice = np.isin(items, context.favorite_rows) & (
             roles == ROLE_RECENT
         )  # stands among the favourites too
-        return _History(place, items, roles, stats, ~twice)
+        told_stats = np.concatenate((favorites[1], recents[1]))
+        return _History(items, roles, stats, ~twice, np.concatenate(at), told_stats)
 
     def _branch(
         self, row: _Row, request: Request, branch: int, offset: int, focus: list[int]
@@ -263,17 +300,16 @@ class Collator:
         for index, row in enumerate(rows):
             for name, first, last, value in row.pieces:
                 columns[f"{name}_BL"][index, first:last] = value
-        width = max((len(m.place) for m in memory), default=0)
+        width = max((len(m.rows) for m in memory), default=0)
         copyable = np.zeros((size, width), dtype=bool)
         item, role = (np.full((size, width), -1, dtype=np.int64) for _ in range(2))
         stats = np.zeros((size, width, NUM_STATS), dtype=np.float32)
         full = np.zeros((size, length, NUM_STATS), dtype=np.float32)
         for index, history in enumerate(memory):
-            n = len(history.place)
+            n = len(history.rows)
             copyable[index, :n], role[index, :n] = history.copyable, history.roles
             item[index, :n], stats[index, :n] = history.rows, history.stats
-            told = history.place >= 0
-            full[index, history.place[told]] = history.stats[told]
+            full[index, history.told_at] = history.told_stats
         meta = np.asarray(requests, dtype=np.int64).reshape(-1, 2)
         focus = np.full((len(requests), max(map(len, request_focus), default=0)), -1, dtype=np.int64)
         for index, aspects in enumerate(request_focus):

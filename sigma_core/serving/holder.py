@@ -15,6 +15,7 @@ from sigma_core.serving.live import LiveDay
 from sigma_core.serving.live_store import LiveStore
 from sigma_core.serving.nearline import History, Nearline, Progressed, RootHistory
 from sigma_core.serving.runtime import RequestError, load_recommender, pick_day
+from sigma_core.serving.session_cache import FOLDER, SessionCache
 
 LOG = logging.getLogger("sigma.serve")
 _DAILY: Final = ("promoted_model", "item_index", "user_to_item_index", "item_catalog")
@@ -119,6 +120,15 @@ class Holder:
         return self._nearline.run(events, told)
 
     def _nearline_of(self, live: LiveDay) -> Nearline | None:
+        self._open_session(live)
         if self.store is None:
             return None
         return Nearline(live, self.store, self._history(live), self._config)
+
+    def _open_session(self, live: LiveDay) -> None:
+        """Give the day's model a cache of its own; the states of the former one go with it."""
+        if not self._config.session_mib:
+            return
+        folder = self.root / FOLDER if self.store is not None else None
+        cache = SessionCache(live.model, self._config.session_mib, folder, self._config.spill_mib)
+        live.open_session(cache)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sigma_core.generation.explain import Explanation
     from sigma_core.generation.recommender import Recommendation, Recommender
     from sigma_core.serving.http.schemas import RecommendRequest
+    from sigma_core.serving.session_cache import SessionCache
 
 MAX_FOCUS: Final = 4096  # focus vectors kept
 _SHOWN: Final = (c.TITLE, c.CATEGORY, c.DEPARTMENT, c.BRAND, c.PRICE_BAND, c.IS_NEW)
@@ -70,6 +71,8 @@ class Found(NamedTuple):
 
     ranked: "list[Recommendation]"
     explanation: "Explanation | None"
+    tokens: int = 0  # of profile and history
+    kept: int = 0  # of them, how many the session cache had
 
 
 class LiveDay:
@@ -104,6 +107,7 @@ class LiveDay:
         self._focus: OrderedDict[str, np.ndarray] = OrderedDict()
         self._focus_lock = threading.Lock()
         self.store: LiveStore | None = None
+        self.sessions: SessionCache | None = None
         self._variant = lru_cache(maxsize=64)(self._make_variant)
 
     # ------------------------------------------------------------------------------------- lookups
@@ -170,6 +174,17 @@ class LiveDay:
         lists = ((user, task, self._published_list(*span)) for (user, task), span in self._lists.items())
         store.load_day(lists, self.loaded.day, self.model)
         self.store = store
+
+    def open_session(self, cache: "SessionCache") -> None:
+        """Keep users' states in `cache` from now on; a cache of another model is refused.
+
+        Raises:
+            ValueError: the cache is bound to another model.
+        """
+        if cache.model != self.model:
+            raise ValueError(f"a session cache of model {cache.model} cannot serve {self.model}.")
+        self.sessions = self.engine.recommender.sessions = cache
+        self._variant.cache_clear()
 
     # ----------------------------------------------------------------------------------- requests
     def prepare(self, wish: "RecommendRequest") -> Prepared:
@@ -272,7 +287,14 @@ class LiveDay:
             why: Iterable[Any] = (
                 explain(recommender, found, eligible) if settings.explain else [None] * len(group)
             )
-        return [Found(ranked[: one.n], part) for one, ranked, part in zip(group, lists, why, strict=True)]
+        nothing = np.zeros(len(group), dtype=np.int64)
+        tokens = found.tokens_B if found.tokens_B is not None else nothing
+        kept = found.kept_B if found.kept_B is not None else nothing
+        sizes = zip(tokens.tolist(), kept.tolist(), strict=True)
+        return [
+            Found(ranked[: one.n], part, *size)
+            for one, ranked, part, size in zip(group, lists, why, sizes, strict=True)
+        ]
 
     def _make_variant(self, settings: Settings) -> "Recommender":
         from sigma_core.generation.explain import with_settings

@@ -2,14 +2,15 @@
 
 A user's context is a function of the set of their events (published history and live ones, each once) and of the served day,
 never of the order or the batches in which they came. So a run that is killed and repeated ends where an undisturbed one does.
+What the prompt tells grows at its end only (`session_prompt`), so that kept states go on; what the heads read is of now.
 Source: paper, nearline serving (behaviour aggregated by the minute, results to a U2I index).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 import polars as pl
@@ -18,9 +19,9 @@ from sigma_core import columns as c
 from sigma_core.artifacts import TABLE, ArtifactStore
 from sigma_core.config import NearlineConfig
 from sigma_core.data.events import POSITIVE_TYPES
-from sigma_core.instruction.collate import NUM_STATS, Request, UserContext
+from sigma_core.instruction.collate import NUM_STATS, Prompt, Request, UserContext
 from sigma_core.serving.event_files import batches, event_files
-from sigma_core.serving.live_context import Taken, live_context
+from sigma_core.serving.live_context import Taken, live_context, session_prompt
 from sigma_core.serving.live_store import LiveEvent, LiveRow, LiveStore, Update, end_of_day, micros
 
 if TYPE_CHECKING:
@@ -124,8 +125,13 @@ class Nearline:
         taken = [
             Taken(event.item_id, (cut - event.day).days, float(event.time_us)) for event in every.values()
         ]
-        instruction = self.live.config.instruction
-        context = live_context(user_id, self.live.profile_of(user_id), taken, self.live.rows, instruction)
+        instruction, rows, day = self.live.config.instruction, self.live.rows, self.live.loaded.day
+        context = live_context(user_id, self.live.profile_of(user_id), taken, rows, instruction)
+        since = [
+            Taken(event.item_id, (day - event.day).days, float(event.time_us)) for event in every.values()
+        ]
+        told = session_prompt(since, rows, instruction, self.config.session_events)
+        context = replace(context, prompt=told)
         owned = sorted({event.item_id for event in own})
         return _State(context, owned, watermark, len(own))
 
@@ -166,16 +172,17 @@ def packed_list(ranked: "Iterable[Recommendation]", item_ids: Sequence[str]) -> 
     return [[item_ids[r.row], r.score, list(r.prefix), r.prefix_probability] for r in ranked]
 
 
+_PARTS: Final = ("favorite", "recent")
+
+
 def packed_context(state: _State, item_ids: Sequence[str]) -> dict[str, Any]:
     """A context as JSON, items by id."""
-    context = state.context
-    return {
-        "recent": [item_ids[row] for row in context.recent_rows],
-        "recent_stats": context.recent_stats.tolist(),
-        "favorite": [item_ids[row] for row in context.favorite_rows],
-        "favorite_stats": context.favorite_stats.tolist(),
-        "owned": state.owned,
-    }
+    out: dict[str, Any] = {"owned": state.owned}
+    for name, part in (("", state.context), ("told_", state.context.prompt)):
+        for kind in _PARTS if part is not None else ():
+            out[f"{name}{kind}"] = [item_ids[row] for row in getattr(part, f"{kind}_rows")]
+            out[f"{name}{kind}_stats"] = getattr(part, f"{kind}_stats").tolist()
+    return out
 
 
 def unpacked_context(
@@ -192,5 +199,6 @@ def unpacked_context(
             np.asarray([stats for _, stats in kept], dtype=np.float32).reshape(-1, NUM_STATS),
         )
 
-    context = UserContext(user_id, profile_text, *listed("recent"), *listed("favorite"))
+    told = Prompt(*listed("told_favorite"), *listed("told_recent")) if "told_recent" in value else None
+    context = UserContext(user_id, profile_text, *listed("recent"), *listed("favorite"), told)
     return context, [item for item in value["owned"] if item in rows]

@@ -146,3 +146,17 @@ def test_what_cannot_read_token_trees_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(PretrainedError, match="full attention"):
         build_backbone(ModelConfig(backbone=str(tmp_path / "mistral")))
+
+
+def test_prefix_tokens_follow_their_weights() -> None:
+    """They are made once in serving, and anew after every change of a weight."""
+    tokens = tiny_world().model.prefix_tokens
+    with torch.inference_mode():
+        first = tokens()
+        assert tokens() is first
+    tokens().sum().backward()  # with gradients they are made each time
+    with torch.no_grad():
+        tokens.free += 1
+        torch.testing.assert_close(tokens(), first + 1)
+        tokens.project.weight.zero_()
+        torch.testing.assert_close(tokens(), (tokens.free + tokens.level).expand_as(first))

@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,7 +13,7 @@ from sigma_core.config import InstructionConfig
 from sigma_core.data.users import UserProfiles
 from sigma_core.instruction.collate import UserContext, encode_contexts
 from sigma_core.instruction.contexts import build_contexts
-from sigma_core.serving.live_context import Taken, live_context
+from sigma_core.serving.live_context import Taken, live_context, session_prompt
 from tests.serving.live_world import DAY, ITEMS, catalog
 
 ROWS = {item: row for row, item in enumerate(ITEMS)}
@@ -61,3 +62,26 @@ def test_lines_of_one_event_count_as_that_many_events() -> None:
     thrice = live_context("u", "", [Taken("i01", 5, -5.0)] * 3, ROWS, CONFIG)
     np.testing.assert_array_equal(once.recent_stats, thrice.recent_stats)
     assert once.recent_stats[0, 0] == 3
+
+
+def test_a_prompt_grows_at_its_end_and_is_rebuilt_at_the_limit() -> None:
+    rows = {name: n for n, name in enumerate("abc")}
+    config = InstructionConfig(favorite_half_life_days=4.0)
+    old = [Taken("a", 4, -4.0), Taken("b", 0, 0.0), Taken("gone", 0, 0.5)]
+    new = [Taken("a", -1, 1.0), Taken("c", -1, 2.0), Taken("a", -3, 3.0), Taken("gone", -3, 4.0)]
+
+    def told(count: int, most: int = 3) -> tuple[list[int], list[list[float]]]:
+        # late, early: the order of arrival means nothing
+        prompt = session_prompt([*new[:count][::-1], *old], rows, config, most)
+        assert prompt.favorite_rows[0] == (0 if count >= most else 1)  # as of the checkpoint
+        return prompt.recent_rows.tolist(), prompt.recent_stats[:, :3].tolist()
+
+    known = [0, 1], [[1, 4, 0.5], [1, 0, 1]]
+    assert told(0) == known
+    assert told(1) == (known[0] + [0], known[1] + [[2, 0, 1.5]])
+    assert told(2) == (known[0] + [0, 2], known[1] + [[2, 0, 1.5], [1, 0, 1]])
+    # the third makes a new checkpoint, on its own day: three lines of a, 7, 2 and 0 days old
+    rebuilt, stats = told(3)
+    assert rebuilt == [1, 2, 0]
+    assert stats[2] == pytest.approx([3, 0, 2**-1.75 + 2**-0.5 + 1])
+    assert told(4) == (rebuilt, stats)  # what the catalog does not hold is no event

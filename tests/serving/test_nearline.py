@@ -5,10 +5,12 @@ import random
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from fastapi.testclient import TestClient
@@ -17,7 +19,7 @@ from sigma_core import columns as c
 from sigma_core.config import NearlineConfig
 from sigma_core.data.users import UserProfiles
 from sigma_core.generation.recommender import Ask
-from sigma_core.instruction.collate import Request, encode_contexts
+from sigma_core.instruction.collate import Prompt, Request, UserContext, encode_contexts
 from sigma_core.instruction.contexts import build_contexts
 from sigma_core.instruction.tasks import render
 from sigma_core.serving.holder import Holder
@@ -25,6 +27,7 @@ from sigma_core.serving.http.app import create_app
 from sigma_core.serving.http.security import KeyRing
 from sigma_core.serving.live_store import LiveEvent, LiveStore, micros
 from sigma_core.serving.nearline import Nearline
+from sigma_core.serving.session_cache import SessionCache
 from tests.serving.live_world import DAY, ITEMS, catalog, live_day
 from tests.serving.test_http import EASY, LOCAL, items
 
@@ -87,7 +90,7 @@ def same(one: LiveStore, other: LiveStore, users: int = 5) -> bool:
 
 
 def recomputed(user: str, events: list[dict[str, Any]]) -> list[tuple[str, float]]:
-    """The user's list by the daily way: one frame of all events, contexts, ranking."""
+    """The user's list by the daily way: one frame of all events, contexts, ranking; nothing kept from before."""
     live = live_day()
     own = [e for e in events if e["user_id"] == user and e["event_type"] != "view"]
     taken = {(e["item_id"], datetime.fromisoformat(e["event_time"]), e["event_type"]) for e in own}
@@ -104,16 +107,42 @@ def recomputed(user: str, events: list[dict[str, Any]]) -> list[tuple[str, float
     profile = pl.DataFrame([(user, live.profile_of(user), DAY, 1)], schema=UserProfiles.schema, orient="row")
     cut = max(DAY, frame[c.EVENT_DATE].max() or DAY)  # type: ignore[type-var]
     config = live.config
-    contexts = build_contexts(frame, catalog(), UserProfiles(profile), cut, config.instruction, [user])  # type: ignore[arg-type]
+
+    def context_at(day: date) -> UserContext:
+        made = build_contexts(frame, catalog(), UserProfiles(profile), day, config.instruction, [user])
+        return encode_contexts(made, live.rows)[0]
+
+    context = replace(context_at(cut), prompt=appended(context_at(DAY), frame, live.rows))  # type: ignore[arg-type]
     ask = [[Ask(Request(render("just_for_you", 0, {})))]]
     ranked = live.engine.recommender.rank(
-        encode_contexts(contexts, live.rows),
+        [context],
         ask,
         {},
         config.serving.u2i_top_n,
         config.generation.collapse_text_groups,
     )
     return [(ITEMS[r.row], r.score) for r in ranked[0]]
+
+
+def appended(checkpoint: UserContext, frame: pl.DataFrame, rows: Mapping[str, int]) -> Prompt:
+    """The checkpoint's items, oldest purchase first, then those after its day with what was known at each."""
+    half_life = live_day().config.instruction.favorite_half_life_days
+    seen: dict[str, list[float]] = {}
+    items, stats = [], []
+    for item, day in frame.sort(c.EVENT_TIME, c.ITEM_ID).select(c.ITEM_ID, c.EVENT_DATE).iter_rows():
+        seen.setdefault(item, []).append(max((DAY - day).days, 0))
+        if day > DAY and item in rows:
+            ages = np.array(seen[item])
+            items.append(rows[item])
+            stats.append(
+                (len(ages), 0, (0.5 ** (ages / half_life)).sum(), (0.5 ** (4 * ages / half_life)).sum())
+            )
+    return Prompt(
+        checkpoint.favorite_rows,
+        checkpoint.favorite_stats,
+        np.concatenate((checkpoint.recent_rows[::-1], np.array(items, dtype=np.int64))),
+        np.concatenate((checkpoint.recent_stats[::-1], np.array(stats, dtype=np.float32).reshape(-1, 4))),
+    )
 
 
 def test_lists_equal_a_full_recomputation(tmp_path: Path) -> None:
@@ -125,6 +154,31 @@ def test_lists_equal_a_full_recomputation(tmp_path: Path) -> None:
         assert row is not None
         assert [item for item, *_ in row.value] == [item for item, _ in want]
         assert [score for _, score, *_ in row.value] == pytest.approx([score for _, score in want], abs=1e-4)
+
+
+def test_a_session_cache_changes_no_list_and_reads_new_events_only(tmp_path: Path) -> None:
+    """Two users, one event at a time, over the limit at which the prompt is rebuilt; with a cache and without one."""
+    config = CONFIG.model_copy(update={"session_events": 4})
+    plain, cached = (Nearline(live_day(), LiveStore(tmp_path / n), history, config) for n in "ab")
+    cached.live.open_session(SessionCache(cached.live.model, 8, tmp_path / "spilled", 8))
+    for n, item in enumerate(["i03", "i07", "i03", "i00", "i11", "i12"]):
+        events = [
+            LiveEvent(user, item, micros(MIDNIGHT + timedelta(days=1 + n // 3, hours=n)))
+            for user in ("u0", "u2")
+        ]
+        for near in (plain, cached):
+            near.store.ingest(events)
+            assert near.refresh() == 2
+        for user in ("u0", "u2"):
+            mine, want = (near.store.list_of(user, "just_for_you") for near in (cached, plain))
+            assert mine is not None
+            assert want is not None
+            assert [row[0] for row in mine.value] == [row[0] for row in want.value]
+            assert [row[1] for row in mine.value] == pytest.approx([row[1] for row in want.value], rel=1e-4)
+    assert cached.live.sessions is not None
+    assert cached.live.sessions.counts.hits == 2 * 5
+    with pytest.raises(ValueError, match="session cache of model another"):
+        cached.live.open_session(SessionCache("another", 8))
 
 
 def test_neither_order_nor_files_nor_batches_matter(tmp_path: Path) -> None:
@@ -202,6 +256,7 @@ import torch
 torch.set_num_threads(1)
 from sigma_core.serving.live_store import LiveStore
 from sigma_core.serving.nearline import Nearline
+from sigma_core.serving.session_cache import SessionCache
 from tests.serving.test_nearline import CONFIG, history, live_day
 live = live_day()
 lists = {span: live._published_list(*span) for span in live._lists.values()}

@@ -39,7 +39,8 @@ def test_it_loads_nothing_from_elsewhere_and_has_no_inline_code() -> None:
 
 def test_the_script_names_only_what_the_page_has() -> None:
     ids = set(re.findall(r'id="([\w-]+)"', text("index.html")))
-    assert set(re.findall(r'\$\("([\w-]+)"\)', text("playground.js"))) <= ids
+    for name in ("playground.js", "compare.js"):
+        assert set(re.findall(r'\$\("([\w-]+)"\)', text(name))) <= ids
     assert set(re.findall(r'<label[^>]* for="([\w-]+)"', text("index.html"))) <= ids
 
 
@@ -74,6 +75,17 @@ def test_the_main_path_a_wish_gives_a_list_and_its_three_steps(page: Any) -> Non
     assert page.locator("#inside div").count() >= 1
     assert page.locator("#mosaic rect").count() > 3
     assert "the model" in page.inner_text("#served")
+
+
+@pytest.mark.ui
+def test_two_lists_stand_side_by_side(page: Any) -> None:
+    page.click("#pin")
+    page.click("#tasks >> text=For you")
+    page.wait_for_selector("#pinned-figures:has-text('in both')")
+    assert page.locator("#pinned-items li").count() > 3
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1400
+    page.click("#pin")
+    assert not page.is_visible("#pinned")
 
 
 @pytest.mark.ui

@@ -4,7 +4,17 @@ import numpy as np
 import torch
 
 from sigma_core.config import profile_config
-from sigma_core.instruction.collate import QUERY, START, Collator, Request, UserContext
+from sigma_core.instruction.collate import (
+    FAVORITES,
+    QUERY,
+    RECENT,
+    START,
+    TASK,
+    USER,
+    Collator,
+    Request,
+    UserContext,
+)
 from sigma_core.model.sigma import TensorBatch, tree_mask
 from sigma_core.training.batches import TrainingRequest, TrainingSet, TrainingUser, sample_steps
 from tests.model_world import FakeWords
@@ -28,6 +38,30 @@ def test_a_history_item_is_a_prefix_token_and_then_its_vector() -> None:
     assert batch.prefix_BL[0, at - 1] == 1  # item 2 has prefix 1
     assert (batch.item_BL[0] == 0).sum() == 1
     assert batch.memory_row_BJ[0].tolist() == [2, 0]
+
+
+def test_the_trunk_is_profile_then_favourites_then_recents_oldest_first() -> None:
+    stats = np.array([[2, 3, 1, 1]] * 2, dtype=np.float32)
+    context = UserContext("u", "old", np.array([2, 1]), stats, np.array([0, 3]), stats)
+    collator = Collator(FakeWords(), PREFIXES, codebook_size=4, prompt_favorites=1)
+    batch = collator([context], [[Request("go")]])
+    specials, items = batch.special_BL[0], batch.item_BL[0]
+    assert items[items >= 0].tolist() == [0, 1, 2]  # of two favourites one is told; 2 is the newest purchase
+    assert specials[specials >= 0].tolist() == [USER, FAVORITES, RECENT, TASK, START]
+    assert batch.position_BL[0].tolist() == list(range(len(items)))
+    assert batch.memory_row_BJ[0].tolist() == [2, 1, 0, 3]
+
+
+def test_a_newer_purchase_changes_nothing_before_it() -> None:
+    stats = np.array([[2, 3, 1, 1], [5, 0, 2, 1]], dtype=np.float32)
+    collator = Collator(FakeWords(), PREFIXES, codebook_size=4, prompt_favorites=1)
+    before = UserContext("u", "old", np.array([2]), stats[:1], np.array([0]), stats[:1])
+    after = UserContext("u", "old", np.array([3, 2]), stats[::-1], np.array([0]), stats[:1])
+    old, new = (collator([context], [[Request("go")]]) for context in (before, after))
+    trunk = int((old.branch_BL[0] == 0).sum())
+    assert int((new.branch_BL[0] == 0).sum()) == trunk + 2  # its prefix token and its vector
+    for name in ("word_BL", "special_BL", "prefix_BL", "item_BL", "role_BL", "position_BL", "stats_BLS"):
+        np.testing.assert_array_equal(getattr(new, name)[0, :trunk], getattr(old, name)[0, :trunk])
 
 
 def test_ntp_reads_the_start_token_and_info_nce_the_query_token_after_the_prefix() -> None:

@@ -37,12 +37,19 @@ class Metrics:
         self.model = Gauge(
             "sigma_model_info", "1 for the model being served.", ["day", "model"], registry=self.registry
         )
+        self.sessions = Gauge(
+            "sigma_sessions", "Users whose KV states are in memory.", registry=self.registry
+        )
+        self.session_bytes = Gauge("sigma_session_bytes", "Memory of KV states.", registry=self.registry)
         self.swaps = Gauge("sigma_model_swaps", "Models swapped in since the start.", registry=self.registry)
 
     def text(self, live: "LiveDay", waiting: int, swaps: int) -> bytes:
         """The exposition of now."""
         self.queue.set(waiting)
         self.swaps.set(swaps)
+        if live.sessions is not None:
+            self.sessions.set(len(live.sessions))
+            self.session_bytes.set(live.sessions.nbytes)
         self.model.clear()
         self.model.labels(live.day, live.model).set(1)
         return generate_latest(self.registry)

@@ -1,4 +1,4 @@
-"""The playground: one page and its three files, read once from the package. It loads nothing from anywhere else.
+"""The playground: one page and its four files, read once from the package. It loads nothing from anywhere else.
 
 The page holds no data; it calls the API like any other client, with the key that the person gives. Our choice.
 """
@@ -14,6 +14,7 @@ KINDS: Final = {
     "index.html": "text/html; charset=utf-8",
     "playground.css": "text/css; charset=utf-8",
     "playground.js": "text/javascript; charset=utf-8",
+    "compare.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
 _POLICY: Final = (

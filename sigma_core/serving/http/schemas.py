@@ -242,6 +242,8 @@ class Answer(BaseModel):
     model: str
     milliseconds: float
     items: list[RankedItem]
+    prompt_tokens: int | None = Field(None, description="tokens of profile and history")
+    cached_tokens: int | None = Field(None, description="of them, how many the session cache had already")
     explanation: Explained | None = None
     note: str = ""
 

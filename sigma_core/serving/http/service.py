@@ -107,6 +107,8 @@ class Service:
                 "model": prepared.day.model,
                 "milliseconds": round((time.monotonic() - start) * 1000, 2),
                 "items": ranked_items(prepared.day, ranked, prepared.owned),
+                "prompt_tokens": found.tokens if found and found.tokens else None,
+                "cached_tokens": found.kept if found and found.tokens else None,
                 "explanation": explained(prepared.day, prepared, why) if why else None,
                 "note": note,
             }

@@ -1,4 +1,5 @@
 // The playground: reads the page's controls, asks /v1/recommend with explain, draws what comes back. No dependency.
+import { drawPinned, togglePin } from "/playground/compare.js";
 const $ = (id) => document.getElementById(id);
 const N = 12;
 const TASKS = [
@@ -168,7 +169,8 @@ function say(text, isError = false) {
 function show() {
   const { answer, last } = state;
   const who = { model: "the model", u2i: "prepared list", popularity: "popularity" }[answer.served_by];
-  $("served").textContent = `${who} · ${answer.milliseconds.toFixed(0)} ms`;
+  const fresh = answer.prompt_tokens - answer.cached_tokens, told = answer.prompt_tokens ? ` · read ${fresh} of ${answer.prompt_tokens} tokens` : "";
+  $("served").textContent = `${who} · ${answer.milliseconds.toFixed(0)} ms${told}`;
   $("served").classList.toggle("fallback", answer.served_by !== "model");
   $("said").textContent = [answer.instruction ? `“${answer.instruction}”` : "", ...answer.understood].filter(Boolean).join(" · ");
   say(answer.items.length ? answer.note : "Nothing passes these filters. Loosen one of them.");
@@ -199,6 +201,7 @@ function show() {
     return line;
   }));
   drawSteps();
+  drawPinned(answer);
 }
 function shelfOf(item) {
   const shelves = state.answer.explanation?.prefixes || [];
@@ -223,7 +226,9 @@ async function bought(item) { // an event of the day after; the list follows whe
     if (state.user !== user) return;
     const took = performance.now() - since;
     await Promise.all([showUser(), ask()]);
-    if (state.answer) say(`Bought: ${parts(item.title)[0]}. Their history knew it after ${took.toFixed(0)} ms.`);
+    const { milliseconds: ms, prompt_tokens: all, cached_tokens: kept } = state.answer || {};
+    const read = all ? ` ${all - kept} of ${all} tokens read, ${kept} from the session cache.` : "";
+    if (state.answer) say(`Bought: ${parts(item.title)[0]}. History knew it after ${took.toFixed(0)} ms, the list took ${ms.toFixed(0)} ms.${read}`);
   } catch (error) {
     say(error.message, true);
   }
@@ -347,6 +352,7 @@ function listen(users) {
   for (const id of ["departments", "brands", "price_bands", "owned", "only_new"]) $(id).addEventListener("change", () => soon(0));
   for (const id of ["k", "m", "t"]) $(id).addEventListener("input", () => soon());
   $("reset").addEventListener("click", () => { reset(); soon(0); });
+  $("pin").addEventListener("click", () => togglePin(state.answer, $("set").textContent));
   $("tasks").addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
     if (!step) return;

@@ -1,0 +1,118 @@
+"""Continuing from kept states changes no answer, whatever was kept; and only what is new is read."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sigma_core.generation.recommender import Ask
+from sigma_core.generation.session_states import TrunkStates
+from sigma_core.instruction.collate import Prompt, Request, UserContext
+from sigma_core.serving.session_cache import SessionCache
+from tests.model_world import TinyWorld, tiny_user, tiny_world
+
+ASKS = [Ask(Request("x y")), Ask(Request("soda please", "soda"))]
+
+
+def grown(user: UserContext, rows: list[int], seed: int = 5) -> UserContext:
+    """The user after a session that took these items one by one."""
+    stats = np.random.default_rng(seed).uniform(0, 5, (len(rows), 4)).astype(np.float32)
+    told = user.prompt or Prompt(
+        user.favorite_rows, user.favorite_stats, user.recent_rows[::-1], user.recent_stats[::-1]
+    )
+    told = told._replace(
+        recent_rows=np.concatenate((told.recent_rows, np.array(rows, dtype=np.int64))),
+        recent_stats=np.concatenate((told.recent_stats, stats)),
+    )
+    return replace(user, prompt=told)
+
+
+def same(world: TinyWorld, users: list[UserContext]) -> tuple[list[int], list[int]]:
+    """Compares both ways for all users at once; tokens and kept tokens of each."""
+    asks = [ASKS] * len(users)
+    kept = world.recommender.sessions
+    world.recommender.sessions = None
+    want = world.recommender.rank(users, asks, world.focus, 9)
+    world.recommender.sessions = kept
+    eligible = world.recommender._eligible([ask for mine in asks for ask in mine])
+    found = world.recommender.beam(users, [[a.request for a in mine] for mine in asks], world.focus, eligible)
+    got = world.recommender.answer(found, eligible, 9)
+    for mine, other in zip(got, want, strict=True):
+        assert [r.row for r in mine] == [r.row for r in other]
+        assert [r.score for r in mine] == pytest.approx([r.score for r in other], rel=1e-4, abs=1e-6)
+    assert found.tokens_B is not None
+    assert found.kept_B is not None
+    return found.tokens_B.tolist(), found.kept_B.tolist()
+
+
+@pytest.fixture
+def world() -> TinyWorld:
+    world = tiny_world(2)
+    world.recommender.sessions = SessionCache("m", 8)
+    return world
+
+
+def test_a_new_event_costs_its_own_tokens(world: TinyWorld) -> None:
+    user = tiny_user("a", 1, 2, 3)
+    (size,), (kept,) = same(world, [user])
+    assert kept == 0
+    assert same(world, [user]) == ([size], [size])
+    # two codes of the prefix and the item's vector
+    assert same(world, [grown(user, [7])]) == ([size + 3], [size])
+    assert same(world, [grown(user, [7, 7, 3])])[1] == [size + 3]
+
+
+def test_users_of_one_batch_continue_from_different_places(world: TinyWorld) -> None:
+    users = [
+        tiny_user("a", 1, 1, 1),
+        tiny_user("b", 2, 3, 6),
+        tiny_user("c", 3, 0, 0),
+        tiny_user("", 4, 2, 2),
+    ]
+    same(world, users[:1])
+    tokens, kept = same(world, users)
+    assert [bool(k) for k in kept] == [True, False, False, False]
+    tokens, kept = same(world, [grown(users[0], [5]), *users[1:]])
+    assert [t - k for t, k in zip(tokens, kept, strict=True)] == [
+        3,
+        0,
+        tokens[2],
+        tokens[3],
+    ]  # c has no history
+
+
+def test_a_long_kept_history_beside_a_short_new_one(world: TinyWorld) -> None:
+    """The longest row reads least: its padding must not stand for its last token, which is a <|start|>."""
+    long, short = tiny_user("long", 1, 4, 8), tiny_user("short", 2, 1, 1)
+    same(world, [long])
+    tokens, kept = same(world, [long, short])
+    assert (tokens[0] > tokens[1], kept) == (True, [tokens[0], 0])
+
+
+def test_a_changed_history_is_used_only_as_far_as_it_fits(world: TinyWorld) -> None:
+    user = tiny_user("a", 1, 3, 3)
+    (size,), _ = same(world, [user])
+    stats = user.recent_stats.copy()
+    stats[0, 0] += 1  # the newest purchase, the prompt's last token
+    assert same(world, [replace(user, recent_stats=stats)])[1] == [size - 1]
+    assert same(world, [replace(user, profile_text="zzz forty")])[1] == [1]
+
+
+@given(st.lists(st.lists(st.integers(0, 22), max_size=3), min_size=1, max_size=4), st.integers(0, 3))
+@settings(max_examples=15, deadline=None)
+def test_any_session_equals_full_recomputation(steps: list[list[int]], recents: int) -> None:
+    world = tiny_world(1)
+    world.recommender.sessions = SessionCache("m", 8)
+    user, other = tiny_user("a", 1, recents, 3), tiny_user("b", 2, 2, 1)
+    taken: list[int] = []
+    for step in steps:
+        taken += step
+        same(world, [grown(user, taken, seed=len(taken)) if taken else user, other])
+
+
+def test_states_of_nobody_fit_nothing() -> None:
+    nothing = np.zeros((0, 5), dtype=np.int32), np.zeros((0, 4), dtype=np.float32)
+    states = TrunkStates(*nothing, np.zeros((1, 1, 0, 2)), np.zeros((1, 1, 0, 2)))
+    assert states.fits(*nothing) == 0
