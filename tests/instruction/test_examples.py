@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sigma_core import columns as c
 from sigma_core.config import SigmaConfig
-from sigma_core.data.offers import Offers
+from sigma_core.data.offers import Offers, offers_of
 from sigma_core.data.splits import target_window
 from sigma_core.instruction.examples import EXAMPLE_SCHEMA, build_examples
 from sigma_core.instruction.phrases import load_phrases
@@ -236,7 +236,8 @@ def test_the_real_day_has_the_targets_of_tasks_md():
     events, _ = clean_events(source.events(), products[c.ITEM_ID])
     catalog = CatalogBuilder(events, products, config.data, source.date_range()[0]).day(day)
     profiles = build_user_profiles(source.users(), events, day)
-    built = build_examples(day, events, catalog, profiles, config, split="test", max_requests=3)
+    given = (day, events, catalog, profiles, config)
+    built = build_examples(*given, split="test", max_requests=3, offers=offers_of(source))
     general = built.examples.filter(pl.col(c.TASK) == "just_for_you")
     assert general.height == built.contexts.height == 1289
     assert general.select(pl.col(c.TARGETS).list.len().sum()).item() == 23_230
