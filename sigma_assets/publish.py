@@ -15,6 +15,8 @@ from sigma_assets.checks.drift import drift_results
 from sigma_assets.checks.semantic import facts
 from sigma_assets.plots import plot_of
 from sigma_assets.resources import SigmaResource
+from sigma_assets.tracked import record
+from sigma_assets.tracking import NullRun
 from sigma_core.artifacts import Artifact
 from sigma_core.contracts import contract_names, load_contract
 
@@ -28,6 +30,7 @@ def publish(
     *,
     judged: Any = None,
     metadata: dict[str, Any] | None = None,
+    run: NullRun | None = None,
     **inputs: Any,
 ) -> Published:
     """Yield the value as the asset's output if it meets its contract.
@@ -38,6 +41,7 @@ def publish(
         value: the artifact.
         judged: what the contract looks at, where it is not the artifact itself.
         metadata: shown with the materialization beside the artifact's own figures.
+        run: of W&B, still open; gets the artifact, and its link is shown.
         inputs: what `checks.semantic.facts` needs to know beside the value.
 
     Raises:
@@ -52,6 +56,9 @@ def publish(
         yield from results
         raise dg.Failure(message, allow_retries=False)
     shown = metadata_of(name, value) | (metadata or {})
+    if run is not None and run.url:
+        record(run, sigma.world.store, name, partition, value)
+        shown["wandb"] = run.url
     results += drift_results(sigma.world, name, partition, value)
     yield dg.Output(value, data_version=dg.DataVersion(value.digest()), metadata=shown)
     yield from results

@@ -65,5 +65,6 @@ def eval_report(
     )
     examples = examples_of_day(day, events, catalog, profiles, item_types_of(sigma.world, day), settings)
     model = (base, checkpoint, index, encoder)
-    report = judge_day(day, events, catalog, examples, model, settings, sigma.progress(context))
-    yield from publish(context, sigma, report, judged=report.to_json())
+    with sigma.tracker(context) as tracker:
+        report = judge_day(day, events, catalog, examples, model, settings, sigma.progress(context))
+        yield from publish(context, sigma, report, run=tracker, judged=report.to_json())

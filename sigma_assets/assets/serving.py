@@ -64,7 +64,7 @@ def user_to_item_index(
     contexts = build_contexts(events, catalog, profiles, day, sigma.config.instruction)
     owned = owned_lists(events, catalog, day, sigma.config.instruction)
     words = asdict(day_words(events, catalog, day, data.horizon_days, data.country))
-    lists = build_user_to_item_index(
+    lists, work = build_user_to_item_index(
         base,
         checkpoint,
         index,
@@ -75,5 +75,8 @@ def user_to_item_index(
         sigma.config,
         sigma.progress(context),
         words,
+        sigma.beams(context.partition_key),
     )
-    yield from publish(context, sigma, lists, item_ids=index.item_ids, user_ids=contexts[c.USER_ID])
+    yield from publish(
+        context, sigma, lists, metadata=dict(work), item_ids=index.item_ids, user_ids=contexts[c.USER_ID]
+    )

@@ -28,15 +28,16 @@ def codebooks(
 ) -> Published:
     """Residual codebooks fitted on the refit's vectors, and the codes of the refit's items; pinned for the month."""
     runtime = sigma.config.runtime
-    fitted = fit_codebooks(
-        embeddings,
-        sigma.config.tokenization,
-        runtime.seed,
-        runtime.threads,
-        id_embeddings=id_embeddings,
-        categories=catalog.frame.sort(c.ITEM_ID)[c.CATEGORY].to_list(),
-    )
-    yield from publish(context, sigma, fitted, item_ids=embeddings.item_ids)
+    with sigma.tracker(context) as tracker:
+        fitted = fit_codebooks(
+            embeddings,
+            sigma.config.tokenization,
+            runtime.seed,
+            runtime.threads,
+            id_embeddings=id_embeddings,
+            categories=catalog.frame.sort(c.ITEM_ID)[c.CATEGORY].to_list(),
+        )
+        yield from publish(context, sigma, fitted, run=tracker, item_ids=embeddings.item_ids)
 
 
 def item_embeddings(
