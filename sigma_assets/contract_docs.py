@@ -71,11 +71,17 @@ def latest_results(root: Path, assets: Sequence[str]) -> Results:
                 seen: set[str] = set()
                 for record in history:
                     key = str(record.partition)
-                    if record.event is None or key in seen or key not in found[asset]:
+                    if key in seen or key not in found[asset] or not _is_evaluated(record.event):
                         continue
                     seen.add(key)
                     found[asset][key].append(_as_result(record.event))
     return found
+
+
+def _is_evaluated(event: Any) -> bool:
+    """False for a check that was planned and never came to its end."""
+    kind = event.dagster_event.event_type_value if event and event.dagster_event else ""
+    return str(kind) == "ASSET_CHECK_EVALUATION"
 
 
 def _as_result(event: Any) -> Result:
@@ -118,7 +124,9 @@ def _index(contracts: Mapping[str, Contract], results: Results, root: Path | Non
             if stage.group == group and name in contracts
         ]
         head = "<tr><th>Table</th><th>What it holds</th><th>Owner</th><th>Due</th><th>Rules</th><th>Newest</th></tr>"
-        parts.append(f'<h2>{_e(group)}</h2><div class="wide"><table>{head}{"".join(rows)}</table></div>')
+        parts.append(
+            f'<h2>{_e(group.capitalize())}</h2><div class="wide"><table class="index">{head}{"".join(rows)}</table></div>'
+        )
     return "\n".join(parts)
 
 

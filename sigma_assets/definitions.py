@@ -18,6 +18,7 @@ from sigma_assets.assets import evaluation, grounding, instruction, serving, sou
 from sigma_assets.automation import condition_of, sensor
 from sigma_assets.binding import ROOT_FILE
 from sigma_assets.checks.contract import check_specs
+from sigma_assets.column_metadata import column_schema
 from sigma_assets.freshness import freshness_sensor, is_live, policy_of
 from sigma_assets.io_manager import WINDOW_KEY, SigmaIOManager
 from sigma_assets.jobs import all_jobs, catalog_sensor, schedules
@@ -114,6 +115,7 @@ def as_asset(stage: Stage, calendar: Calendar, code_version: str, stride: int = 
         partitions_def=partitions,
         group_name=stage.group,
         description=inspect.getdoc(body),
+        metadata=column_schema(contract) if contract else None,
         owners=[contract.owner if contract else OWNER],
         kinds=set(stage.kinds),
         code_version=code_version,

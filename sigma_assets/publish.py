@@ -13,8 +13,10 @@ import dagster as dg
 from sigma_assets.checks.contract import CheckOutcome, check_results, failed_errors, validate
 from sigma_assets.checks.drift import drift_results
 from sigma_assets.checks.semantic import facts
+from sigma_assets.column_metadata import column_lineage
 from sigma_assets.plots import plot_of
 from sigma_assets.resources import SigmaResource
+from sigma_assets.stages import STAGES
 from sigma_assets.tracked import record
 from sigma_assets.tracking import NullRun
 from sigma_core.artifacts import Artifact
@@ -79,8 +81,8 @@ def refusal(name: str, partition: str, broken: list[CheckOutcome]) -> str:
 
 
 def metadata_of(name: str, value: Artifact, *, with_plot: bool = True) -> dict[str, Any]:
-    """The artifact's summary as Dagster metadata, and a small plot where the asset has one."""
-    metadata: dict[str, Any] = {}
+    """The artifact's summary and the origin of its columns as Dagster metadata, and a small plot where the asset has one."""
+    metadata: dict[str, Any] = dict(column_lineage(name)) if name in STAGES else {}
     for key, figure in value.summary().items():
         is_plain = isinstance(figure, bool | int | float | str)
         metadata[key] = figure if is_plain else dg.MetadataValue.json(figure)
