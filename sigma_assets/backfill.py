@@ -67,24 +67,40 @@ def backfill(
 def _make(runner: "Runner", day: date, plan: list[Step], failed: dict[Step, str]) -> DayMade:
     """Run what can be run of a day; new failures are added to `failed`."""
     runner.reporter.line(f"== {day}")
-    before = len(runner.done)
-    runner.run([step for step in plan if step.asset in SOURCES and step not in failed])
-    outcome = DayMade(day)
+    before, known = len(runner.done), set(failed)
+    for asset in SOURCES:
+        _ingest(runner, [step for step in plan if step.asset == asset and step not in failed], failed)
     for step in plan:
-        if step.asset in SOURCES:
-            continue
-        if step not in failed and (why := _try(runner, step, failed)):
+        if step.asset not in SOURCES and step not in failed and (why := _try(runner, step, failed)):
             failed[step] = why
-            runner.reporter.line(f"warning: {step}: {why}")
-        if step in failed and _matters(runner.world, step, plan):
-            outcome.problems.append(f"{step}: {failed[step]}")
+    for step in plan:
+        if step in failed and step not in known:
+            runner.reporter.line(f"warning: {step}: {failed[step]}")
     done: list[Done] = runner.done[before:]
-    outcome.fresh = sum(one.is_fresh for one in done)
-    outcome.made = len(done) - outcome.fresh
-    outcome.seconds = sum(one.seconds for one in done)
-    if outcome.problems and not runner.world.why_stale(plan[-1].stage, plan[-1].partition):
-        outcome.problems = []  # the day's lists are there, made without what a window could spare
+    fresh = sum(one.is_fresh for one in done)
+    outcome = DayMade(day, len(done) - fresh, fresh, sum(one.seconds for one in done))
+    lists = plan[-1]
+    if runner.world.why_stale(
+        lists.stage, lists.partition
+    ):  # else they are there, without what windows spared
+        causes = [step for step in plan if step in failed and not _is_consequence(runner.world, step, failed)]
+        outcome.problems = [f"{step}: {failed[step]}" for step in causes]
     return outcome
+
+
+def _ingest(runner: "Runner", steps: list[Step], failed: dict[Step, str]) -> None:
+    """Bring in what can be read of a source asset; what breaks its contract or lacks its own day is added to `failed`."""
+    ready = []
+    for step in steps:
+        stale = runner.world.why_stale(step.stage, step.partition)
+        if stale and (why := _unreadable(runner.world, step, failed)):
+            failed[step] = why
+        else:
+            ready.append(step)
+    runner.run(ready)
+    for step in ready:
+        if why := runner.world.failure(step.asset, step.partition):
+            failed[step] = why
 
 
 def _try(runner: "Runner", step: Step, failed: dict[Step, str]) -> str:
@@ -115,16 +131,12 @@ def _unreadable(world: World, step: Step, failed: dict[Step, str]) -> str:
     return ""
 
 
-def _matters(world: World, step: Step, plan: list[Step]) -> bool:
-    """Whether a failed step is the day's own business: a first cause, not one of its consequences."""
-    inputs = {
-        Step(read.asset, key)
+def _is_consequence(world: World, step: Step, failed: dict[Step, str]) -> bool:
+    """Whether something that the step reads failed, so that its own message is no news."""
+    return any(
+        Step(read.asset, key) in failed
         for read in step.stage.reads.values()
         for key in SELECT[read.window](as_date(step.partition), world.span)
-    }
-    return not any(
-        one in inputs and one.asset not in SOURCES and world.why_stale(one.stage, one.partition)
-        for one in plan
     )
 
 

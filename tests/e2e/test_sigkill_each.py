@@ -16,7 +16,7 @@ from sigma_assets.world import World
 from tests.assets.roots import Quiet
 from tests.e2e.slice import ENVIRONMENT, digests
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 KILLER = """
 import json, os, signal, sys
