@@ -4,13 +4,14 @@ New items are made from real ones (another maker, so that their words are new). 
 refit's are Dagster's own records of the root unless they are measured again. Source: issue "benchmarks"; our choice.
 """
 
+import shutil
 import statistics
 import subprocess
 import sys
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
@@ -18,6 +19,7 @@ import polars as pl
 from sigma_assets.benchmarks.roots import (
     Spent,
     copy_of,
+    fresh_world,
     recorded_seconds,
     silent,
     spent,
@@ -29,14 +31,12 @@ from sigma_assets.io_manager import load
 from sigma_assets.jobs import JOBS
 from sigma_assets.masters import current_master
 from sigma_assets.periods import day_key, month_key
-from sigma_assets.planner import PlanError, Step, plan_day
+from sigma_assets.planner import Step
+from sigma_assets.resources import BEAMS, VECTORS
 from sigma_assets.stages import STAGES
 from sigma_assets.world import World
 from sigma_core import columns as c
 from sigma_core.benchmarks.record import Stopwatch, benchmark_record
-
-if TYPE_CHECKING:
-    import dagster as dg
 
 U2I: Final = "user_to_item_index"
 _MONTHLY: Final = next(job.assets for job in JOBS if job.name == "monthly_refit")
@@ -72,16 +72,11 @@ def run(root: Path, day: date, sizes: Sizes) -> dict[str, Any]:
         PlanError: the day is not materialized, or not fresh.
     """
     watch = Stopwatch()
-    world = World.open(root)
-    if stale := stale_steps(world, plan_day(day, world.span)):
-        raise PlanError(
-            f"{len(stale)} partitions of {day} are not fresh in {root} (first: {stale[0]}); "
-            f"run `sigma materialize --as-of {day} --root {root}` first."
-        )
+    world = fresh_world(root, day)
     _warm_up()
     with copy_of(root) as copy:
-        rounds, shell = _rounds(copy, day, sizes)
-        results = _results(copy, day, sizes, rounds, shell)
+        refit = _refit_seconds(copy, day, again=sizes.rerun_refit)
+        results = _results(refit, *_rounds(copy, day, sizes))
     return benchmark_record(
         "catalog-update",
         results,
@@ -188,12 +183,9 @@ def _floor(world: World, day: date, update: CatalogUpdate) -> dict[str, float]:
     return _named("floor_encode", encode) | _named("floor_write", written)
 
 
-def _results(
-    copy: Path, day: date, sizes: Sizes, rounds: list[dict[str, float]], shell: Spent
-) -> dict[str, Any]:
+def _results(refit: dict[str, float], rounds: list[dict[str, float]], shell: Spent) -> dict[str, Any]:
     middle = {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
-    monthly, daily = _refit_seconds(copy, day, again=sizes.rerun_refit)
-    full = sum(monthly.values()) + sum(daily.values())
+    full = sum(refit.values())
     return {
         "ratio": shell.wall / full if full else None,
         "ratio_of_cpu_seconds": shell.cpu / full if full else None,
@@ -204,7 +196,7 @@ def _results(
         "stale_elsewhere": int(max(one["stale_elsewhere"] for one in rounds)),
         **_named("command_line", shell),
         "full_refit_seconds": full,
-        "refit_by_step": {**monthly, **daily},
+        "refit_by_step": refit,
         "rounds": rounds,
         "aged_30": None,
         "aged_90": None,
@@ -220,41 +212,19 @@ def _over_floor(rounds: list[dict[str, float]], kind: str) -> float:
     )
 
 
-def _refit_seconds(copy: Path, day: date, *, again: bool) -> tuple[dict[str, float], dict[str, float]]:
-    """Seconds of the month's stages and of the day's, by step."""
+def _refit_seconds(copy: Path, day: date, *, again: bool) -> dict[str, float]:
+    """Seconds of the month's stages and of the day's, by step; a step that Dagster has no record of is missing."""
     from sigma_assets.commands import runner_of
 
     world = World.open(copy)
-    monthly = [Step(asset, month_key(day)) for asset in _MONTHLY]
-    daily = [Step(asset, day_key(day)) for asset in _DAILY]
+    steps = [Step(asset, month_key(day)) for asset in _MONTHLY]
+    steps += [Step(asset, day_key(day)) for asset in _DAILY]
     with runner_of(world, silent(), verbose=False) as runner:
         if not again:
-            instance: dg.DagsterInstance = runner.instance
-            return recorded_seconds(instance, monthly), _first_seconds(instance, daily)
-        both = []
-        for steps in (monthly, daily):
-            for step in steps:
-                world.mark_failure(step.asset, step.partition, "made again to be timed")
-            both.append({str(one.step): one.seconds for one in runner.run_singly(steps)[-len(steps) :]})
-    return both[0], both[1]
-
-
-def _first_seconds(instance: "dg.DagsterInstance", steps: list[Step]) -> dict[str, float]:
-    """The longest recorded run of each step: the updates of this benchmark made the day's again, and faster."""
-    import dagster as dg
-
-    out = {}
-    for step in steps:
-        filters = dg.RunsFilter(
-            tags={"dagster/partition": step.partition}, statuses=[dg.DagsterRunStatus.SUCCESS]
-        )
-        spans = [
-            record.end_time - record.start_time
-            for record in instance.get_run_records(filters)
-            if {key.path[-1] for key in record.dagster_run.asset_selection or ()} == {step.asset}
-            and record.start_time
-            and record.end_time
-        ]
-        if spans:
-            out[str(step)] = max(spans)
-    return out
+            return recorded_seconds(runner.instance, steps)
+        for memory in (BEAMS, VECTORS):  # a refit finds nothing made before
+            shutil.rmtree(copy / memory, ignore_errors=True)
+        for step in steps:
+            world.mark_failure(step.asset, step.partition, "made again to be timed")
+            runner.run_singly([step])
+        return {str(one.step): one.seconds for one in runner.done}

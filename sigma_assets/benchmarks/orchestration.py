@@ -13,10 +13,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
-from sigma_assets.benchmarks.roots import Spent, copy_of, silent, spent, stale_steps
+from sigma_assets.benchmarks.roots import Spent, copy_of, fresh_world, silent, spent
 from sigma_assets.io_manager import load, write
 from sigma_assets.periods import SELECT, as_date, day_key
-from sigma_assets.planner import PlanError, Step, plan_day
+from sigma_assets.planner import Step
 from sigma_assets.window import Window
 from sigma_assets.world import World
 from sigma_core.benchmarks.record import Stopwatch, benchmark_record
@@ -53,12 +53,7 @@ def run(root: Path, day: date, repeats: int) -> dict[str, Any]:
         PlanError: the day is not materialized, or not fresh.
     """
     watch = Stopwatch()
-    world = World.open(root)
-    if stale := stale_steps(world, plan_day(day, world.span)):
-        raise PlanError(
-            f"{len(stale)} partitions of {day} are not fresh in {root} (first: {stale[0]}); "
-            f"run `sigma materialize --as-of {day} --root {root}` first."
-        )
+    world = fresh_world(root, day)
     with copy_of(root) as copy:
         results: dict[str, Any] = _median("no_change", lambda: _no_change(copy, day), repeats)
         results |= _median("code_location", lambda: _code_location(copy), repeats)

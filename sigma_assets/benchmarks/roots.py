@@ -10,11 +10,12 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sigma_assets.planner import Step
+from sigma_assets.planner import PlanError, Step, plan_day
 from sigma_assets.progress import Reporter
 from sigma_assets.stages import STAGES
 from sigma_assets.world import World
@@ -64,6 +65,21 @@ def copy_of(root: Path) -> Iterator[Path]:
                 copy.mkdir(exist_ok=True)
                 shutil.copy2(path, copy / path.name)
         yield copy
+
+
+def fresh_world(root: Path, day: date) -> World:
+    """The world of a root in which a day has everything it needs.
+
+    Raises:
+        PlanError: the day is not materialized, or not fresh.
+    """
+    world = World.open(root)
+    if stale := stale_steps(world, plan_day(day, world.span)):
+        raise PlanError(
+            f"{len(stale)} partitions of {day} are not fresh in {root} (first: {stale[0]}); "
+            f"run `sigma materialize --as-of {day} --root {root}` first."
+        )
+    return world
 
 
 def stale_steps(world: World, steps: Iterable[Step]) -> list[Step]:
