@@ -99,8 +99,8 @@ def _ingest(runner: "Runner", steps: list[Step], failed: dict[Step, str]) -> Non
             ready.append(step)
     runner.run(ready)
     for step in ready:
-        if why := runner.world.failure(step.asset, step.partition):
-            failed[step] = why
+        if (refused := runner.world.failure(step.asset, step.partition)) is not None:
+            failed[step] = refused
 
 
 def _try(runner: "Runner", step: Step, failed: dict[Step, str]) -> str:

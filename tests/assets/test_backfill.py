@@ -16,8 +16,8 @@ from sigma_assets.runner import Done, StepError
 from sigma_assets.stages import SOURCES, STAGES, Stage
 from tests.assets.roots import Quiet, small_world
 
-FIRST = date(2024, 10, 20)
-BAD = Step("interaction_events", "2024-10-22")
+FIRST = date(2024, 10, 19)
+BAD = Step("interaction_events", "2024-10-21")
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Books:
     failures: dict[Step, str] = field(default_factory=dict)
 
     def manifest(self, asset: str, key: str) -> dict[str, Any] | None:
-        return {} if Step(asset, key) in self.there else None
+        return {"digest": ""} if Step(asset, key) in self.there else None
 
     def failure(self, asset: str, key: str) -> str | None:
         return self.failures.get(Step(asset, key))
@@ -83,8 +83,8 @@ def books(tmp_path: Path) -> Books:
 def test_a_bad_day_stops_its_follower_alone_and_is_made_once_it_is_mended(books: Books) -> None:
     made, _ = days_of(books, {BAD})
     assert [bool(one.problems) for one in made] == [False, False, True, True, False]
-    assert "interaction_events[2024-10-22] breaks its contract" in made[2].problems[0]
-    assert "interaction_events[2024-10-22]" in made[3].problems[0], "it needs the catalog of the day before"
+    assert "interaction_events[2024-10-21] breaks its contract" in made[2].problems[0]
+    assert "interaction_events[2024-10-21]" in made[3].problems[0], "it needs the catalog of the day before"
     lines = summary_lines(made)
     assert "NOT MADE" in lines[2]
     assert lines[-1].startswith("2 of 5 days could not be made")
