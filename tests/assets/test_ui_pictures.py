@@ -13,18 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from sigma_assets.stages import GROUPS
 from tests.assets.roots import small_world
 from tests.assets.test_ui import _answers, _launch
 
 pytestmark = pytest.mark.ui
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 DAY = "2024-10-20"
-GRAPH = "/asset-groups?expanded=" + ",".join(f"global@global:{group}" for group in GROUPS)
+GRAPH = "/asset-groups"
 ASSET = "/assets/interaction_events?view=overview"
 
 
-def picture(url: str, path: Path, width: int = 1900, height: int = 1100) -> bytes:
+def picture(url: str, path: Path, width: int = 1600, height: int = 1000) -> bytes:
     """A screenshot of a page."""
     command = [
         str(CHROMIUM), "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--force-device-scale-factor=1",
