@@ -30,7 +30,7 @@ class Alert:
     """One thing that somebody has to know.
 
     Attributes:
-        kind: check_failed, check_warning, run_failed or file_refused.
+        kind: check_failed, check_warning, run_failed, file_refused or freshness_missed.
         what: one line: what happened.
         severity: ERROR stops what depends on it, WARN does not.
         asset, partition: where.

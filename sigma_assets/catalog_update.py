@@ -4,6 +4,7 @@ Five steps of the day run: catalog, vectors, semantic IDs, item index, lists. Pa
 stay as they are, and stay fresh. Source: architecture.md, "Partial rerun after a catalog update".
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -63,8 +64,11 @@ def catalog_update(
     *,
     max_delisted: float = MAX_DELISTED,
     verbose: bool = False,
+    steps: Sequence[str] = CATALOG_UPDATE,
 ) -> tuple[World, CatalogUpdate]:
     """Make `path` (None: the items of the source, read again) the product master from `day` on, and rerun what reads it.
+
+    `steps` may leave out the last ones of `CATALOG_UPDATE`.
 
     Raises:
         SourceError: the file is no catalog, or leaves out a larger share of the day's items than `max_delisted`.
@@ -84,13 +88,13 @@ def catalog_update(
         from sigma_assets.runner import StepError
 
         with runner_of(world, reporter, verbose=verbose) as runner:
-            steps = [Step(asset, day_key(day)) for asset in CATALOG_UPDATE]
+            wanted = [Step(asset, day_key(day)) for asset in steps]
             try:
-                done = runner.run_singly(steps[:1])
+                done = runner.run_singly(wanted[:1])
             except StepError:
                 take_back(world, binding, day)
                 raise
-            done = runner.run_singly(steps[1:])
+            done = runner.run_singly(wanted[1:])
             encoded = sum(
                 int(runner.metadata(one.step).get("texts_encoded", 0)) for one in done if not one.is_fresh
             )

@@ -14,7 +14,15 @@ from sigma_assets.cli_app import AsOf, Root, Threads, Verbose, app, contracts_ap
 
 @app.command()
 def materialize(
-    as_of: AsOf,
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", metavar="DATE", help="The day, for example 2017-10-23.")
+    ] = None,
+    first: Annotated[
+        str | None, typer.Option("--from", metavar="DATE", help="Instead of --as-of: the first of many days.")
+    ] = None,
+    last: Annotated[
+        str | None, typer.Option("--to", metavar="DATE", help="The last of many days, included.")
+    ] = None,
     root: Root = Path("var"),
     source: Annotated[
         str | None,
@@ -39,8 +47,11 @@ def materialize(
     """Make everything that recommendations as of a day need, through Dagster, and nothing that is fresh.
 
     The day itself is known, nothing after it is. A root is bound to its source, path and profile; settings may change, and
-    then what depends on them is made again.
+    then what depends on them is made again. With --from and --to: every day of a range, oldest first; a day that cannot be
+    made does not stop the others (exit code 1), and the same command tries it again.
     """
+    if (as_of is None) == (first is None) or (first is None) != (last is None):
+        raise typer.BadParameter("give --as-of DATE for one day, or --from DATE and --to DATE for many.")
     prepare(root, threads, verbose)
     from sigma_assets.binding import Request
     from sigma_assets.commands import materialize as run
@@ -50,6 +61,14 @@ def materialize(
 
     settings = (*(set_ or ()), *((f"runtime.threads={threads}",) if threads else ()))
     request = Request(source, path, profile, config, settings)
+    if as_of is None:
+        from sigma_assets.backfill import backfill, summary_lines
+
+        days = backfill(
+            root, parse_date(str(first)), parse_date(str(last)), request, Reporter(), verbose=verbose
+        )[1]
+        sys.stdout.write("\n".join(summary_lines(days)) + "\n")
+        raise typer.Exit(int(any(one.problems for one in days)))
     world, done = run(root, parse_date(as_of), request, Reporter(), verbose=verbose)
     print_steps(world, done, sys.stdout)
 
@@ -131,6 +150,22 @@ def contracts_check(
     sys.stdout.write(f"{path} as {table}: {errors} errors, {warnings_} warnings\n")
     if errors:
         raise typer.Exit(1)
+
+
+@contracts_app.command("docs")
+def contracts_docs(
+    out: Annotated[Path, typer.Option(help="Folder for the pages; open its index.html.")] = Path(
+        "contract-docs"
+    ),
+    root: Root = Path("var"),
+    verbose: Verbose = False,
+) -> None:
+    """Write the contracts as pages that open offline, with the latest results of a materialized root beside them."""
+    prepare(root, None, verbose)
+    from sigma_assets.contract_docs import build_docs
+
+    pages = build_docs(out, root)
+    sys.stdout.write(f"{pages} pages; open {out / 'index.html'}\n")
 
 
 @app.command()

@@ -28,8 +28,11 @@ from sigma_assets.automation import condition_of, sensor
 from sigma_assets.binding import ROOT_FILE
 from sigma_assets.checks.contract import check_specs
 from sigma_assets.checks.gate import gate_specs
+from sigma_assets.column_metadata import column_schema
+from sigma_assets.freshness import freshness_sensor, is_live, policy_of
 from sigma_assets.io_manager import WINDOW_KEY, SigmaIOManager
 from sigma_assets.jobs import all_jobs, catalog_sensor, schedules
+from sigma_assets.nearline_job import nearline_job, nearline_sensor
 from sigma_assets.partitions import DEFAULT_SPAN, Calendar, calendar_of
 from sigma_assets.resources import SigmaResource
 from sigma_assets.stages import STAGES, Stage
@@ -74,6 +77,7 @@ def build_definitions(
     world = World.open(root, eval_horizon) if (root / ROOT_FILE).exists() else None
     calendar = calendar_of(world.span if world else DEFAULT_SPAN)
     versions = world.code_versions if world else {}
+    stride = (world.span if world else DEFAULT_SPAN).shard_stride
     given = {
         "io_manager": SigmaIOManager(root=str(root), eval_horizon=eval_horizon),
         "sigma": SigmaResource(root=str(root), eval_horizon=eval_horizon),
@@ -81,18 +85,30 @@ def build_definitions(
     }
     return dg.Definitions(
         assets=[
-            as_asset(stage, calendar, versions.get(name, stage.version)) for name, stage in STAGES.items()
+            as_asset(
+                stage, calendar, versions.get(name, stage.version), stride if name == "sft_shards" else 1
+            )
+            for name, stage in STAGES.items()
         ],
-        jobs=all_jobs(),
+        jobs=[*all_jobs(), nearline_job(root)],
         schedules=schedules(root),
-        sensors=[sensor(), catalog_sensor(root), *alert_sensors(root)],
+        sensors=[
+            sensor(),
+            catalog_sensor(root),
+            nearline_sensor(root),
+            *alert_sensors(root),
+            freshness_sensor(root, live=world is not None and is_live(world)),
+        ],
         resources=given,
         executor=executor or dg.in_process_executor,
     )
 
 
-def as_asset(stage: Stage, calendar: Calendar, code_version: str) -> dg.AssetsDefinition:
-    """The Dagster asset of a stage: its body from `assets/`, everything else from the table of stages."""
+def as_asset(stage: Stage, calendar: Calendar, code_version: str, stride: int = 1) -> dg.AssetsDefinition:
+    """The Dagster asset of a stage: its body from `assets/`, everything else from the table of stages.
+
+    `stride`: days between two of its partitions, where it is not made every day.
+    """
     body: Callable[..., Any] = getattr(MODULES[stage.group], stage.name)
     partitions = calendar.partitions_of(stage)
     ins = {
@@ -110,6 +126,7 @@ def as_asset(stage: Stage, calendar: Calendar, code_version: str) -> dg.AssetsDe
         partitions_def=partitions,
         group_name=stage.group,
         description=inspect.getdoc(body),
+        metadata=column_schema(contract) if contract else None,
         owners=[contract.owner if contract else OWNER],
         kinds=set(stage.kinds),
         code_version=code_version,
@@ -117,6 +134,7 @@ def as_asset(stage: Stage, calendar: Calendar, code_version: str) -> dg.AssetsDe
         check_specs=[*check_specs(contract, partitions), *gate_specs(stage.name, partitions)]
         if contract
         else None,
+        freshness_policy=policy_of(stage, contract, stride) if contract else None,
         automation_condition=condition_of(stage),
     )(body)
 

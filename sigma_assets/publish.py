@@ -13,8 +13,12 @@ import dagster as dg
 from sigma_assets.checks.contract import CheckOutcome, check_results, failed_errors, validate
 from sigma_assets.checks.drift import drift_results
 from sigma_assets.checks.semantic import facts
+from sigma_assets.column_metadata import column_lineage
 from sigma_assets.plots import plot_of
 from sigma_assets.resources import SigmaResource
+from sigma_assets.stages import STAGES
+from sigma_assets.tracked import record
+from sigma_assets.tracking import NullRun
 from sigma_core.artifacts import Artifact
 from sigma_core.contracts import contract_names, load_contract
 
@@ -29,6 +33,7 @@ def publish(
     judged: Any = None,
     metadata: dict[str, Any] | None = None,
     checks: Sequence[dg.AssetCheckResult] = (),
+    run: NullRun | None = None,
     **inputs: Any,
 ) -> Published:
     """Yield the value as the asset's output if it meets its contract.
@@ -40,6 +45,7 @@ def publish(
         judged: what the contract looks at, where it is not the artifact itself.
         metadata: shown with the materialization beside the artifact's own figures.
         checks: results of further checks of the asset, none of which keeps it from being written.
+        run: of W&B, still open; gets the artifact, and its link is shown.
         inputs: what `checks.semantic.facts` needs to know beside the value.
 
     Raises:
@@ -54,6 +60,9 @@ def publish(
         yield from results
         raise dg.Failure(message, allow_retries=False)
     shown = metadata_of(name, value) | (metadata or {})
+    if run is not None and run.url:
+        record(run, sigma.world.store, name, partition, value)
+        shown["wandb"] = run.url
     results += drift_results(sigma.world, name, partition, value)
     yield dg.Output(value, data_version=dg.DataVersion(value.digest()), metadata=shown)
     yield from results
@@ -74,8 +83,8 @@ def refusal(name: str, partition: str, broken: list[CheckOutcome]) -> str:
 
 
 def metadata_of(name: str, value: Artifact, *, with_plot: bool = True) -> dict[str, Any]:
-    """The artifact's summary as Dagster metadata, and a small plot where the asset has one."""
-    metadata: dict[str, Any] = {}
+    """The artifact's summary and the origin of its columns as Dagster metadata, and a small plot where the asset has one."""
+    metadata: dict[str, Any] = dict(column_lineage(name)) if name in STAGES else {}
     for key, figure in value.summary().items():
         is_plain = isinstance(figure, bool | int | float | str)
         metadata[key] = figure if is_plain else dg.MetadataValue.json(figure)

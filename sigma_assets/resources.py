@@ -15,16 +15,19 @@ from pydantic import PrivateAttr
 from sigma_assets.io_manager import load
 from sigma_assets.periods import as_date, day_key, month_key
 from sigma_assets.progress import progress_callback
-from sigma_assets.tracking import WandbTracker, open_tracker, tracking_mode
+from sigma_assets.stages import STAGES
+from sigma_assets.tracked import git_commit
+from sigma_assets.tracking import NullRun, open_tracker, tracking_mode
 from sigma_assets.world import World
 from sigma_core.config import SigmaConfig
 from sigma_core.data.sources import Source, Vectors
 from sigma_core.grounding.embed import ItemEmbeddings, TextEncoder
 from sigma_core.grounding.text_cache import RememberingEncoder
 from sigma_core.row_memory import RowMemory
-from sigma_core.tracking import Progress, Tracker
+from sigma_core.tracking import Progress
 
 VECTORS: Final = ".vectors"  # the memory of encoded texts and coded vectors; may be deleted at any time
+BEAMS: Final = ".beams"  # what step 1 found for the lists of the newest days; may be deleted too
 
 
 class SigmaResource(dg.ConfigurableResource):
@@ -32,7 +35,7 @@ class SigmaResource(dg.ConfigurableResource):
 
     root: str
     eval_horizon: int | None = None
-    tracking: str = "disabled"
+    tracking: str = "offline"
     _world: World | None = PrivateAttr(default=None)
 
     @property
@@ -61,24 +64,30 @@ class SigmaResource(dg.ConfigurableResource):
         return progress_callback(context.log.info)
 
     @contextmanager
-    def tracker(self, context: dg.AssetExecutionContext) -> Iterator[Tracker]:
-        """A tracker for the one training call of a stage; closed at the end of the block."""
-        name = f"{context.asset_key.path[-1]}/{context.partition_key}"
+    def tracker(self, context: dg.AssetExecutionContext) -> Iterator[NullRun]:
+        """A run of one training or evaluation; closed at the end of the block, as failed when the block raised."""
+        asset, partition = context.asset_key.path[-1], context.partition_key
         config = {
+            "asset": asset,
+            "partition": partition,
             "dagster_run_id": context.run_id,
             "profile": self.world.binding.profile,
+            "code_version": self.world.code_versions[asset],
+            "git_commit": git_commit(),
+            "inputs": self.world.lineage(STAGES[asset], partition),
             "settings": self.config.model_dump(mode="json"),
         }
-        mode = tracking_mode(self.tracking)
-        tracker = open_tracker(
-            mode, Path(self.root) / "wandb", name=name, group=context.partition_key, config=config
-        )
-        if isinstance(tracker, WandbTracker):
-            context.log.info(f"W&B run: {tracker.url}")
+        mode, folder = tracking_mode(self.tracking), Path(self.root) / "wandb"
+        run = open_tracker(mode, folder, name=f"{asset}/{partition}", group=partition, config=config)
+        if run.url:
+            context.log.info(f"W&B run: {run.url}")
         try:
-            yield tracker
+            yield run
+        except BaseException:
+            run.fail()
+            raise
         finally:
-            tracker.close()
+            run.close()
 
     def remembering(self, encoder: TextEncoder) -> RememberingEncoder:
         """The encoder with the root's memory of texts, so that no step encodes what another one did."""
@@ -87,6 +96,10 @@ class SigmaResource(dg.ConfigurableResource):
     def memory(self, kind: str, digest: str) -> RowMemory:
         """Rows that something of this digest has made before."""
         return RowMemory(Path(self.root) / VECTORS / f"{kind}-{digest}")
+
+    def beams(self, day: str) -> Path:
+        """The file of what step 1 found for the day's lists."""
+        return Path(self.root) / BEAMS / f"{day}.safetensors"
 
     def former(self, asset: str, day: str) -> tuple[str, Any] | None:
         """The partition that `day` replaces, or else the one of the day before, with its key; None when neither is there."""

@@ -67,5 +67,6 @@ def eval_report(
     types = item_types_of(sigma.world, day)
     examples = examples_of_day(day, events, catalog, profiles, types, settings, offers)
     model = (base, checkpoint, index, encoder)
-    report = judge_day(day, events, catalog, examples, model, settings, sigma.progress(context), offers)
-    yield from publish(context, sigma, report, judged=report.to_json())
+    with sigma.tracker(context) as tracker:
+        report = judge_day(day, events, catalog, examples, model, settings, sigma.progress(context), offers)
+        yield from publish(context, sigma, report, run=tracker, judged=report.to_json())

@@ -79,16 +79,17 @@ def grounded_encoder(
     from sigma_core.grounding.train import train_grounded_encoder
 
     seed = sigma.config.runtime.seed
-    with sigma.tracker(context) as tracker, repeatable(sigma.config.runtime.deterministic):
-        encoder = train_grounded_encoder(
-            pairs, catalog, id_embeddings, sigma.config.grounding, seed, tracker, sigma.progress(context)
-        )
-    probe = catalog.frame[c.TEXT].unique().sort().head(16).to_list()
-    losses = {
-        "loss_before": encoder.figures["lora_contrastive_first"],
-        "loss_after": encoder.figures["lora_contrastive_last"],
-    }
-    yield from publish(context, sigma, encoder, probe_texts=probe, **losses)
+    with sigma.tracker(context) as tracker:
+        with repeatable(sigma.config.runtime.deterministic):
+            encoder = train_grounded_encoder(
+                pairs, catalog, id_embeddings, sigma.config.grounding, seed, tracker, sigma.progress(context)
+            )
+        probe = catalog.frame[c.TEXT].unique().sort().head(16).to_list()
+        losses = {
+            "loss_before": encoder.figures["lora_contrastive_first"],
+            "loss_after": encoder.figures["lora_contrastive_last"],
+        }
+        yield from publish(context, sigma, encoder, run=tracker, probe_texts=probe, **losses)
 
 
 def refit_item_embeddings(

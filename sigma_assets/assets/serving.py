@@ -68,7 +68,7 @@ def user_to_item_index(
     owned = owned_lists(events, catalog, day, sigma.config.instruction)
     offers = intake_of(sigma.world).offers
     words = asdict(day_words(events, catalog, day, data.horizon_days, data.country, offers))
-    lists = build_user_to_item_index(
+    lists, work = build_user_to_item_index(
         base,
         promoted.checkpoint,
         index,
@@ -80,5 +80,8 @@ def user_to_item_index(
         sigma.progress(context),
         words,
         typical_prices(events, day, data.catalog_window_days),
+        sigma.beams(context.partition_key),
     )
-    yield from publish(context, sigma, lists, item_ids=index.item_ids, user_ids=contexts[c.USER_ID])
+    yield from publish(
+        context, sigma, lists, metadata=dict(work), item_ids=index.item_ids, user_ids=contexts[c.USER_ID]
+    )

@@ -32,18 +32,19 @@ def codebooks(
     Where the previous month's are on disk, numbers are kept like theirs and the share of items that moved is told.
     """
     runtime = sigma.config.runtime
-    fitted = fit_codebooks(
-        embeddings,
-        sigma.config.tokenization,
-        runtime.seed,
-        runtime.threads,
-        id_embeddings=id_embeddings,
-        categories=catalog.frame.sort(c.ITEM_ID)[c.CATEGORY].to_list(),
-    )
-    before = sigma.before("codebooks", context.partition_key)
-    if before is not None:
-        fitted = _compared(before, fitted, keep=sigma.config.tokenization.keep_numbering)
-    yield from publish(context, sigma, fitted, item_ids=embeddings.item_ids)
+    with sigma.tracker(context) as tracker:
+        fitted = fit_codebooks(
+            embeddings,
+            sigma.config.tokenization,
+            runtime.seed,
+            runtime.threads,
+            id_embeddings=id_embeddings,
+            categories=catalog.frame.sort(c.ITEM_ID)[c.CATEGORY].to_list(),
+        )
+        before = sigma.before("codebooks", context.partition_key)
+        if before is not None:
+            fitted = _compared(before, fitted, keep=sigma.config.tokenization.keep_numbering)
+        yield from publish(context, sigma, fitted, run=tracker, item_ids=embeddings.item_ids)
 
 
 def _compared(before: tuple[str, Codebooks], fitted: Codebooks, *, keep: bool) -> Codebooks:

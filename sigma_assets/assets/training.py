@@ -32,17 +32,18 @@ def sigma_base(
     from sigma_core.training.sft import train_base
 
     features = refit_features(catalog, embeddings, id_embeddings, codebooks, sigma.images())
-    with sigma.tracker(context) as tracker, repeatable(sigma.config.runtime.deterministic):
-        base = train_base(
-            list(shards.values()),
-            features,
-            codebooks,
-            encoder,
-            sigma.config,
-            tracker,
-            sigma.progress(context),
-        )
-    yield from publish(context, sigma, base, **base.facts())
+    with sigma.tracker(context) as tracker:
+        with repeatable(sigma.config.runtime.deterministic):
+            base = train_base(
+                list(shards.values()),
+                features,
+                codebooks,
+                encoder,
+                sigma.config,
+                tracker,
+                sigma.progress(context),
+            )
+        yield from publish(context, sigma, base, run=tracker, **base.facts())
 
 
 def lora_checkpoint(
@@ -62,15 +63,16 @@ def lora_checkpoint(
     known = [embeddings, *sigma.known_vectors(context.partition_key)]
     remembering = sigma.remembering(encoder)
     features = catalog_features(catalog, id_embeddings, codebooks, remembering, known, sigma.images())
-    with sigma.tracker(context) as tracker, repeatable(sigma.config.runtime.deterministic):
-        checkpoint = train_lora(
-            base,
-            list(shards.values()),
-            features,
-            codebooks,
-            encoder,
-            sigma.config,
-            tracker,
-            sigma.progress(context),
-        )
-    yield from publish(context, sigma, checkpoint, **checkpoint.facts())
+    with sigma.tracker(context) as tracker:
+        with repeatable(sigma.config.runtime.deterministic):
+            checkpoint = train_lora(
+                base,
+                list(shards.values()),
+                features,
+                codebooks,
+                encoder,
+                sigma.config,
+                tracker,
+                sigma.progress(context),
+            )
+        yield from publish(context, sigma, checkpoint, run=tracker, **checkpoint.facts())

@@ -73,6 +73,7 @@ class Trainer:
         self._losses: dict[str, list[float]] = {}
         self._adapter_parameters = 0
         self._views = [view for view, rows in plan.train.items() if len(rows)]
+        self._steps_before = 0  # of the phases that are over: a tracker's steps only ever rise
         self._by_view: dict[str, list[float]] = {}  # the contrastive loss of a step's pairs of a view
 
     def run_head(self, head: "Linear", base: "Tensor") -> None:
@@ -186,7 +187,8 @@ class Trainer:
                 texts, loss_of, self._config.cached_texts if phase == _LORA else None,
             )  # fmt: skip
             optimizer.step()
-            self._report(phase, step, steps, found)
+            self._report(phase, step, steps, found, optimizer.param_groups[0]["lr"])
+        self._steps_before += steps
 
     def _loss(
         self, batch: PairBatch, anchor_BD: "Tensor", positive_BD: "Tensor"
@@ -216,12 +218,13 @@ class Trainer:
         )
         return contrastive, distilled
 
-    def _report(self, phase: str, step: int, steps: int, losses: dict[str, float]) -> None:
+    def _report(self, phase: str, step: int, steps: int, losses: dict[str, float], rate: float) -> None:
         for name, value in losses.items():
             self._losses.setdefault(f"{phase}_{name}", []).append(value)
         self._progress(step + 1, steps, f"{phase} steps, L_CL {losses['contrastive']:.3f}")
         if step % _LOG_EVERY == 0 or step + 1 == steps:
-            self._tracker.log({f"grounding/{phase}_{name}": value for name, value in losses.items()}, step)
+            curves = {f"grounding/{phase}_{name}": value for name, value in losses.items()}
+            self._tracker.log({**curves, f"grounding/{phase}_learning_rate": rate}, self._steps_before + step)
 
     def _batches(self, phase: str, steps: int) -> Iterator[PairBatch]:
         # Views by their shares, each walked through in a new random order every time it is used up.

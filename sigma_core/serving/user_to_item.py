@@ -3,7 +3,7 @@
 Holds the artifact and its batch computation. Source: paper, nearline serving (results go to a U2I index that recall reads).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -17,7 +17,11 @@ from sigma_core.data.typical_prices import PRICES_SCHEMA
 if TYPE_CHECKING:
     from sigma_core.config import SigmaConfig
     from sigma_core.data.catalog import ItemCatalog
+    from sigma_core.generation.recommender import Recommendation
     from sigma_core.grounding.encoder import GroundedEncoder
+    from sigma_core.instruction.collate import Request, UserContext
+    from sigma_core.serving.beam_memory import BeamMemory
+    from sigma_core.serving.engine import Engine
     from sigma_core.serving.item_index import ItemIndex
     from sigma_core.tracking import Progress
     from sigma_core.training.checkpoint import LoraCheckpoint, SigmaBase
@@ -95,15 +99,19 @@ def build_user_to_item_index(
     progress: "Progress",
     words: Mapping[str, Any] | None = None,
     prices: pl.DataFrame | None = None,
-) -> UserToItemIndex:
-    """Lists of every context for `serving.u2i_tasks` (tasks that need no word from the user).
+    beams: Path | None = None,
+) -> tuple[UserToItemIndex, dict[str, int]]:
+    """Lists of every context for `serving.u2i_tasks` (tasks that need no word from the user), and counts of the work done.
+
+    `beams` is the file of what step 1 found (`beam_memory`): users whom a changed catalog does not touch go through steps 2
+    and 3 alone. Without one everybody goes through all three.
 
     Raises:
         ValueError: a configured task needs a query, a category or a calendar word.
     """
-    from sigma_core.generation.recommender import Ask
     from sigma_core.instruction.collate import Request
     from sigma_core.instruction.tasks import general_tasks, render
+    from sigma_core.serving.beam_memory import BeamMemory
     from sigma_core.serving.engine import Engine
 
     tasks = config.serving.u2i_tasks
@@ -114,25 +122,63 @@ def build_user_to_item_index(
     engine = Engine(base, checkpoint, index, catalog, encoder, config)
     users = engine.contexts(contexts)
     requests = [Request(render(task, 0, {})) for task in tasks]
-    rows: list[tuple[Any, ...]] = []
-    size = config.serving.batch_users
-    for start in range(0, len(users), size):
-        batch = users[start : start + size]
-        asks = [[Ask(request) for request in requests] for _ in batch]
-        lists = engine.rank(
-            batch, asks, config.serving.u2i_top_n, collapse=config.generation.collapse_text_groups
-        )
-        for number, ranked in enumerate(lists):
-            user, task = batch[number // len(tasks)].user_id, tasks[number % len(tasks)]
-            rows += [
-                (user, task, rank, index.item_ids[r.row], r.score, list(r.prefix), r.prefix_probability)
-                for rank, r in enumerate(ranked, start=1)
-            ]
-        progress(min(start + size, len(users)), len(users), "user_to_item_index")
-    return UserToItemIndex(
+    memory = BeamMemory(
+        beams,
+        engine.recommender,
+        index.item_ids,
+        users,
+        requests,
+        digest_json([base.digest(), checkpoint.digest()]),
+    )
+    lists = _lists(engine, memory, users, requests, progress)
+    memory.save()
+    rows = [
+        (users[at].user_id, task, rank, index.item_ids[r.row], r.score, list(r.prefix), r.prefix_probability)
+        for at in range(len(users))
+        for task, ranked in zip(tasks, lists[at], strict=True)
+        for rank, r in enumerate(ranked, start=1)
+    ]
+    value = UserToItemIndex(
         pl.DataFrame(rows, schema=U2I_SCHEMA, orient="row"),
         contexts,
         owned,
         dict(words or {}),
         pl.DataFrame(schema=PRICES_SCHEMA) if prices is None else prices,
     )
+    return value, {"users_searched": memory.searched, "users_with_kept_prefixes": memory.remembered}
+
+
+def _lists(
+    engine: "Engine",
+    memory: "BeamMemory",
+    users: "Sequence[UserContext]",
+    requests: "Sequence[Request]",
+    progress: "Progress",
+) -> "dict[int, list[list[Recommendation]]]":
+    """A list a request for the user at each place."""
+    import torch
+
+    config, recommender = engine.config, engine.recommender
+    known, missing = memory.split()
+    lists: dict[int, list[list[Recommendation]]] = {}
+    size = config.serving.batch_users
+    batches = [
+        (part[n : n + size], part is known) for part in (known, missing) for n in range(0, len(part), size)
+    ]
+    for places, is_known in batches:
+        one = torch.ones(1, 1, dtype=torch.bool, device=recommender.items.tensors.vectors_NE.device)
+        everything = one.expand(len(places) * len(requests), len(engine.index.item_ids))
+        with torch.inference_mode():
+            if is_known:
+                found = memory.of(places)
+            else:
+                batch = [users[at] for at in places]
+                found = recommender.beam(batch, [requests] * len(batch), {}, everything)
+                memory.remember(places, found)
+            answers = recommender.answer(
+                found, everything, config.serving.u2i_top_n, config.generation.collapse_text_groups
+            )
+        for number, at in enumerate(places):
+            lists[at] = answers[number * len(requests) : (number + 1) * len(requests)]
+        progress(len(lists), len(users), "user_to_item_index")
+    return lists

@@ -266,7 +266,11 @@ def run_steps(
         optimizer.step()
         values = {name: value.item() for name, value in losses.items()}
         history.append(values)
-        tracker.log({**values, "learning_rate": rate}, step=step)
+        work = {
+            "tokens_per_second": trainer.tokens / max(time.perf_counter() - began, 1e-9),
+            "padding_share": trainer.padding[-1],
+        }
+        tracker.log({**values, "learning_rate": rate, **work}, step=step)
         progress(step + 1, steps, f"{label} loss {values['loss']:.3f}")
     trainer.model.eval()
     seconds = time.perf_counter() - began

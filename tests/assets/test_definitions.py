@@ -6,6 +6,7 @@ import dagster as dg
 import pytest
 
 from sigma_assets.automation import NEAR_DAYS, condition_of
+from sigma_assets.column_metadata import column_lineage
 from sigma_assets.definitions import build_definitions, defs
 from sigma_assets.stages import STAGES
 from tests.assets.roots import small_world
@@ -54,6 +55,18 @@ def test_every_asset_says_who_owns_it_what_it_is_and_which_check_blocks_it(tmp_p
         assert node.group_name == stage.group
         assert len(node.description or "") > 20
         assert graph.get(dg.AssetCheckKey(dg.AssetKey(name), "contract")).blocking
+
+
+def test_columns_are_told_with_their_meaning_and_origin(tmp_path: Path) -> None:
+    graph = build_definitions(root=tmp_path).resolve_asset_graph()
+    schema = graph.get(dg.AssetKey("item_catalog")).metadata["dagster/column_schema"].value
+    columns = {column.name: column for column in schema.columns}
+    assert columns["item_id"].constraints.unique
+    assert all(column.type and len(column.description) > 5 for column in columns.values())
+    lineage = column_lineage("item_catalog")["dagster/column_lineage"]
+    origins = {dep.asset_key.path[-1] for dep in lineage.deps_by_column["item_id"]}
+    assert origins == {"interaction_history", "interaction_events"}
+    assert column_lineage("interaction_events") == {}
 
 
 @pytest.mark.parametrize(("horizon", "days"), [(None, 7), (3, 3)])

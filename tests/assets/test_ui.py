@@ -6,11 +6,14 @@ import subprocess
 import sys
 import time
 import urllib.request
+from datetime import datetime
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from sigma_assets.alerts import AlertLog
+from sigma_assets.instance import open_instance
 from sigma_assets.periods import as_date
 from sigma_assets.ui import what_to_click
 from tests.assets.roots import small_world, with_broken_day
@@ -82,6 +85,10 @@ def test_a_failed_check_of_the_daemons_run_becomes_an_alert(tmp_path: Path) -> N
     said = {message["text"]: message["blocks"][1]["text"]["text"] for message in web.got}
     assert f"/runs/{run}" in said[f"ERROR interaction_events[{day}] contract"]
     assert {alert.run_id for alert in AlertLog(root).alerts()} == {run}
+    with open_instance(root) as instance:
+        checks = instance.all_logs(run, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+    raised = datetime.fromisoformat(AlertLog(root).alerts()[0].at).timestamp()
+    print(f"the alert was raised {raised - checks[0].timestamp:.0f} s after its check")
 
 
 def _launch(url: str, asset: str, day: str) -> str:

@@ -150,6 +150,35 @@ def test_without_a_file_the_items_of_the_source_are_read_again(
     assert World.open(root).binding.masters == {}
 
 
+def test_equal_content_makes_nothing_stale_and_changed_content_exactly_its_readers(
+    made: tuple[Path, str], tmp_path: Path
+) -> None:
+    """By our reckoning and by Dagster's own."""
+    root = tmp_path / "root"
+    shutil.copytree(made[0], root)
+    with runner_of(World.open(root), Quiet(), verbose=False) as runner:
+        runner._execute(Step("item_catalog", D), {})
+    assert stale_in_dagster(root) == stale(World.open(root)) == set()
+
+    export_catalog(root, DAY, tmp_path / "now.parquet")
+    items = pl.read_parquet(tmp_path / "now.parquet")
+    new = items.head(1).with_columns(
+        pl.lit("item998").alias(c.ITEM_ID), pl.lit("oat drink").alias(c.ITEM_TYPE)
+    )
+    pl.concat([items, new]).write_parquet(tmp_path / "new.parquet")
+    for last in (1, 2, 3):
+        world, _ = catalog_update(root, DAY, tmp_path / "new.parquet", Quiet(), steps=CATALOG_UPDATE[:last])
+        changed = {(asset, D) for asset in CATALOG_UPDATE[:last]}
+        readers = {
+            str(Step(name, key))
+            for name, stage in STAGES.items()
+            if name not in CATALOG_UPDATE[:last]
+            for key in world.store.partitions(name)
+            if changed & set(world.inputs(stage, key))
+        }
+        assert stale(world) == stale_in_dagster(root) == readers
+
+
 def test_a_late_event_reruns_its_day_and_what_reads_it(
     made: tuple[Path, str], data: Path, tmp_path: Path
 ) -> None:
