@@ -13,7 +13,7 @@ import dagster as dg
 
 from sigma_assets.checks.gate import GATE
 from sigma_assets.features import catalog_features
-from sigma_assets.intake import item_types_of
+from sigma_assets.intake import intake_of, item_types_of
 from sigma_assets.io_manager import load
 from sigma_assets.judging import examples_of_day
 from sigma_assets.periods import as_date, day_key, month_key
@@ -201,7 +201,8 @@ class Gate:
         evaluation = self.config.evaluation.model_copy(update=most)
         config = self.config.model_copy(update={"evaluation": evaluation})
         events = events_until(world, self.day)
-        examples = examples_of_day(past, events, catalog, profiles, item_types_of(world, past), config)
+        offers, types = intake_of(world).offers.known_on(past), item_types_of(world, past)
+        examples = examples_of_day(past, events, catalog, profiles, types, config, offers)
         index = build_item_index(self.refit.base, challenger, self.features_of(catalog))
         progress = self.sigma.progress(self.context)
         rest = (index, catalog, examples.contexts, self.refit.encoder, config, progress)

@@ -196,7 +196,7 @@ _TABLE: Final = (
             "catalog": _REFIT_CATALOG,
         },
         settings=("model.*", "training.*", "!training.lora_*", "instruction.max_*", "instruction.prompt_*",
-                  "generation.sigma_*", "generation.apf_temperature", "runtime.seed"),
+                  "generation.s*", "generation.apf_temperature", "runtime.seed"),
         source_parts=("image_vectors",), kinds=_TORCH,
     ),
     Stage(
@@ -211,7 +211,7 @@ _TABLE: Final = (
             "codebooks": Read("codebooks", "own_month"),
             "encoder": Read("grounded_encoder", "own_month"),
         },
-        settings=("model.*", "training.*", "!training.base_*", "instruction.max_*", "instruction.prompt_*", "generation.sigma_*",
+        settings=("model.*", "training.*", "!training.base_*", "instruction.max_*", "instruction.prompt_*", "generation.s*",
                   "generation.apf_temperature", "runtime.seed"),
         source_parts=("image_vectors",), kinds=_TORCH | {"peft"},
     ),

@@ -16,7 +16,7 @@ from sigma_assets.benchmarks.ablation import write_tensors
 from sigma_assets.benchmarks.materials import Reading, evaluation_settings
 from sigma_assets.binding import Request
 from sigma_assets.commands import materialize
-from sigma_assets.intake import item_types_of
+from sigma_assets.intake import intake_of, item_types_of
 from sigma_assets.judging import examples_of_day, opponents_of
 from sigma_assets.periods import month_key
 from sigma_assets.progress import Reporter
@@ -123,11 +123,12 @@ def judged_day(
         return _read_sums(path, known), key
     reporter.start(f"judging {day}")
     events = reading.events(day + timedelta(days=config.data.horizon_days))
-    examples = examples_of_day(day, events, catalog, profiles, item_types_of(world, day), config)
+    offers, types = intake_of(world).offers.known_on(day), item_types_of(world, day)
+    examples = examples_of_day(day, events, catalog, profiles, types, config, offers)
     history = history_until(events, day)
     judge = DayJudge(EvalDay(day, catalog.frame, history, examples), config)
     sigma = SigmaRanker(*model, catalog, examples.contexts, encoder, config, reporter.advance)
-    opponents = opponents_of(day, history, catalog, config)
+    opponents = opponents_of(day, history, catalog, config, offers)
     lists = day_lists(judge, sigma, opponents, reporter.advance)
     report = report_of(judge, lists, opponents, reporter.advance)
     oracles = frozenset(name for name, baseline in opponents.items() if baseline.is_oracle)
