@@ -1,7 +1,7 @@
 """`sigma benchmark subset-search`: step 2 alone, all items under each searched prefix, by several means.
 
-Ours: the rows of a prefix lie together and are one slice of the table (gathered rows where groups are small; the product
-chooses by `SMALL_GROUP`). Theirs: a faiss flat index a prefix, and faiss IVF with the prefixes as its lists. All give the exact
+Ours: the rows of a prefix lie together and are one slice of the table (gathered rows where there are few; the product
+chooses by `SMALL_SEARCH`). Theirs: a faiss flat index a prefix, and faiss IVF with the prefixes as its lists. All give the exact
 best `TOP` of each (request, prefix) pair from the same float32 rows. Our choice.
 
 Shape legend: N items, X (request, prefix) pairs, E width.
@@ -103,12 +103,13 @@ def _torch_sides(
     import torch
 
     from sigma_core.generation import subset_search as product
+    from sigma_core.generation.fusion import top_of_rows
 
     width = int(ranges.length_Q[group_X].max())
     valid = torch.arange(width) < ranges.length_Q[group_X][:, None]
 
     def best(hits: "Tensor") -> Any:
-        return hits.masked_fill(~valid, -2.0).topk(min(TOP, width), dim=1)
+        return top_of_rows(hits.masked_fill(~valid, -2.0), TOP)
 
     def gathered() -> Any:
         row = (ranges.start_Q[group_X][:, None] + torch.arange(width)).clamp_max(len(table_NE) - 1)

@@ -11,9 +11,7 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
-SMALL_GROUP: Final = (
-    64  # up to so many items a prefix, gathering rows beats a product a prefix (measured on a CPU)
-)
+SMALL_SEARCH: Final = 1500  # up to so many rows in all, gathering them beats a product a prefix (`sigma benchmark subset-search`)
 
 
 class PrefixRanges(NamedTuple):
@@ -65,7 +63,7 @@ def search_groups(query_XE: Tensor, group_X: Tensor, items_NE: Tensor, ranges: P
     offset = torch.arange(width, device=device)
     valid = offset[None] < length[:, None]
     row = (ranges.start_Q[known][:, None] + offset).clamp_max(len(items_NE) - 1)
-    if width <= SMALL_GROUP:
+    if len(query_XE) * width <= SMALL_SEARCH:
         cosine = (items_NE[row] @ query_XE[..., None]).squeeze(-1).masked_fill(~valid, 0.0)
     else:
         cosine = by_slices(query_XE, group_X, items_NE, ranges, width)

@@ -53,7 +53,7 @@ def test_slices_and_gathered_rows_give_the_same_cosines(seed: int, groups: int) 
     group = torch.as_tensor(rng.integers(-1, len(ranges.length_Q), 15))
     found = search_groups(query, group, items, ranges)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(subset_search, "SMALL_GROUP", 0)
+        patch.setattr(subset_search, "SMALL_SEARCH", 0)
         sliced = search_groups(query, group, items, ranges)
     assert torch.equal(found.valid_XG, sliced.valid_XG)
     torch.testing.assert_close(found.cosine_XG, sliced.cosine_XG)
