@@ -68,20 +68,11 @@ def user_to_item_index(
     owned = owned_lists(events, catalog, day, sigma.config.instruction)
     offers = intake_of(sigma.world).offers
     words = asdict(day_words(events, catalog, day, data.horizon_days, data.country, offers))
+    prices = typical_prices(events, day, data.catalog_window_days)
     lists, work = build_user_to_item_index(
-        base,
-        promoted.checkpoint,
-        index,
-        catalog,
-        contexts,
-        owned,
-        encoder,
-        sigma.config,
-        sigma.progress(context),
-        words,
-        typical_prices(events, day, data.catalog_window_days),
-        sigma.beams(context.partition_key),
-    )
+        base, promoted.checkpoint, index, catalog, contexts, owned, encoder, sigma.config, sigma.progress(context),
+        words, prices, sigma.beams(context.partition_key),
+    )  # fmt: skip
     yield from publish(
         context, sigma, lists, metadata=dict(work), item_ids=index.item_ids, user_ids=contexts[c.USER_ID]
     )
