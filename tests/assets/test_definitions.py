@@ -59,7 +59,7 @@ def test_every_asset_says_who_owns_it_what_it_is_and_which_check_blocks_it(tmp_p
 
 def test_columns_are_told_with_their_meaning_and_origin(tmp_path: Path) -> None:
     graph = build_definitions(root=tmp_path).resolve_asset_graph()
-    schema = graph.get(dg.AssetKey("item_catalog")).metadata["dagster/column_schema"].value
+    schema = graph.get(dg.AssetKey("item_catalog")).metadata["dagster/column_schema"]
     columns = {column.name: column for column in schema.columns}
     assert columns["item_id"].constraints.unique
     assert all(column.type and len(column.description) > 5 for column in columns.values())
