@@ -150,7 +150,6 @@ def test_without_a_file_the_items_of_the_source_are_read_again(
     assert World.open(root).binding.masters == {}
 
 
-@pytest.mark.slow
 def test_equal_content_makes_nothing_stale_and_changed_content_exactly_its_readers(
     made: tuple[Path, str], tmp_path: Path
 ) -> None:
