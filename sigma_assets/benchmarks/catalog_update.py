@@ -95,11 +95,13 @@ def run(root: Path, day: date, sizes: Sizes) -> dict[str, Any]:
 
 def _warm_up() -> None:
     """Import what an update needs: what is measured in process begins after this."""
-    import great_expectations  # noqa: F401
     import torch  # noqa: F401
 
     import sigma_core.grounding.encoder
     import sigma_core.serving.engine  # noqa: F401
+    from sigma_assets.checks.gx_suite import check_suite
+
+    check_suite(())  # imports Great Expectations
 
 
 def _rounds(copy: Path, day: date, sizes: Sizes) -> tuple[list[dict[str, float]], Spent]:
