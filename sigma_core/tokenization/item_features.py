@@ -87,6 +87,15 @@ def assemble(
     )
 
 
+def prefix_match(features: ItemFeatures, centroids_KT: np.ndarray) -> np.ndarray:
+    """float32 (K, T + W): each first code's centroid, and the mean of its items' hashed words (zeros without items)."""
+    code = features.prefix[:, 0].astype(np.int64)
+    words = np.zeros((len(centroids_KT), features.lexical.shape[1]), dtype=np.float32)
+    np.add.at(words, code, features.lexical)
+    size = np.bincount(code, minlength=len(centroids_KT)).clip(1)
+    return np.concatenate((centroids_KT, words / size[:, None].astype(np.float32)), axis=1)
+
+
 def _optional_rows(
     order: Sequence[str], known_ids: Sequence[str], vectors: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -293,15 +293,6 @@ def focus_table(texts: Sequence[str], encoder: "GroundedEncoder") -> dict[str, n
     return dict(zip(texts, encoder.match_vectors(list(texts)), strict=True))
 
 
-def prefix_match(features: "ItemFeatures", centroids_KT: np.ndarray) -> np.ndarray:
-    """float32 (K, T + W): each first code's centroid, and the mean of its items' hashed words (zeros without items)."""
-    code = features.prefix[:, 0].astype(np.int64)
-    words = np.zeros((len(centroids_KT), features.lexical.shape[1]), dtype=np.float32)
-    np.add.at(words, code, features.lexical)
-    size = np.bincount(code, minlength=len(centroids_KT)).clip(1)
-    return np.concatenate((centroids_KT, words / size[:, None].astype(np.float32)), axis=1)
-
-
 def make_trainer(
     model: "SigmaModel",
     features: "ItemFeatures",
@@ -355,6 +346,7 @@ def train_base(
     from sigma_core.model.backbone import fit_to_words, lexical_width
     from sigma_core.model.sigma import ModelShape, SigmaModel, item_keys
     from sigma_core.model.words import words_of
+    from sigma_core.tokenization.item_features import prefix_match
     from sigma_core.training.adapters import base_artifact_parts, base_parameters
     from sigma_core.training.checkpoint import SigmaBase, compatibility
     from sigma_core.training.probe import probe_loss, run_probe, split_probe
