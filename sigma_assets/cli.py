@@ -10,6 +10,7 @@ import signal
 import sys
 
 import sigma_assets.cli_benchmark
+import sigma_assets.cli_benchmark_accuracy
 import sigma_assets.cli_pipeline
 import sigma_assets.cli_serving  # noqa: F401  (these register the verbs)
 from sigma_assets.cli_app import app
