@@ -34,7 +34,8 @@ def leave_one_out(
     """
     import sys
 
-    from sigma_core.benchmarks.leave_one_out.run import MODELS, run, table
+    from sigma_core.benchmarks.leave_one_out.models import MODELS
+    from sigma_core.benchmarks.leave_one_out.run import run, table
 
     record = run(
         data,

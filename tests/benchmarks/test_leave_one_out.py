@@ -1,5 +1,8 @@
 """Leave-one-out: splits, ranks and baselines by hand, and every model on a toy world it must learn."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,10 +11,12 @@ from sigma_core.benchmarks.leave_one_out import counting
 from sigma_core.benchmarks.leave_one_out.data import Split, load_sequences
 from sigma_core.benchmarks.leave_one_out.features import principal, together_vectors
 from sigma_core.benchmarks.leave_one_out.losses import catalog_cross_entropy
-from sigma_core.benchmarks.leave_one_out.ranks import Ranks, compare, gains, metric_values, target_ranks
+from sigma_core.benchmarks.leave_one_out.networks import CatalogModel
+from sigma_core.benchmarks.leave_one_out.ranks import Ranks, differences, gains, metric_values, target_ranks
 from sigma_core.benchmarks.leave_one_out.run import MODELS, run, table
 from sigma_core.benchmarks.leave_one_out.sequence import ByteDropout, Trunk, batches, make_batch
-from sigma_core.benchmarks.leave_one_out.settings import Profile
+from sigma_core.benchmarks.leave_one_out.settings import Profile, Training, TrunkShape
+from sigma_core.benchmarks.leave_one_out.trainer import fit
 
 NUM_ITEMS = 24
 
@@ -23,16 +28,18 @@ def one_thread():
 
 @pytest.fixture
 def folder(tmp_path):
-    """Item i is always followed by i + 1, around a ring of 24; 80 users of 5 to 7 items."""
+    """Item i is always followed by i + 1, around a ring of 24; 60 users of 5 to 7 items."""
     where = tmp_path / "ring"
     where.mkdir()
-    lines = []
-    for user in range(80):
-        lines.append(" ".join([f"u{user}", *(f"i{(user * 7 + k) % NUM_ITEMS}" for k in range(5 + user % 3))]))
+    lines = [
+        " ".join([f"u{user}", *(f"i{(user * 7 + k) % NUM_ITEMS}" for k in range(5 + user % 3))])
+        for user in range(60)
+    ]
     (where / "sequences.txt").write_text("\n".join(lines) + "\n")
     (where / "items.jsonl").write_text(
         "".join(
-            f'{{"item_id": "i{i}", "title": "thing number {i}", "categories": ["c{i % 4}"]}}\n' for i in range(NUM_ITEMS)
+            f'{{"item_id": "i{i}", "title": "thing number {i}", "categories": ["c{i % 4}"]}}\n'
+            for i in range(NUM_ITEMS)
         )
     )
     return where
@@ -43,11 +50,17 @@ def profile():
     base = Profile()
     return base.model_copy(
         update={
-            "training": base.training.model_copy(update={"positions_at_once": 60, "max_epochs": 12, "learning_rate": 1e-2}),
+            "training": base.training.model_copy(
+                update={"positions_at_once": 60, "max_epochs": 8, "learning_rate": 1e-2}
+            ),
             "trunk": base.trunk.model_copy(update={"width": 16, "blocks": 1, "drop": 0.0, "input_drop": 0.0}),
-            "features": base.features.model_copy(update={"text_dim": 8, "category_dim": 4, "together_dim": 8}),
+            "features": base.features.model_copy(
+                update={"text_dim": 8, "category_dim": 4, "together_dim": 8}
+            ),
             "sigma": base.sigma.model_copy(update={"num_prefixes": 4, "sigma_top": 3}),
-            "beam_search": base.beam_search.model_copy(update={"codebook_size": 4, "num_levels": 3, "width": 12}),
+            "beam_search": base.beam_search.model_copy(
+                update={"codebook_size": 4, "num_levels": 3, "width": 12}
+            ),
         }
     )
 
@@ -81,7 +94,7 @@ def test_a_broken_line_is_named(folder, line, message):
 
 
 def test_a_folder_without_the_files_says_what_is_needed(tmp_path):
-    with pytest.raises(ValueError, match="needed sequences.txt"):
+    with pytest.raises(ValueError, match=r"needed sequences\.txt"):
         load_sequences(tmp_path)
 
 
@@ -114,9 +127,9 @@ def test_metrics_are_their_formulas():
 
 def test_a_model_is_no_better_than_itself_and_better_than_a_worse_one():
     good, bad = np.full(200, 1.0), np.where(np.arange(200) < 100, 1.0, 50.0)
-    same = compare([Ranks(good, good)], [Ranks(good, good)], "recall@10")
+    same = differences([[Ranks(good, good)]], [[Ranks(good, good)]], ["recall@10"])[0]
     assert (same["difference"], same["p"]) == (0, 1)
-    better = compare([Ranks(good, good)], [Ranks(bad, bad)], "recall@10")
+    better = differences([[Ranks(good, good)]], [[Ranks(bad, bad)]], ["recall@10"])[0]
     assert better["difference"] == 0.5
     assert better["low"] > 0.4
     assert better["p"] < 1e-6
@@ -146,7 +159,9 @@ def test_the_catalogue_loss_and_its_gradients_are_those_of_autograd():
     query = torch.randn(300, 5, dtype=torch.float64, requires_grad=True)
     items = torch.randn(1500, 5, dtype=torch.float64, requires_grad=True)
     target = torch.randint(0, 1500, (300,))
-    got = torch.autograd.grad(catalog_cross_entropy(query, items, torch.arange(300), target) * 3, (query, items))
+    got = torch.autograd.grad(
+        catalog_cross_entropy(query, items, torch.arange(300), target) * 3, (query, items)
+    )
     loss = torch.nn.functional.cross_entropy(query @ items.T, target)
     wanted = torch.autograd.grad(loss * 3, (query, items))
     assert catalog_cross_entropy(query, items, torch.arange(300), target).item() == pytest.approx(loss.item())
@@ -183,7 +198,7 @@ def test_batches_hold_every_sequence_once():
             assert batch.items_BL[row][batch.real_BL[row]].tolist() == sequences[number].tolist()
         seen += numbers.tolist()
     assert sorted(seen) == list(range(8))
-    assert make_batch(sequences[:2]).last_B.tolist() == [0, 8]
+    assert make_batch(sequences[:2]).last_columns().tolist() == [0, 8]
 
 
 def test_items_of_the_same_sequences_are_near():
@@ -211,7 +226,9 @@ def test_every_model_beats_popularity_on_a_ring(folder, profile, no_encoder, tmp
     assert "sigma" in table(record)
 
     told = []
-    again = run(folder, seeds=[0], protocols=["strict"], profile=profile, keep=tmp_path / "kept", report=told.append)
+    again = run(
+        folder, seeds=[0], protocols=["strict"], profile=profile, keep=tmp_path / "kept", report=told.append
+    )
     assert again["models"] == record["models"]
     assert told == []  # everything was kept
 
@@ -219,7 +236,12 @@ def test_every_model_beats_popularity_on_a_ring(folder, profile, no_encoder, tmp
 def test_refit_takes_the_epochs_of_strict_and_one_item_more(folder, profile, no_encoder):
     told = []
     record = run(
-        folder, seeds=[0, 1], models=["gr_id", "popularity"], protocols=["refit"], profile=profile, report=told.append
+        folder,
+        seeds=[0, 1],
+        models=["gr_id", "popularity"],
+        protocols=["refit"],
+        profile=profile,
+        report=told.append,
     )
     epochs = [sum(f"gr_id, {p}, seed 0: epoch" in line for line in told) for p in ("strict", "refit")]
     assert 0 < epochs[1] <= epochs[0]  # the best of the epochs that strict tried
@@ -235,3 +257,45 @@ def test_what_is_unknown_is_refused(folder):
         run(folder, models=["bert4rec"])
     with pytest.raises(ValueError, match="unknown protocol loose"):
         run(folder, protocols=["loose"])  # type: ignore[list-item]
+
+
+def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path):
+    sequences = [np.arange(n) % 9 for n in (4, 5, 6, 7)] * 3
+    training = Training(positions_at_once=20, learning_rate=1e-2)
+
+    def weights(stops):
+        for epochs in stops:
+            fitted = fit(
+                lambda: CatalogModel(torch.randn(9, 8), TrunkShape(width=8, blocks=1), 50, cosine=True),
+                sequences,
+                training,
+                seed=3,
+                epochs=epochs,
+                report=lambda line: None,
+                checkpoint=tmp_path / f"{stops}.json",
+            )
+        return fitted.network.state_dict()
+
+    whole, stopped = weights([4]), weights([1, 2, 4])
+    assert all(torch.equal(whole[name], stopped[name]) for name in whole)
+
+
+# ------------------------------------------------------------------------------------- real data
+def test_the_public_folder_is_the_set_the_field_measures_on():
+    data = load_sequences(beauty())
+    assert (len(data.rows), data.num_items, sum(map(len, data.rows))) == (22_363, 12_101, 198_502)
+    assert all(
+        len(set(row.tolist())) == len(row) for row in data.rows
+    )  # no repeats: filtering removes no target
+
+
+def beauty():
+    """The folder of Amazon Beauty, or a skip that says where it was looked for."""
+    places = [os.environ.get("SIGMA_BENCHMARK_DATA"), Path(__file__).parents[2].parent / "shared" / "data"]
+    tried = [Path(place) / "amazon-beauty" for place in places if place]
+    found = next((place for place in tried if (place / "sequences.txt").is_file()), None)
+    if found is None:
+        pytest.skip(
+            f"no amazon-beauty in {', '.join(map(str, tried))}; set SIGMA_BENCHMARK_DATA to the folder above it"
+        )
+    return found

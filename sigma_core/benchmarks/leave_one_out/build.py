@@ -54,7 +54,11 @@ def sigma(lab: "Lab", protocol: Protocol) -> SigmaNetwork:
     starts = [_start(lab.together(protocol), width), _start(lab.content(), width)]
     prefixes = lab.remember(f"prefixes-{protocol}", lambda: prefix_codes(lab, protocol))
     return SigmaNetwork(
-        starts, torch.from_numpy(prefixes), lab.profile.trunk, lab.profile.sigma, lab.profile.training.max_length
+        starts,
+        torch.from_numpy(prefixes),
+        lab.profile.trunk,
+        lab.profile.sigma,
+        lab.profile.training.max_length,
     )
 
 
@@ -106,14 +110,7 @@ def semantic_codes(lab: "Lab") -> np.ndarray:
 
 
 def _catalog_model(lab: "Lab", start: Tensor, *, cosine: bool) -> CatalogModel:
-    profile = lab.profile
-    return CatalogModel(
-        start,
-        profile.trunk,
-        profile.training.max_length,
-        cosine=cosine,
-        temperature=profile.sigma.temperature,
-    )
+    return CatalogModel(start, lab.profile.trunk, lab.profile.training.max_length, cosine=cosine)
 
 
 def _start(vectors: FloatArray, width: int) -> Tensor:

@@ -17,7 +17,8 @@ def user_item(sequences: Sequence[IntArray], num_items: int) -> csr_matrix:
     """float32 [users, N]: 1 where the user has the item."""
     users = np.repeat(np.arange(len(sequences)), [len(s) for s in sequences])
     held = csr_matrix(
-        (np.ones(len(users), np.float32), (users, np.concatenate(sequences))), shape=(len(sequences), num_items)
+        (np.ones(len(users), np.float32), (users, np.concatenate(sequences))),
+        shape=(len(sequences), num_items),
     )
     held.data[:] = 1.0
     return held

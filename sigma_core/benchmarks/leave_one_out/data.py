@@ -70,6 +70,11 @@ class Split:
     histories: list[IntArray]
     targets: IntArray
 
+    def sample(self, number: int) -> "Split":
+        """At most `number` of the users, always the same ones."""
+        users = np.random.default_rng(0).permutation(len(self.targets))[:number]
+        return Split([self.histories[u] for u in users], self.targets[users])
+
 
 def load_sequences(folder: Path) -> Sequences:
     """Read the folder.
@@ -88,7 +93,9 @@ def load_sequences(folder: Path) -> Sequences:
     ids = [str(item["item_id"]) for item in items]
     row_of = {item_id: row for row, item_id in enumerate(ids)}
     if len(row_of) != len(ids):
-        raise ValueError(f"{folder / 'items.jsonl'}: {len(ids) - len(row_of)} item ids come twice; needed one line an item.")
+        raise ValueError(
+            f"{folder / 'items.jsonl'}: {len(ids) - len(row_of)} item ids come twice; needed one line an item."
+        )
     rows = [
         _rows_of(line, row_of, f"{folder / 'sequences.txt'}, line {number}")
         for number, line in enumerate((folder / "sequences.txt").read_text().splitlines(), start=1)
@@ -109,7 +116,9 @@ def _rows_of(line: str, row_of: dict[str, int], where: str) -> IntArray:
     user, *items = line.split()
     unknown = [item for item in items if item not in row_of]
     if unknown:
-        raise ValueError(f"{where}: user {user} has {len(unknown)} items that items.jsonl lacks (first: {unknown[0]}).")
+        raise ValueError(
+            f"{where}: user {user} has {len(unknown)} items that items.jsonl lacks (first: {unknown[0]})."
+        )
     if len(items) < LEAST_LENGTH:
         raise ValueError(
             f"{where}: user {user} has {len(items)} items; needed {LEAST_LENGTH} (one to read, one to validate, one to test). "

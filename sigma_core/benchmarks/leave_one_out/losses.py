@@ -51,7 +51,7 @@ class _CatalogCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         grad_query, grad_items = ctx.saved_tensors
         return grad_query * grad, grad_items * grad, None, None, None
 
@@ -65,5 +65,5 @@ def catalog_cross_entropy(
     only.
     """
     weight = torch.ones_like(state_T, dtype=query_XE.dtype) if weight_T is None else weight_T
-    total = _CatalogCrossEntropy.apply(query_XE, items_NE, state_T, item_T, weight)
+    total: Tensor = _CatalogCrossEntropy.apply(query_XE, items_NE, state_T, item_T, weight)  # type: ignore[no-untyped-call]
     return total / max(len(query_XE), 1)

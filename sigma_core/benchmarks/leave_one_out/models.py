@@ -28,7 +28,26 @@ from sigma_core.benchmarks.leave_one_out.settings import Profile
 
 CRITERION: Final = "ndcg@10"
 Build = Callable[[Protocol], Any]  # a network, its item vectors started from what the protocol lets it see
-VERSION: Final = 1  # raise it when a model's code changes what comes out: kept results of another version are not read
+_NETWORK: Final = ("training", "trunk", "features")
+SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {  # of the profile, by what reads them
+    "popularity": (),
+    "item_knn": ("counting",),
+    "ease": ("counting",),
+    "sasrec_ce": ("training", "trunk"),
+    "text": _NETWORK,
+    "ensrec": _NETWORK,
+    "gr_id": _NETWORK,
+    "gr_sid": ("training", "trunk", "beam_search"),
+    "sigma": (*_NETWORK, "sigma"),
+}
+VERSION: Final = (
+    1  # raise it when a model's code changes what comes out: kept results of another version are not read
+)
+
+
+def silent(line: str) -> None:
+    """Report nothing."""
+    del line
 
 
 @dataclass
@@ -45,12 +64,13 @@ class Lab:
     data: Sequences
     profile: Profile
     folder: Path | None = None
-    report: Callable[[str], None] = lambda line: None
+    report: Callable[[str], None] = silent
     _kept: dict[str, Any] = field(default_factory=dict)
 
-    def key(self, *parts: object) -> str:
-        """Address of something made from this data with this profile."""
-        return digest_json([VERSION, self.data.digest, self.profile.model_dump(), [str(part) for part in parts]])
+    def key(self, name: str, *parts: object) -> str:
+        """Address of what the model `name` made from this data, with the sections of the profile that it reads."""
+        own = self.profile.model_dump(include=set(SECTIONS[name]))
+        return digest_json([VERSION, self.data.digest, own, name, [str(part) for part in parts]])
 
     def remember(self, name: str, make: Callable[[], Any]) -> Any:
         """The value of `make`, made once in this process."""
@@ -72,7 +92,10 @@ class Lab:
         sizes = self.profile.features
 
         def make() -> FloatArray:
-            parts = [principal(self.texts(), sizes.text_dim), principal(category_matrix(self.data), sizes.category_dim)]
+            parts = [
+                principal(self.texts(), sizes.text_dim),
+                principal(category_matrix(self.data), sizes.category_dim),
+            ]
             return np.concatenate(parts, axis=1)
 
         found: FloatArray = self.remember("content", make)
@@ -101,17 +124,22 @@ class Lab:
         import torch
         from safetensors.torch import load_file, save_file
 
+        from sigma_core.benchmarks.leave_one_out.checkpoint import drop_checkpoint
         from sigma_core.benchmarks.leave_one_out.trainer import fit
 
         path = None
         if self.folder is not None:
-            path = self.folder / f"network-{name}-{protocol}-{seed}-{self.key(name, protocol, seed)[:12]}.safetensors"
+            path = (
+                self.folder
+                / f"network-{name}-{protocol}-{seed}-{self.key(name, protocol, seed)[:12]}.safetensors"
+            )
             if path.exists() and path.with_suffix(".json").exists():
                 with torch.random.fork_rng(devices=[]):
                     network = build(protocol).eval()
                 network.load_state_dict(load_file(path))
                 return network, int(read_json(path.with_suffix(".json"))["epochs"])
         told = f"{name}, {protocol}, seed {seed}"
+        unfinished = None if path is None else path.with_name(f"unfinished-{path.stem}.json")
         fitted = fit(
             partial(build, protocol),
             self.data.train(protocol),
@@ -120,19 +148,26 @@ class Lab:
             epochs=None if protocol == "strict" else self.epochs(name, build, seed),
             validation=self.data.validation() if protocol == "strict" else None,
             report=lambda line: self.report(f"{told}: {line}"),
+            checkpoint=unfinished,
         )
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             save_file({k: v.contiguous() for k, v in fitted.network.state_dict().items()}, path)
             write_json(path.with_suffix(".json"), {"epochs": fitted.epochs, "validation": fitted.history})
+        if unfinished is not None:
+            drop_checkpoint(unfinished)
         return fitted.network, fitted.epochs
 
     def chosen(self, name: str, seed: int, candidates: Callable[[], Mapping[str, Score]]) -> str:
         """The candidate with the best validation NDCG@10; asked once, then kept."""
-        path = None if self.folder is None else self.folder / f"choice-{name}-{seed}-{self.key(name, seed)[:12]}.json"
+        path = (
+            None
+            if self.folder is None
+            else self.folder / f"choice-{name}-{seed}-{self.key(name, seed)[:12]}.json"
+        )
         if path is not None and path.exists():
             return str(read_json(path)["chosen"])
-        split = self.data.validation()
+        split = self.data.validation().sample(self.profile.training.validation_users)
         found = {}
         for label, score in candidates().items():
             ranks = target_ranks(score, split).filtered
@@ -165,7 +200,6 @@ def _ease(lab: Lab, protocol: Protocol, seed: int) -> Score:
     del seed
     own = lab.profile.counting
     return counting.ease(lab.data.train(protocol), lab.data.num_items, l2=own.ease_l2, decay=own.ease_decay)
-
 
 
 def _network_score(name: str, lab: Lab, protocol: Protocol, seed: int) -> Score:
@@ -231,4 +265,6 @@ MODELS: Final[Mapping[str, Model]] = {
     "item_knn": _item_knn,
     "popularity": _popularity,
 }
-SEEDLESS: Final = frozenset({"ease", "item_knn", "popularity"})  # nothing random: one result stands for every seed
+SEEDLESS: Final = frozenset(
+    {"ease", "item_knn", "popularity"}
+)  # nothing random: one result stands for every seed

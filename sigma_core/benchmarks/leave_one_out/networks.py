@@ -24,9 +24,7 @@ class Tower(nn.Module):
     With `cosine` vectors and queries are unit rows and logits cosines over a learned temperature, else plain products.
     """
 
-    def __init__(
-        self, start_ND: Tensor, shape: TrunkShape, max_length: int, *, cosine: bool, temperature: float
-    ) -> None:
+    def __init__(self, start_ND: Tensor, shape: TrunkShape, max_length: int, *, cosine: bool) -> None:
         super().__init__()
         width = start_ND.shape[1]
         self.vectors = nn.Parameter(start_ND.clone())
@@ -36,7 +34,7 @@ class Tower(nn.Module):
         )
         self.input_drop = ByteDropout(shape.input_drop)
         self.query = nn.Linear(width, width) if cosine else nn.Identity()
-        self.log_sharpness = nn.Parameter(torch.tensor(temperature).log().neg(), requires_grad=cosine)
+        self.log_sharpness = nn.Parameter(torch.tensor(shape.temperature).log().neg(), requires_grad=cosine)
 
     def items(self) -> Tensor:
         """(N, D) item vectors, as input and as output."""
@@ -44,7 +42,8 @@ class Tower(nn.Module):
 
     def states(self, batch: Batch, items_ND: Tensor) -> Tensor:
         """(B, L, D)."""
-        return self.trunk(self.input_drop(items_ND[batch.items_BL] * items_ND.shape[1] ** 0.5))
+        vectors = nn.functional.embedding(batch.items_BL, items_ND)  # its backward is faster than indexing's
+        return self.trunk(self.input_drop(vectors * items_ND.shape[1] ** 0.5))
 
     def queries(self, states: Tensor) -> Tensor:
         """(..., D): their products with `items()` are logits over the catalogue."""
@@ -56,11 +55,9 @@ class Tower(nn.Module):
 class CatalogModel(nn.Module):
     """A tower that ranks by the softmax over the whole catalogue, exact in training too."""
 
-    def __init__(
-        self, start_ND: Tensor, shape: TrunkShape, max_length: int, *, cosine: bool, temperature: float
-    ) -> None:
+    def __init__(self, start_ND: Tensor, shape: TrunkShape, max_length: int, *, cosine: bool) -> None:
         super().__init__()
-        self.tower = Tower(start_ND, shape, max_length, cosine=cosine, temperature=temperature)
+        self.tower = Tower(start_ND, shape, max_length, cosine=cosine)
 
     def loss(self, batch: Batch) -> Tensor:
         """Mean cross-entropy of the successors."""
@@ -152,7 +149,11 @@ class _Trie:
     @classmethod
     def build(cls, codes_NS: Tensor, level: int, size: int) -> "_Trie":
         before = codes_NS[:, :0] if level == 0 else codes_NS[:, :level]
-        parent = torch.unique(before, dim=0, return_inverse=True)[1] if level else torch.zeros(len(codes_NS)).long()
+        parent = (
+            torch.unique(before, dim=0, return_inverse=True)[1]
+            if level
+            else torch.zeros(len(codes_NS)).long()
+        )
         node = torch.unique(codes_NS[:, : level + 1], dim=0, return_inverse=True)[1]
         child = torch.full((int(parent.max()) + 1, size), -1, dtype=torch.long)
         child[parent, codes_NS[:, level]] = node

@@ -6,7 +6,7 @@ mid-rank ties and bootstrap settings are our choice.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -93,19 +93,19 @@ def metric_values(ranks: Ranks) -> dict[str, float]:
     }
 
 
-def interval(ranks: Sequence[Ranks], metric: str) -> list[float]:
-    """95 % interval [low, high] of the mean over seeds, users drawn with replacement (the seeds' models are given)."""
-    zero = [Ratio(np.zeros(len(ranks[0].filtered)), np.ones(len(ranks[0].filtered)))]
-    found = paired_differences([_over_seeds(ranks, metric)], zero, samples=SAMPLES, seed=BOOTSTRAP_SEED)[0]
-    return [found.low, found.high]
-
-
-def compare(left: Sequence[Ranks], right: Sequence[Ranks], metric: str) -> dict[str, Any]:
-    """Left minus right, each averaged over its seeds for every user: difference, 95 % interval and p of the paired bootstrap."""
-    found = paired_differences(
-        [_over_seeds(left, metric)], [_over_seeds(right, metric)], samples=SAMPLES, seed=BOOTSTRAP_SEED
-    )[0]
-    return {"difference": found.value, "low": found.low, "high": found.high, "p": found.p}
+def differences(
+    left: Sequence[Sequence[Ranks]], right: Sequence[Sequence[Ranks] | None], metrics: Sequence[str]
+) -> list[dict[str, float]]:
+    """`left[i]` minus `right[i]` (minus nothing where that is None) in `metrics[i]`, each averaged over its seeds for every user:
+    difference, 95 % interval and p. All of them draw the same users (paired bootstrap), in one go.
+    """
+    ours = [_over_seeds(ranks, metric) for ranks, metric in zip(left, metrics, strict=True)]
+    theirs = [
+        Ratio(np.zeros(len(own.num)), own.den) if ranks is None else _over_seeds(ranks, metric)
+        for own, ranks, metric in zip(ours, right, metrics, strict=True)
+    ]
+    found = paired_differences(ours, theirs, samples=SAMPLES, seed=BOOTSTRAP_SEED)
+    return [{"difference": one.value, "low": one.low, "high": one.high, "p": one.p} for one in found]
 
 
 def _over_seeds(ranks: Sequence[Ranks], metric: str) -> Ratio:

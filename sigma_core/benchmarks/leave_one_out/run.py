@@ -14,8 +14,14 @@ import numpy as np
 
 from sigma_core.artifacts import read_json, write_json
 from sigma_core.benchmarks.leave_one_out.data import PROTOCOLS, Protocol, load_sequences
-from sigma_core.benchmarks.leave_one_out.models import MODELS, SEEDLESS, Lab
-from sigma_core.benchmarks.leave_one_out.ranks import METRICS, Ranks, compare, interval, metric_values, target_ranks
+from sigma_core.benchmarks.leave_one_out.models import MODELS, SEEDLESS, Lab, silent
+from sigma_core.benchmarks.leave_one_out.ranks import (
+    METRICS,
+    Ranks,
+    differences,
+    metric_values,
+    target_ranks,
+)
 from sigma_core.benchmarks.leave_one_out.settings import Profile
 from sigma_core.benchmarks.record import Stopwatch, benchmark_record, text_table
 
@@ -35,7 +41,7 @@ def run(
     protocols: Sequence[Protocol] = PROTOCOLS,
     profile: Profile | None = None,
     keep: Path | None = None,
-    report: Callable[[str], None] = lambda line: None,
+    report: Callable[[str], None] = silent,
 ) -> dict[str, Any]:
     """The record of the benchmark on `folder`.
 
@@ -66,10 +72,7 @@ def run(
                 model: {p: _per_seed(facts) for p, facts in by_protocol.items()}
                 for model, by_protocol in results.items()
             },
-            "intervals": {
-                model: {p: {metric: interval(found, metric) for metric in METRICS} for p, found in by_protocol.items()}
-                for model, by_protocol in ranks.items()
-            },
+            "intervals": _intervals(ranks),
             "comparisons": _comparisons(ranks),
             "targets": _targets(results),
             "seconds": {
@@ -114,7 +117,9 @@ def _check(models: Sequence[str], protocols: Sequence[str], seeds: Sequence[int]
 def _result(lab: Lab, model: str, protocol: Protocol, seed: int) -> tuple[dict[str, Any], Ranks]:
     """Figures and ranks of one model, from the folder where they are there already."""
     asked = 0 if model in SEEDLESS else seed
-    kept = lab.remember(f"result-{model}-{protocol}-{asked}", lambda: _kept_or_made(lab, model, protocol, asked))
+    kept = lab.remember(
+        f"result-{model}-{protocol}-{asked}", lambda: _kept_or_made(lab, model, protocol, asked)
+    )
     facts, ranks = kept
     return facts, ranks
 
@@ -122,7 +127,7 @@ def _result(lab: Lab, model: str, protocol: Protocol, seed: int) -> tuple[dict[s
 def _kept_or_made(lab: Lab, model: str, protocol: Protocol, seed: int) -> tuple[dict[str, Any], Ranks]:
     from safetensors.numpy import load_file, save_file
 
-    stem = f"{model}-{protocol}-{seed}-{lab.key('result', model, protocol, seed)[:12]}"
+    stem = f"{model}-{protocol}-{seed}-{lab.key(model, 'result', protocol, seed)[:12]}"
     path = None if lab.folder is None else lab.folder / f"{stem}.json"
     if path is not None and path.exists():
         arrays = load_file(path.with_suffix(".safetensors"))
@@ -137,7 +142,9 @@ def _kept_or_made(lab: Lab, model: str, protocol: Protocol, seed: int) -> tuple[
     )
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"filtered": ranks.filtered, "unfiltered": ranks.unfiltered}, path.with_suffix(".safetensors"))
+        save_file(
+            {"filtered": ranks.filtered, "unfiltered": ranks.unfiltered}, path.with_suffix(".safetensors")
+        )
         write_json(path, facts)
     return facts, ranks
 
@@ -166,16 +173,36 @@ def _protocol_facts() -> dict[str, str]:
     }
 
 
+def _intervals(
+    ranks: Mapping[str, Mapping[str, Sequence[Ranks]]],
+) -> dict[str, dict[str, dict[str, list[float]]]]:
+    asked = [
+        (model, protocol, metric) for model, one in ranks.items() for protocol in one for metric in METRICS
+    ]
+    found = differences(
+        [ranks[m][p] for m, p, _ in asked], [None] * len(asked), [metric for *_, metric in asked]
+    )
+    out: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for (model, protocol, metric), one in zip(asked, found, strict=True):
+        out.setdefault(model, {}).setdefault(protocol, {})[metric] = [one["low"], one["high"]]
+    return out
+
+
 def _comparisons(ranks: Mapping[str, Mapping[str, Sequence[Ranks]]]) -> list[dict[str, Any]]:
     """SIGMA minus every other model, paired by user."""
-    out = []
-    for protocol, own in ranks.get("sigma", {}).items():
-        for model, by_protocol in ranks.items():
-            if model != "sigma":
-                for metric in ("recall@10", "ndcg@10"):
-                    found = compare(own, by_protocol[protocol], metric)
-                    out.append({"left": "sigma", "right": model, "protocol": protocol, "metric": metric, **found})
-    return out
+    asked = [
+        {"left": "sigma", "right": model, "protocol": protocol, "metric": metric}
+        for protocol in ranks.get("sigma", {})
+        for model in ranks
+        if model != "sigma"
+        for metric in ("recall@10", "ndcg@10")
+    ]
+    found = differences(
+        [ranks["sigma"][one["protocol"]] for one in asked],
+        [ranks[one["right"]][one["protocol"]] for one in asked],
+        [one["metric"] for one in asked],
+    )
+    return [{**one, **values} for one, values in zip(asked, found, strict=True)]
 
 
 def _targets(results: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]) -> dict[str, Any]:
@@ -183,5 +210,9 @@ def _targets(results: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]) -
     for protocol, facts in results.get("sigma", {}).items():
         for metric, needed in TARGETS[protocol].items():
             value = float(np.mean([one[metric] for one in facts]))
-            out[f"{protocol}.{metric}"] = {"needed_on_beauty": needed, "value": value, "reached": value >= needed}
+            out[f"{protocol}.{metric}"] = {
+                "needed_on_beauty": needed,
+                "value": value,
+                "reached": value >= needed,
+            }
     return out

@@ -22,9 +22,8 @@ class Batch(NamedTuple):
     items_BL: Tensor  # int64 item rows, 0 where padded
     real_BL: Tensor  # bool
 
-    @property
-    def last_B(self) -> Tensor:
-        """Column of each sequence's last item."""
+    def last_columns(self) -> Tensor:
+        """(B,): column of each sequence's last item."""
         return self.real_BL.sum(dim=1) - 1
 
 
@@ -51,7 +50,10 @@ def batches(
     groups, start = [], 0
     while start < len(order):
         stop = start + max(1, positions_at_once // max(1, int(lengths[order[start]])))
-        while stop - start > 1 and (stop - start) * lengths[order[min(stop, len(order)) - 1]] > positions_at_once:
+        while (
+            stop - start > 1
+            and (stop - start) * lengths[order[min(stop, len(order)) - 1]] > positions_at_once
+        ):
             stop -= 1
         groups.append(order[start:stop])
         start = stop

@@ -17,7 +17,7 @@ class Training(Section):
     max_length: int = Field(50, ge=2, description="items of a history that are read")
     max_epochs: int = Field(30, ge=1, description="at most so many")
     patience: int = Field(2, ge=1, description="epochs without a better validation NDCG@10 before stopping")
-    validation_users: int = Field(6000, ge=1, description="users that are asked after each epoch, drawn once")
+    validation_users: int = Field(6000, ge=1, description="users that decide epochs and weights, drawn once")
     average: float = Field(0.99, ge=0, lt=1, description="decay of the moving average of the weights, a step")
 
 
@@ -29,6 +29,7 @@ class TrunkShape(Section):
     heads: int = Field(2, ge=1, description="attention heads")
     drop: float = Field(0.3, ge=0, lt=1, description="dropout within blocks")
     input_drop: float = Field(0.3, ge=0, lt=1, description="dropout of item vectors as input")
+    temperature: float = Field(0.07, gt=0, description="of cosines, before training")
 
 
 class Features(Section):
@@ -53,13 +54,20 @@ class Sigma(Section):
 
     num_prefixes: int = Field(256, ge=2, description="prefix codes")
     max_group_ratio: float = Field(2.0, gt=1, description="largest prefix group over the mean one, at most")
-    collaborative_weight: float = Field(1.0, ge=0, description="co-occurrence beside text in the space of prefixes")
-    prefix_mass: float = Field(0.98, gt=0, le=1, description="probability that the searched prefixes hold together")
-    catalog_share: float = Field(0.25, gt=0, le=1, description="share of positions with the catalogue-wide loss")
-    temperature: float = Field(0.07, gt=0, description="of cosines, before training")
+    collaborative_weight: float = Field(
+        1.0, ge=0, description="co-occurrence beside text in the space of prefixes"
+    )
+    prefix_mass: float = Field(
+        0.98, gt=0, le=1, description="probability that the searched prefixes hold together"
+    )
+    catalog_share: float = Field(
+        0.25, gt=0, le=1, description="share of positions with the catalogue-wide loss"
+    )
     sigma_top: int = Field(20, ge=2, description="beam scores whose standard deviation APF takes")
     sigma_floor: float = Field(1e-4, gt=0, description="least sigma")
-    sharpness_bound: float = Field(1.5, ge=1, description="APF's sharpness against a typical request, at most")
+    sharpness_bound: float = Field(
+        1.5, ge=1, description="APF's sharpness against a typical request, at most"
+    )
 
 
 class BeamSearch(Section):

@@ -10,6 +10,7 @@ item tokenization, L_NTP, L_ID, three-step generation; streams trained apart are
 Shape legend: B sequences, X positions with a successor, N items, D width, C prefixes, G largest prefix group, T streams.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -35,13 +36,13 @@ class _Stream(nn.Module):
     def __init__(self, start_ND: Tensor, shape: TrunkShape, settings: Sigma, max_length: int) -> None:
         super().__init__()
         width = start_ND.shape[1]
-        self.tower = Tower(start_ND, shape, max_length, cosine=True, temperature=settings.temperature)
+        self.tower = Tower(start_ND, shape, max_length, cosine=True)
         self.prefix = nn.Linear(width, settings.num_prefixes)
         self.fed_back = nn.Parameter(torch.randn(settings.num_prefixes, width // 2) * 0.02)
         self.read = nn.Linear(width, width // 2)
         self.turn = nn.Linear(width // 2, width)
         nn.init.zeros_(self.turn.weight)
-        self.log_sharpness = nn.Parameter(torch.tensor(settings.temperature).log().neg())
+        self.log_sharpness = nn.Parameter(torch.tensor(shape.temperature).log().neg())
 
     def within(self, state: Tensor, prefix: Tensor) -> Tensor:
         """Unit query at <q>, from the state and the prefix that was fed back."""
@@ -86,7 +87,7 @@ class SigmaNetwork(nn.Module):
         prefix_X = self.groups.group_of_N[item_X]
         share = torch.randperm(len(item_X))[: max(1, round(len(item_X) * self.settings.catalog_share))]
         total, joint_XC = item_X.new_zeros((), dtype=torch.float32), []
-        for stream in self.streams:
+        for stream in self._each_stream():
             items = stream.tower.items()
             state_XD = stream.tower.states(inputs, items)[has_next]
             joint_XC.append(stream.prefix(state_XD))
@@ -104,6 +105,11 @@ class SigmaNetwork(nn.Module):
         # The geometric mean of sigma over training positions, running: what APF calls a typical request.
         sigma = beam_sigma(joint_XC.softmax(dim=1), self.settings.sigma_top, self.settings.sigma_floor)
         self.typical_sigma.lerp_(sigma.log().mean().exp(), _FORGET)
+
+    def _each_stream(self) -> Iterator[_Stream]:
+        for stream in self.streams:
+            assert isinstance(stream, _Stream)
+            yield stream
 
     def scores(self, batch: Batch) -> Tensor:
         """(B, N): the three steps fused half and half with the catalogue-wide score."""
@@ -124,7 +130,7 @@ class SigmaNetwork(nn.Module):
         within: Tensor | float = 0.0
         catalog: Tensor | float = 0.0
         every = torch.arange(len(self.groups.members_CG))
-        for stream in self.streams:
+        for stream in self._each_stream():
             items = stream.tower.items()
             state_BD = last_states(stream.tower.states(batch, items), batch)
             prefix = prefix + stream.prefix(state_BD)

@@ -8,12 +8,14 @@ Shape legend: B sequences, N items.
 
 import copy
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sigma_core.benchmarks.leave_one_out.checkpoint import load_checkpoint, save_checkpoint
 from sigma_core.benchmarks.leave_one_out.data import IntArray, Split
 from sigma_core.benchmarks.leave_one_out.ranks import Score, ScoreBlock, gains, target_ranks
 from sigma_core.benchmarks.leave_one_out.sequence import Batch, batches, make_batch
@@ -21,7 +23,6 @@ from sigma_core.benchmarks.leave_one_out.settings import Training
 
 WARM_UP_STEPS = 100
 CRITERION = "ndcg@10"
-Report = Callable[[str], None]
 
 
 class Network(Protocol):
@@ -50,12 +51,14 @@ def fit(
     seed: int,
     epochs: int | None = None,
     validation: Split | None = None,
-    report: Report = lambda line: None,
+    report: Callable[[str], None],
+    checkpoint: Path | None = None,
 ) -> Fitted:
     """A network from `build` trained on `sequences`; the seed decides initial weights, dropout and order.
 
     With `epochs` exactly so many. With `validation`, until NDCG@10 there has not risen for `training.patience` epochs (at most
-    `training.max_epochs`), and the best epoch's weights are kept.
+    `training.max_epochs`), and the best epoch's weights are kept. With `checkpoint` (a JSON path) a training that was stopped
+    goes on after its last whole epoch, to the same result.
 
     Raises:
         ValueError: neither or both of `epochs` and `validation`.
@@ -65,41 +68,57 @@ def fit(
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     network = build()
-    average = copy.deepcopy(network).eval()
+    both = {"network": network, "average": copy.deepcopy(network).eval()}
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
     )
     kept = [sequence[-training.max_length - 1 :] for sequence in sequences if len(sequence) > 1]
-    asked = None if validation is None else _some_users(validation, training.validation_users)
-    history: list[float] = []
-    best: dict[str, Tensor] = {}
-    step = 0
-    for epoch in range(1, (epochs or training.max_epochs) + 1):
-        losses = []
-        network.train()
-        for _, batch in batches(kept, training.positions_at_once, rng):
-            step += 1
-            for group in optimizer.param_groups:
-                group["lr"] = training.learning_rate * min(1.0, step / WARM_UP_STEPS)
-            loss = network.loss(batch)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            _follow(average, network, min(training.average, (1 + step) / (10 + step)))
-            losses.append(float(loss.detach()))
-        line = f"epoch {epoch}: loss {np.mean(losses):.3f}"
+    asked = None if validation is None else validation.sample(training.validation_users)
+    facts, best = ({}, {}) if checkpoint is None else load_checkpoint(checkpoint, both, optimizer, rng)
+    history: list[float] = facts.get("history", [])
+    step = int(facts.get("step", 0))
+    for epoch in range(int(facts.get("epoch", 0)) + 1, (epochs or training.max_epochs) + 1):
+        if history and len(history) - _best(history) >= training.patience:
+            break
+        step, loss = _epoch(both, optimizer, kept, training, rng, step)
+        line = f"epoch {epoch}: loss {loss:.3f}"
         if asked is not None:
-            ranks = target_ranks(scorer(average, training.max_length), asked)
+            ranks = target_ranks(scorer(both["average"], training.max_length), asked)
             history.append(float(gains(ranks.filtered, CRITERION).mean()))
             line += f", validation {CRITERION} {history[-1]:.4f}"
             if history[-1] >= max(history):
-                best = {name: tensor.clone() for name, tensor in average.state_dict().items()}
+                best = {name: tensor.clone() for name, tensor in both["average"].state_dict().items()}
+        if checkpoint is not None:
+            facts = {"epoch": epoch, "step": step, "history": history}
+            save_checkpoint(checkpoint, both, best, optimizer, rng, facts)
         report(line)
-        if history and len(history) - _best(history) >= training.patience:
-            break
     if asked is not None:
-        average.load_state_dict(best)
-    return Fitted(average, epochs or _best(history), history)
+        both["average"].load_state_dict(best)
+    return Fitted(both["average"], epochs or _best(history), history)
+
+
+def _epoch(
+    both: dict[str, Any],
+    optimizer: torch.optim.Optimizer,
+    sequences: Sequence[IntArray],
+    training: Training,
+    rng: np.random.Generator,
+    step: int,
+) -> tuple[int, float]:
+    """One pass; returns the number of the last step and the mean loss."""
+    losses = []
+    network = both["network"].train()
+    for _, batch in batches(sequences, training.positions_at_once, rng):
+        step += 1
+        for group in optimizer.param_groups:
+            group["lr"] = training.learning_rate * min(1.0, step / WARM_UP_STEPS)
+        loss = network.loss(batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        _follow(both["average"], network, min(training.average, (1 + step) / (10 + step)))
+        losses.append(float(loss.detach()))
+    return step, float(np.mean(losses))
 
 
 def scorer(network: Any, max_length: int) -> Score:
@@ -120,17 +139,12 @@ def next_items(batch: Batch) -> tuple[Batch, Tensor, Tensor]:
 
 def last_states(states_BLD: Tensor, batch: Batch) -> Tensor:
     """(B, D): the state of each sequence's last item."""
-    return states_BLD[torch.arange(len(states_BLD)), batch.last_B]
+    return states_BLD[torch.arange(len(states_BLD)), batch.last_columns()]
 
 
 def _best(history: Sequence[float]) -> int:
     """Number of the last of the best epochs, from 1."""
     return len(history) - int(np.argmax(history[::-1]))
-
-
-def _some_users(split: Split, number: int) -> Split:
-    users = np.random.default_rng(0).permutation(len(split.targets))[:number]
-    return Split([split.histories[u] for u in users], split.targets[users])
 
 
 def _follow(average: nn.Module, network: nn.Module, keep: float) -> None:
