@@ -229,16 +229,17 @@ def _weighted_sum(parts: Sequence[Score], weight: float, histories: Sequence[Int
 
 
 def _sigma(lab: Lab, protocol: Protocol, seed: int) -> Score:
-    """The three steps and the catalogue-wide score; their weight, and whether APF adapts, chosen on validation."""
+    """The three steps and the catalogue-wide score, weighed as validation chose."""
+    from sigma_core.benchmarks.leave_one_out.sequence import make_batch
     from sigma_core.benchmarks.leave_one_out.sigma_network import FUSION_WEIGHTS
     from sigma_core.benchmarks.leave_one_out.trainer import scorer
 
     def candidates(under: Protocol) -> dict[str, Score]:
         network = _fitted("sigma", lab, under, seed)
-        return {
-            str(weight): scorer(_Ranked(network, weight), lab.profile.training.max_length)
-            for weight in FUSION_WEIGHTS
-        }
+        longest = lab.profile.training.max_length
+        some = lab.data.validation().sample(CALIBRATION_USERS).histories
+        network.calibrate(make_batch([history[-longest:] for history in some]))
+        return {str(weight): scorer(_Ranked(network, weight), longest) for weight in FUSION_WEIGHTS}
 
     return candidates(protocol)[lab.chosen("sigma", seed, lambda: candidates("strict"))]
 
@@ -254,6 +255,7 @@ class _Ranked:
         return self.network.ranked(batch, self.weight)
 
 
+CALIBRATION_USERS: Final = 256  # their histories say what sigma a typical request has
 ENSEMBLE_WEIGHTS: Final = (0.5, 1.0, 2.0)  # of the text model's scores
 MODELS: Final[Mapping[str, Model]] = {
     "sigma": _sigma,

@@ -21,12 +21,11 @@ from sigma_core.benchmarks.leave_one_out.networks import UNLISTED, Tower
 from sigma_core.benchmarks.leave_one_out.sequence import Batch
 from sigma_core.benchmarks.leave_one_out.settings import Sigma, TrunkShape
 from sigma_core.benchmarks.leave_one_out.trainer import last_states, next_items
-from sigma_core.generation.fusion import apf_sharpness, beam_sigma, in_prefix_log_probs
+from sigma_core.generation.fusion import apf_sharpness, beam_sigma, in_prefix_log_probs, typical
 from sigma_core.model.losses import PrefixGroups, group_products
 
 FUSION_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the catalogue-wide score in step 3; chosen on validation
 DEFAULT_WEIGHT = 0.5
-_FORGET = 0.01  # of the running typical sigma, a step
 _FAR_BELOW = -40.0  # log-probability of an item whose prefix no beam reached
 
 
@@ -79,32 +78,34 @@ class SigmaNetwork(nn.Module):
             _Stream(start, shape, settings.model_copy(update={"num_prefixes": num_used}), max_length)
             for start in starts
         )
-        self.register_buffer("typical_sigma", torch.tensor(0.05))
+        self.register_buffer("typical_sigma", torch.tensor(0.0))  # 0: constant sharpness
 
     def loss(self, batch: Batch) -> Tensor:
         """Sum over streams of prefix, in-prefix and catalogue-wide cross-entropy."""
         inputs, has_next, item_X = next_items(batch)
         prefix_X = self.groups.group_of_N[item_X]
         share = torch.randperm(len(item_X))[: max(1, round(len(item_X) * self.settings.catalog_share))]
-        total, joint_XC = item_X.new_zeros((), dtype=torch.float32), []
+        total = torch.zeros(())
         for stream in self._each_stream():
             items = stream.tower.items()
             state_XD = stream.tower.states(inputs, items)[has_next]
-            joint_XC.append(stream.prefix(state_XD))
-            total = total + nn.functional.cross_entropy(joint_XC[-1], prefix_X)
+            total = total + nn.functional.cross_entropy(stream.prefix(state_XD), prefix_X)
             logits = group_products(stream.within(state_XD, prefix_X), prefix_X, items, self.groups)
             logits = logits * stream.log_sharpness.exp()
             logits = logits.masked_fill(~self.groups.valid_CG[prefix_X], float("-inf"))
             total = total + nn.functional.cross_entropy(logits, self.groups.slot_of_N[item_X])
             query = stream.tower.queries(state_XD[share])
             total = total + catalog_cross_entropy(query, items, torch.arange(len(share)), item_X[share])
-        self._watch(torch.stack(joint_XC).detach().sum(dim=0))
         return total
 
-    def _watch(self, joint_XC: Tensor) -> None:
-        # The geometric mean of sigma over training positions, running: what APF calls a typical request.
-        sigma = beam_sigma(joint_XC.softmax(dim=1), self.settings.sigma_top, self.settings.sigma_floor)
-        self.typical_sigma.lerp_(sigma.log().mean().exp(), _FORGET)
+    def calibrate(self, batch: Batch) -> None:
+        """Take the batch's requests as typical: APF's tau becomes such that they have the sharpness of training."""
+        with torch.no_grad():
+            sigma = self._sigma(self._steps(batch).prefix_BC)
+            self.typical_sigma.copy_(typical(sigma))
+
+    def _sigma(self, prefix_BC: Tensor) -> Tensor:
+        return beam_sigma(prefix_BC.exp(), self.settings.sigma_top, self.settings.sigma_floor)
 
     def _each_stream(self) -> Iterator[_Stream]:
         for stream in self.streams:
@@ -115,42 +116,38 @@ class SigmaNetwork(nn.Module):
         """(B, N): the three steps fused half and half with the catalogue-wide score."""
         return self.ranked(batch, DEFAULT_WEIGHT)
 
-    def ranked(self, batch: Batch, weight: float, *, adaptive: bool = True) -> Tensor:
-        """(B, N): (1 - weight) * log P of the three steps + weight * log P over the catalogue.
-
-        With `adaptive` the sharpness within prefixes is APF's, else the one of training.
-        """
+    def ranked(self, batch: Batch, weight: float) -> Tensor:
+        """(B, N): (1 - weight) * log P of the three steps + weight * log P over the catalogue."""
         steps = self._steps(batch)
         if weight == 1.0:
             return steps.catalog_BN
-        return (1 - weight) * self._three_steps(steps, adaptive) + weight * steps.catalog_BN
+        return (1 - weight) * self._three_steps(steps) + weight * steps.catalog_BN
 
     def _steps(self, batch: Batch) -> _Steps:
-        prefix: Tensor | float = 0.0
-        within: Tensor | float = 0.0
-        catalog: Tensor | float = 0.0
         every = torch.arange(len(self.groups.members_CG))
+        prefix, within, catalog = [], [], []
         for stream in self._each_stream():
             items = stream.tower.items()
             state_BD = last_states(stream.tower.states(batch, items), batch)
-            prefix = prefix + stream.prefix(state_BD)
+            prefix.append(torch.log_softmax(stream.prefix(state_BD), dim=1))
             query_CBD = stream.within(state_BD[:, None], every).transpose(0, 1) * stream.log_sharpness.exp()
-            within = within + query_CBD @ items[self.groups.members_CG].transpose(1, 2)  # (C, B, G)
-            catalog = catalog + torch.log_softmax(stream.tower.queries(state_BD) @ items.T, dim=1)
-        assert isinstance(prefix, Tensor)
-        assert isinstance(within, Tensor)
-        assert isinstance(catalog, Tensor)
-        return _Steps(torch.log_softmax(prefix, dim=1), within.transpose(0, 1), catalog)
+            within.append(query_CBD @ items[self.groups.members_CG].transpose(1, 2))  # (C, B, G)
+            catalog.append(torch.log_softmax(stream.tower.queries(state_BD) @ items.T, dim=1))
+        # Geometric means: a sum would be as sharp as two independent witnesses, and these are not.
+        return _Steps(
+            torch.log_softmax(torch.stack(prefix).mean(dim=0), dim=1),
+            torch.stack(within).mean(dim=0).transpose(0, 1),
+            torch.log_softmax(torch.stack(catalog).mean(dim=0), dim=1),
+        )
 
-    def _three_steps(self, steps: _Steps, adaptive: bool) -> Tensor:
+    def _three_steps(self, steps: _Steps) -> Tensor:
         """log P(v) = log P(c) + log P(v | c) for items of the searched prefixes, far below for others."""
         own, valid_CG = self.settings, self.groups.valid_CG
         probability = steps.prefix_BC.exp()
         sharpness = torch.ones(len(probability))
-        if adaptive:
-            sigma = beam_sigma(probability, own.sigma_top, own.sigma_floor)
-            typical = float(self.typical_sigma)
-            sharpness = apf_sharpness(sigma, typical, typical, own.sharpness_bound)
+        if self.typical_sigma > 0:
+            usual = float(self.typical_sigma)
+            sharpness = apf_sharpness(self._sigma(steps.prefix_BC), usual, usual, own.sharpness_bound)
         shape = steps.within_BCG.shape
         item = in_prefix_log_probs(
             steps.within_BCG.reshape(-1, shape[2]),
