@@ -11,6 +11,7 @@ import sys
 
 import sigma_assets.cli_abtest
 import sigma_assets.cli_benchmark
+import sigma_assets.cli_benchmark_accuracy
 import sigma_assets.cli_benchmark_operations
 import sigma_assets.cli_benchmark_proof
 import sigma_assets.cli_benchmark_serving
