@@ -70,7 +70,7 @@ class SigmaResource(dg.ConfigurableResource):
         config = {
             "asset": asset,
             "partition": partition,
-            "dagster_run_id": context.run_id,
+            "dagster_run_id": context.run.run_id,
             "profile": self.world.binding.profile,
             "code_version": self.world.code_versions[asset],
             "git_commit": git_commit(),

@@ -1,7 +1,7 @@
 """What a training or evaluation leaves in W&B beside its curves: summary, tables, pictures, and versioned artifacts.
 
 Names and aliases are decided here: an artifact is called like its asset, its aliases are the partition and `latest` (and
-`promoted` where somebody promotes it). Knows no W&B: it talks to the run it is given. Our choice.
+`promoted` for what `promoted_model` names). Knows no W&B: it talks to the run it is given. Our choice.
 """
 
 import subprocess
@@ -17,6 +17,7 @@ KINDS: Final = {
     "codebooks": "codebooks",
     "sigma_base": "model",
     "lora_checkpoint": "adapter",
+    "promoted_model": "adapter",
     "eval_report": "report",
 }
 """Assets whose files become an artifact -> its type. The encoder's 90 MB a month stay where they are."""
@@ -38,7 +39,8 @@ def record(run: NullRun, store: ArtifactStore, asset: str, partition: str, value
         value.save(Path(folder))
         for picture in sorted(Path(folder).glob("*.png")):
             run.image(picture.stem, picture)
-        run.artifact(asset, KINDS[asset], Path(folder), [partition, "latest"])
+        aliases = [partition, "latest", *(["promoted"] if asset == "promoted_model" else [])]
+        run.artifact(asset, KINDS[asset], Path(folder), aliases)
     if asset == "lora_checkpoint" and store.exists(SID_MAP, partition):
         run.artifact(SID_MAP, SID_MAP, store.path(SID_MAP, partition), [partition, "latest"])
 

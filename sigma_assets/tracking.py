@@ -95,7 +95,9 @@ class WandbTracker(NullRun):
 
         def send() -> None:
             made = wandb.Artifact(name, type=kind)
-            made.add_dir(str(folder))
+            for path in sorted(folder.rglob("*")):  # add_dir would talk on the terminal
+                if path.is_file():
+                    made.add_file(str(path), name=path.relative_to(folder).as_posix())
             self._run.log_artifact(made, aliases=list(aliases))
 
         self._try("an artifact", send)

@@ -31,12 +31,14 @@ def promoted_model(
     refit = Refit(base, codebooks, encoder, id_embeddings)
     value = Gate(context, sigma, refit, checkpoint, shards, catalog).decide()
     shown = {"decision": dg.MetadataValue.md(decision_table(value))}
-    yield from publish(
-        context,
-        sigma,
-        value,
-        metadata=shown,
-        checks=[gate_result(value)],
-        day=context.partition_key,
-        base=base,
-    )
+    with sigma.tracker(context) as tracker:
+        yield from publish(
+            context,
+            sigma,
+            value,
+            metadata=shown,
+            checks=[gate_result(value)],
+            run=tracker,
+            day=context.partition_key,
+            base=base,
+        )

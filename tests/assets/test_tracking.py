@@ -232,6 +232,13 @@ def test_what_a_stage_leaves_is_named_after_it_and_its_date(tmp_path: Path) -> N
         ("lora_checkpoint", "adapter", {"weights"}, ["2024-10-28", "latest"]),
         ("semantic_id_map", "semantic_id_map", {"manifest.json"}, ["2024-10-28", "latest"]),
     ]
+    record(run, store, "promoted_model", "2024-10-28", cast(Any, Value()))
+    assert run.artifacts[-1] == (
+        "promoted_model",
+        "adapter",
+        {"weights"},
+        ["2024-10-28", "latest", "promoted"],
+    )
 
 
 def test_the_commit_of_a_checkout_is_known() -> None:
