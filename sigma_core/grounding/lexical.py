@@ -2,7 +2,8 @@
 
 A dense encoder knows that cola answers "soda"; it is less sure than a word index that "checkout candy" is checkout candy. What
 a request is about is compared with items by both: cosine of v_text plus a weighted cosine of these (hybrid retrieval).
-Measured on 2017-06-26: of the weight that categories put on items, .77 fell inside them by v_text alone, .95 by both.
+Measured on 2017-06-26: of the weight that categories put on items, .77 fell inside them by v_text alone,
+.95 by both (cosines times 30, popularity as prior; words not hashed yet in that measurement).
 No vocabulary is kept: words are hashed (feature hashing, Weinberger et al. 2009), so texts of later days need no refit. Our choice.
 """
 
