@@ -185,7 +185,7 @@ _TABLE: Final = (
     ),
     # ----------------------------------------------------------------------------- (c) training
     Stage(
-        name="sigma_base", group="training", cadence="month", version="3", pool=TRAINING, keep=True,
+        name="sigma_base", group="training", cadence="month", version="4", pool=TRAINING, keep=True,
         artifact="sigma_core.training.checkpoint:SigmaBase",
         reads={
             "shards": Read("sft_shards", "base_shards"),
@@ -200,7 +200,7 @@ _TABLE: Final = (
         source_parts=("image_vectors",), kinds=_TORCH,
     ),
     Stage(
-        name="lora_checkpoint", group="training", cadence="day", version="3", pool=TRAINING,
+        name="lora_checkpoint", group="training", cadence="day", version="4", pool=TRAINING,
         artifact="sigma_core.training.checkpoint:LoraCheckpoint",
         reads={
             "base": Read("sigma_base", "own_month"),
@@ -245,7 +245,7 @@ _TABLE: Final = (
         source_parts=("image_vectors",), kinds=_TENSORS,
     ),
     Stage(
-        name="user_to_item_index", group="serving", cadence="day", version="4",
+        name="user_to_item_index", group="serving", cadence="day", version="5",
         artifact="sigma_core.serving.user_to_item:UserToItemIndex", source_parts=("offers",),
         reads={
             "base": Read("sigma_base", "own_month"),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BLOCK: Final = 8  # of a long row: its maximum stands for it
+LEAST_REST: Final = 1e-30  # of a prefix that is copied all but whole: its logarithm stays finite
 
 
 def beam_sigma(probability_RK: "Tensor", top: int, floor: float) -> "Tensor":
@@ -76,11 +77,15 @@ def in_prefix_log_probs(
 
 
 class Copies(NamedTuple):
-    """Shares of P(c | T) that point at single items: share `value_Z` of row `row_Z` at slot `slot_Z`; pairs are distinct."""
+    """Shares of P(c | T) that point at single items: share `value_Z` of row `row_Z` at slot `slot_Z`; pairs are distinct.
+
+    `rest_X` is what is left of each row, told and not one minus the shares: near zero that difference would be rounding alone.
+    """
 
     row_Z: "Tensor"
     slot_Z: "Tensor"
     value_Z: "Tensor"
+    rest_X: "Tensor"
 
 
 def top_in_prefix(logits_XG: "Tensor", copies: Copies, kept: int) -> "tuple[Tensor, Tensor]":
@@ -91,7 +96,7 @@ def top_in_prefix(logits_XG: "Tensor", copies: Copies, kept: int) -> "tuple[Tens
     """
     norm_X = logits_XG.logsumexp(dim=1)
     taken_X = norm_X.new_zeros(len(norm_X)).index_add_(0, copies.row_Z, copies.value_Z)
-    rest_X = (1 - taken_X).clamp_min(1e-6)
+    rest_X = copies.rest_X.clamp_min(LEAST_REST)
     shift_X = rest_X.log() - norm_X
     old_Z = logits_XG[copies.row_Z, copies.slot_Z]
     mixed_Z = (old_Z + shift_X[copies.row_Z]).logaddexp(copies.value_Z.log()) - shift_X[copies.row_Z]

@@ -33,6 +33,7 @@ class Beams(NamedTuple):
     activity_RKS: Tensor  # weights of the items' statistics
     share_RKJ: Tensor  # share of P(c | T) that points at each history item; 0 for items of other prefixes
     row_RJ: Tensor  # item rows of the history
+    generated_RK: Tensor  # share of P(c | T) that points at no item: with all of `share_RKJ` one
 
 
 class Past(Protocol):
@@ -196,7 +197,8 @@ def prefix_beam(
             (chosen.gather(1, parent[..., None].expand(-1, -1, level)), code[..., None]), dim=2
         )
         share = scores.copied_BQJ.gather(1, parent[..., None].expand(-1, -1, scores.copied_BQJ.shape[2]))
-        share = share / scores.log_prob_BQK.flatten(1).gather(1, flat).exp()[..., None]
+        whole = scores.log_prob_BQK.flatten(1).gather(1, flat).exp()
+        share, generated = share / whole[..., None], scores.generated_BQK.flatten(1).gather(1, flat) / whole
         tokens = embeddings[level][code][:, :, None]  # (R, K, 1, D)
         if level == depth - 1:
             query = model.specials[QUERY].expand(*tokens.shape)
@@ -213,6 +215,7 @@ def prefix_beam(
         ranking.activity_BQS,
         share * inside,
         memory_R.row_BJ,
+        generated,
     )
 
 

@@ -302,7 +302,7 @@ class Recommender:
         key, inverse = torch.unique(at * wide + slot, return_inverse=True)
         value = beams.share_RKJ[request, beam, item]
         total = value.new_zeros(len(key)).index_add_(0, inverse, value)
-        return Copies(key // wide, key % wide, total)
+        return Copies(key // wide, key % wide, total, beams.generated_RK.flatten())
 
     def _list(
         self, row: Tensor, score: Tensor, beam: Tensor, beams: Beams, request: int, top_n: int, collapse: bool

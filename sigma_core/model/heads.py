@@ -93,6 +93,7 @@ class PrefixScores(NamedTuple):
 
     log_prob_BQK: Tensor  # rows sum to one before any mask
     copied_BQJ: Tensor  # the part of it that points at each history item: sums to at most one
+    generated_BQK: Tensor  # the part of it that does not: what is copied and this make a row's one
 
 
 class ItemScores(NamedTuple):

@@ -41,9 +41,9 @@ def prefix_nll(log_probs_XK: Tensor, state_T: Tensor, code_T: Tensor, weight_T: 
 
 
 class Copied(NamedTuple):
-    """What a pointer explains: of each leaf's prefix (M,), and of each target (T,), as shares of P(prefix)."""
+    """What a pointer explains of each target (T,) and leaves of each leaf's prefix (M,), as shares of P(prefix)."""
 
-    share_M: Tensor
+    rest_M: Tensor
     share_T: Tensor
 
 
@@ -86,7 +86,7 @@ def in_prefix_info_nce(
     log_probs = logits - logits.logsumexp(dim=-1, keepdim=True)
     found = log_probs[leaf_T, groups.slot_of_N[item_T]]
     if copied is not None:
-        rest = (1 - copied.share_M[leaf_T]).clamp_min(1e-6).log()
+        rest = copied.rest_M[leaf_T].clamp_min(1e-12).log()
         found = torch.logaddexp(rest + found, copied.share_T.clamp_min(1e-12).log())
     return -found.mean()
 

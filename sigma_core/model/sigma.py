@@ -13,7 +13,7 @@ N items, E item width, T text width, S statistics.
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from sigma_core.config import ModelConfig
+
+LEAST: Final = 1e-30  # of a prefix's probability: its logarithm stays finite
 
 
 class ModelShape(NamedTuple):
@@ -280,7 +282,8 @@ class SigmaModel(nn.Module):
             logits = logits + self.prefix_activity(state_BQD) @ prefix_BKS.transpose(1, 2)
         if not self.config.pointer:
             nothing = logits.new_zeros(*logits.shape[:2], memory.row_BJ.shape[1])
-            return PrefixScores(logits.log_softmax(dim=-1), nothing)
+            found = logits.log_softmax(dim=-1)
+            return PrefixScores(found, nothing, found.exp())
         pointed = self.pointer.logits(state_BQD, memory)
         gate = self.copy_gate(state_BQD)
         if focus is not None:
@@ -288,16 +291,17 @@ class SigmaModel(nn.Module):
             pointed = pointed + gain[..., 2:3] * match_BQJ
             if match_BQK is not None:
                 gate = gate + gain[..., 4:] * best_match(match_BQJ, match_BQK, memory)
-        generated = logits.softmax(dim=-1)
         if level:
             path = so_far_BQP[:, :, None, :level] == memory.prefix_BJP[:, None, :, :level]
             pointed = pointed.masked_fill(~path.all(dim=-1), float("-inf"))
         weights = masked_softmax(pointed)
         copied_BQJ = torch.sigmoid(gate) * weights
         code = memory.prefix_BJP[:, None, :, level].clamp_min(0).expand_as(copied_BQJ)
-        copied = torch.zeros_like(generated).scatter_add(2, code, copied_BQJ)
-        rest = 1 - copied_BQJ.sum(dim=-1, keepdim=True)
-        return PrefixScores((rest * generated + copied).clamp_min(1e-9).log(), copied_BQJ)
+        copied = torch.zeros_like(logits).scatter_add(2, code, copied_BQJ)
+        # not 1 minus what is copied: a gate that is all but shut would leave the rounding of that difference
+        can_copy = ~pointed.isinf().all(dim=-1, keepdim=True)
+        generated = torch.where(can_copy, torch.sigmoid(-gate), 1.0) * logits.softmax(dim=-1)
+        return PrefixScores((generated + copied).clamp_min(LEAST).log(), copied_BQJ, generated)
 
     def item_scores(
         self, state_BQD: Tensor, memory: Memory, prefix_BQP: Tensor, focus: Focus | None = None

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 MAX_PRIOR_SHIFT: Final = 0.05  # in logs of counts: a twentieth more or less is bought under a prefix
 KEEP_FILES: Final = 3
-_SCHEMA: Final = 1
-_BY_REQUEST: Final = ("prefix", "log_prob", "query", "activity")
+_SCHEMA: Final = 2
+_BY_REQUEST: Final = ("prefix", "log_prob", "query", "activity", "generated")
 
 
 class BeamMemory:
@@ -96,6 +96,7 @@ class BeamMemory:
             part["activity"],
             torch.from_numpy(share),
             torch.from_numpy(row),
+            part["generated"],
         )
         return Searched(beams, None, torch.zeros(len(rows), dtype=torch.long))
 
@@ -129,6 +130,7 @@ class BeamMemory:
                 "log_prob": beams.log_prob_RK.cpu().numpy(),
                 "query": beams.query_RKE.cpu().numpy(),
                 "activity": beams.activity_RKS.cpu().numpy(),
+                "generated": beams.generated_RK.cpu().numpy(),
                 "share_count": np.bincount(request, minlength=len(shares)),
                 "share_beam": beam.astype(np.int32),
                 "share_item": beams.row_RJ.cpu().numpy()[request, slot].astype(np.int32),

@@ -151,12 +151,14 @@ class Trainer:
         every = torch.arange(len(leaf_user), device=self.device)
         log_prob_M = log_probs[leaf_request, path_MP[:, 0]]
         copied_MJ = slots.flat(scores.copied_BQJ)[leaf_request]
+        rest_M = slots.flat(scores.generated_BQK)[leaf_request, path_MP[:, 0]]
         for level in range(1, self.prefixes.shape[1]):
             state = leaf_slots.pad(states[leaf_user, batch.leaf_positions_MP1[:, level - 1]])
             scores = model.prefix_scores(state, memory, level, path, leaf_focus)
             deeper = leaf_slots.flat(scores.log_prob_BQK)
             ntp = ntp + prefix_nll(deeper, every, path_MP[:, level], torch.ones_like(every).float())
             log_prob_M, copied_MJ = deeper[every, path_MP[:, level]], leaf_slots.flat(scores.copied_BQJ)
+            rest_M = leaf_slots.flat(scores.generated_BQK)[every, path_MP[:, level]]
         state = leaf_slots.pad(states[leaf_user, batch.leaf_positions_MP1[:, -1]])
         ranking = model.item_scores(state, memory, path, leaf_focus)
         query = leaf_slots.flat(ranking.query_BQE)
@@ -171,7 +173,7 @@ class Trainer:
             )
         statistics = self.activity.item_UNS[day[leaf_user][:, None], self.groups.members_CG[group_M]]
         logits = logits + (statistics @ leaf_slots.flat(ranking.activity_BQS)[..., None]).squeeze(-1)
-        copied = _copied(memory, leaf_user, path_MP, copied_MJ, log_prob_M, leaf_T, leaf_item_T)
+        copied = _copied(memory, leaf_user, path_MP, copied_MJ, rest_M, log_prob_M, leaf_T, leaf_item_T)
         ident = in_prefix_info_nce(logits, group_M, self.groups, leaf_T, leaf_item_T, copied)
         total = weights.weight_ntp * ntp + weights.weight_id * ident
         out = {"ntp": ntp, "id": ident}
@@ -194,17 +196,19 @@ def _copied(
     user_M: "Tensor",
     path_MP: "Tensor",
     copied_MJ: "Tensor",
+    rest_M: "Tensor",
     log_prob_M: "Tensor",
     leaf_T: "Tensor",
     item_T: "Tensor",
 ) -> "Copied":
-    """The pointer's shares of each leaf's prefix and of each target item."""
+    """What the pointer leaves of each leaf's prefix, and its share of each target item."""
     from sigma_core.model.losses import Copied
 
-    share_MJ = copied_MJ / log_prob_M.exp()[:, None]
+    whole_M = log_prob_M.exp()
+    share_MJ = copied_MJ / whole_M[:, None]
     inside = (memory.prefix_BJP[user_M] == path_MP[:, None]).all(dim=-1)
     same = memory.row_BJ[user_M][leaf_T] == item_T[:, None]
-    return Copied((share_MJ * inside).sum(dim=1), (share_MJ[leaf_T] * (same & inside[leaf_T])).sum(dim=1))
+    return Copied(rest_M / whole_M, (share_MJ[leaf_T] * (same & inside[leaf_T])).sum(dim=1))
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup_share: float) -> float:

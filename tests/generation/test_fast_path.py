@@ -87,7 +87,7 @@ def test_the_top_of_a_prefix_is_that_of_the_whole_distribution(seed: int, width:
     whole = in_prefix_log_probs(cosine, valid, torch.full((5,), 3.0), copied_XG=copied)
     row, slot = copied.nonzero(as_tuple=True)
     logits = (cosine * 3.0).masked_fill(~valid, -torch.inf)
-    value, place = top_in_prefix(logits, Copies(row, slot, copied[row, slot]), kept)
+    value, place = top_in_prefix(logits, Copies(row, slot, copied[row, slot], 1 - copied.sum(dim=1)), kept)
     expected = whole.topk(min(kept, width), dim=1).values
     torch.testing.assert_close(value, expected, atol=1e-6, rtol=1e-6)
     torch.testing.assert_close(whole.gather(1, place), expected, atol=1e-6, rtol=1e-6)

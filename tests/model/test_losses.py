@@ -74,7 +74,7 @@ def test_what_a_pointer_explains_is_mixed_with_the_softmax() -> None:
     """A pointer holds .6 of P(c), all of it on item 1 of 4 equal ones: P = .4 / 4 + .6 there, .4 / 4 elsewhere."""
     groups = PrefixGroups.build(torch.tensor([0, 0, 0, 0]))
     for item, share, expected in ((1, 0.6, 0.7), (2, 0.0, 0.1)):
-        copied = Copied(torch.tensor([0.6]), torch.tensor([share]))
+        copied = Copied(torch.tensor([0.4]), torch.tensor([share]))
         loss = in_prefix_info_nce(
             torch.zeros(1, 4), torch.tensor([0]), groups, torch.tensor([0]), torch.tensor([item]), copied
         )
