@@ -70,9 +70,7 @@ def _make(runner: "Runner", day: date, plan: list[Step], failed: dict[Step, str]
     before, known = len(runner.done), set(failed)
     for asset in SOURCES:
         _ingest(runner, [step for step in plan if step.asset == asset and step not in failed], failed)
-    for step in plan:
-        if step.asset not in SOURCES and step not in failed and (why := _try(runner, step, failed)):
-            failed[step] = why
+    _derive(runner, plan, failed)
     for step in plan:
         if step in failed and step not in known:
             runner.reporter.line(f"warning: {step}: {failed[step]}")
@@ -86,6 +84,17 @@ def _make(runner: "Runner", day: date, plan: list[Step], failed: dict[Step, str]
         causes = [step for step in plan if step in failed and not _is_consequence(runner.world, step, failed)]
         outcome.problems = [f"{step}: {failed[step]}" for step in causes]
     return outcome
+
+
+def _derive(runner: "Runner", plan: list[Step], failed: dict[Step, str]) -> None:
+    """Run what can be run of the derived steps; once more where a refused refit gave way to the former one meanwhile."""
+    done, republished = len(runner.done), runner.num_republished
+    for step in plan:
+        if step.asset not in SOURCES and step not in failed and (why := _try(runner, step, failed)):
+            failed[step] = why
+    if runner.num_republished > republished:
+        del runner.done[done:]
+        _derive(runner, plan, failed)
 
 
 def _ingest(runner: "Runner", steps: list[Step], failed: dict[Step, str]) -> None:

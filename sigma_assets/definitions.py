@@ -34,6 +34,8 @@ from sigma_assets.io_manager import WINDOW_KEY, SigmaIOManager
 from sigma_assets.jobs import all_jobs, catalog_sensor, schedules
 from sigma_assets.nearline_job import nearline_job, nearline_sensor
 from sigma_assets.partitions import DEFAULT_SPAN, Calendar, calendar_of
+from sigma_assets.refit_gate import or_republish
+from sigma_assets.refits import REPUBLISHED
 from sigma_assets.resources import SigmaResource
 from sigma_assets.stages import STAGES, Stage
 from sigma_assets.world import World
@@ -110,6 +112,8 @@ def as_asset(stage: Stage, calendar: Calendar, code_version: str, stride: int = 
     `stride`: days between two of its partitions, where it is not made every day.
     """
     body: Callable[..., Any] = getattr(MODULES[stage.group], stage.name)
+    if stage.name in REPUBLISHED:
+        body = or_republish(stage.name, body)
     partitions = calendar.partitions_of(stage)
     ins = {
         name: dg.AssetIn(

@@ -45,9 +45,9 @@ def calendar_of(span: Span) -> Calendar:
         "own_month": _window(),
         "day_before": _window(-1, -1),
         "cut_day": _window(-span.horizon, -span.horizon),
-        "day_before_month": _window(
+        "refit_cut": _window(
             -1, -1
-        ),  # no mapping picks one day: the month before, the step keeps its last day
+        ),  # no mapping picks one day: the month before, the step keeps one day of it
         "days_of_month": _window(),
         # Ends 31 days back, so that a day's own month never counts as its input once that month is rolled up.
         "months_before": _window(-back, -ROLLUP_LAG_DAYS),

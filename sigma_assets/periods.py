@@ -27,6 +27,7 @@ class Span:
     base_window: int = 92
     lora_window: int = 21
     id_window: int = 92
+    refit_holdout: int = 7
 
 
 def day_key(day: date) -> str:
@@ -81,6 +82,11 @@ def shard_days(first: date, last: date, span: Span) -> list[str]:
     ]
 
 
+def refit_cut(month: date, span: Span) -> date:
+    """The last day that the month's refit learns from; it is judged on the days between this one and its month."""
+    return month - timedelta(days=1 + span.refit_holdout)
+
+
 def base_months(span: Span) -> int:
     """Whole months that the base's window of shards spans; three at most, because an edge may not be wider."""
     return min(3, -(-span.base_window // 31))
@@ -105,7 +111,7 @@ def first_recent_day(day: date) -> date:
 
 def _base_shards(month: date, span: Span) -> list[str]:
     first = max(months_back(month, base_months(span)), month - timedelta(days=span.base_window))
-    return shard_days(first, month - timedelta(days=1), span)
+    return shard_days(first, refit_cut(month, span), span)
 
 
 def _one(day: date, span: Span) -> list[str]:
@@ -118,7 +124,7 @@ SELECT: Final[dict[str, Select]] = {
     "own_month": lambda day, span: months(day, day, span),
     "day_before": lambda day, span: _one(day - timedelta(days=1), span),
     "cut_day": lambda day, span: _one(day - timedelta(days=span.horizon), span),
-    "day_before_month": lambda month, span: _one(month - timedelta(days=1), span),
+    "refit_cut": lambda month, span: _one(refit_cut(month, span), span),
     "days_of_month": lambda month, span: days(month, next_month(month) - timedelta(days=1), span),
     "months_before": _months_before,
     "recent_days": lambda day, span: days(first_recent_day(day), day, span),

@@ -4,7 +4,6 @@ Puts core functions together; the rule is `sigma_core/evaluation/promotion.py`. 
 looked up when the decision is made: a decision is an event, and an older day that is made later does not undo it. Our choice.
 """
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
@@ -12,37 +11,21 @@ from typing import Any, Final
 import dagster as dg
 
 from sigma_assets.checks.gate import GATE
+from sigma_assets.comparing import Contender, Refit, events_until, losses_between
 from sigma_assets.features import catalog_features
-from sigma_assets.intake import intake_of, item_types_of
 from sigma_assets.io_manager import load
-from sigma_assets.judging import examples_of_day
 from sigma_assets.periods import as_date, day_key, month_key
 from sigma_assets.promotion_orders import COMPARED, PROMOTED, Order, barred, order_for
 from sigma_assets.resources import SigmaResource
-from sigma_assets.stages import Read
-from sigma_assets.window import Window, frames_of, readable
+from sigma_assets.window import Window
 from sigma_assets.world import World
 from sigma_core.artifacts import ArtifactError
 from sigma_core.config import SigmaConfig
 from sigma_core.data.catalog import ItemCatalog
-from sigma_core.data.splits import history_until
 from sigma_core.evaluation.promotion import Case, Comparison, ModelName, TaskLoss, decide, rule_of
-from sigma_core.grounding.encoder import GroundedEncoder
-from sigma_core.grounding.id_embeddings import ItemIdEmbeddings
 from sigma_core.serving.promoted import Pointer, PromotedModel
-from sigma_core.tokenization.codebooks import Codebooks
 from sigma_core.tokenization.item_features import ItemFeatures
-from sigma_core.training.checkpoint import LoraCheckpoint, SigmaBase
-
-
-@dataclass(frozen=True)
-class Refit:
-    """What the month made and the gate needs."""
-
-    base: SigmaBase
-    codebooks: Codebooks
-    encoder: GroundedEncoder
-    id_embeddings: ItemIdEmbeddings
+from sigma_core.training.checkpoint import LoraCheckpoint
 
 
 @dataclass
@@ -190,25 +173,15 @@ class Gate:
         self, before: str, challenger: LoraCheckpoint, incumbent: LoraCheckpoint
     ) -> dict[str, TaskLoss]:
         """Both on the days after `before`, over the catalog of `before`."""
-        from sigma_core.evaluation.promotion_evidence import task_losses
-        from sigma_core.evaluation.protocol import EvalDay
-        from sigma_core.serving.item_index import build_item_index
-        from sigma_core.serving.ranking import sigma_ranker
-
-        world, past = self.world, as_date(before)
-        catalog, profiles = (load(world, asset, before) for asset in ("item_catalog", "user_profiles"))
-        most = {"max_requests_per_task": self.config.promotion.max_requests_per_task}
-        evaluation = self.config.evaluation.model_copy(update=most)
-        config = self.config.model_copy(update={"evaluation": evaluation})
-        events = events_until(world, self.day)
-        offers, types = intake_of(world).offers.known_on(past), item_types_of(world, past)
-        examples = examples_of_day(past, events, catalog, profiles, types, config, offers)
-        index = build_item_index(self.refit.base, challenger, self.features_of(catalog))
-        progress = self.sigma.progress(self.context)
-        rest = (index, catalog, examples.contexts, self.refit.encoder, config, progress)
-        mine, theirs = (sigma_ranker(self.refit.base, model, *rest) for model in (challenger, incumbent))
-        day = EvalDay(past, catalog.frame, history_until(events, past), examples)
-        return task_losses(day, mine, theirs, config)
+        catalog, profiles = (load(self.world, asset, before) for asset in ("item_catalog", "user_profiles"))
+        features = self.features_of(catalog)
+        return losses_between(
+            Contender(self.refit, challenger, features),
+            Contender(self.refit, incumbent, features),
+            self.sigma,
+            self.context,
+            (as_date(before), catalog, profiles, events_until(self.world, self.day)),
+        )
 
     # --------------------------------------------------------------------------------------- parts
     def _ordered(self, order: Order, former: Pointer | None) -> PromotedModel | None:
@@ -299,17 +272,6 @@ def model_by_digest(world: World, day: str, digest: str) -> LoraCheckpoint:
     raise ArtifactError(
         f"the adapter {digest} of {day} is in {world.root} no more. Promote another one: `sigma promote --as-of DATE`."
     )
-
-
-def events_until(world: World, day: str) -> Any:
-    """All events up to a day, from monthly rollups and single days."""
-    return frames_of(*_windows(world, day))
-
-
-def _windows(world: World, day: str) -> Iterator[Window]:
-    for read in (Read("interaction_history", "months_before"), Read("interaction_events", "recent_days")):
-        present, missing = readable(world, read, day)
-        yield Window({key: load(world, read.asset, key) for key in present}, missing)
 
 
 def figures_of(case: Case) -> dict[str, Any]:

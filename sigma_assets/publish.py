@@ -34,6 +34,7 @@ def publish(
     metadata: dict[str, Any] | None = None,
     checks: Sequence[dg.AssetCheckResult] = (),
     run: NullRun | None = None,
+    refused: str = "",
     **inputs: Any,
 ) -> Published:
     """Yield the value as the asset's output if it meets its contract.
@@ -46,16 +47,18 @@ def publish(
         metadata: shown with the materialization beside the artifact's own figures.
         checks: results of further checks of the asset, none of which keeps it from being written.
         run: of W&B, still open; gets the artifact, and its link is shown.
+        refused: why a gate keeps the value out, whatever its contract says; "" when none does.
         inputs: what `checks.semantic.facts` needs to know beside the value.
 
     Raises:
-        Failure: an ERROR expectation is broken; nothing was written.
+        Failure: an ERROR expectation is broken, or a gate refused the value; nothing was written.
     """
     name, partition = context.asset_key.path[-1], context.partition_key
     outcomes = audit(name, value if judged is None else judged, **inputs)
     results = [*(check_results(load_contract(name), outcomes) if outcomes else []), *checks]
-    if broken := failed_errors(outcomes):
-        message = refusal(name, partition, broken)
+    broken = failed_errors(outcomes)
+    if broken or refused:
+        message = refusal(name, partition, broken) if broken else f"{name}[{partition}]: {refused}"
         sigma.world.mark_failure(name, partition, message)
         yield from results
         raise dg.Failure(message, allow_retries=False)

@@ -17,6 +17,7 @@ from dagster._core.errors import DagsterExecutionInterruptedError
 from sigma_assets.alert_sources import after_run
 from sigma_assets.planner import Step
 from sigma_assets.progress import Reporter, show_on
+from sigma_assets.refits import REPUBLISHED, refusal_of
 from sigma_assets.stages import SOURCES
 from sigma_assets.tables import size_of
 from sigma_assets.world import World, options_digest
@@ -24,6 +25,14 @@ from sigma_assets.world import World, options_digest
 
 class StepError(RuntimeError):
     """A step failed; the message names it and says why."""
+
+
+class RefitRefusedError(StepError):
+    """The gate refused a month's refit, and the former one may stand in for it."""
+
+    def __init__(self, step: Step, why: str) -> None:
+        super().__init__(f"{step}: {why}")
+        self.step = step
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,7 @@ class Runner:
         reporter: where progress goes.
         verbose: also print fresh steps and Dagster's own log.
         done: what became of each step so far, in order.
+        num_republished: refits that were refused, so that the former one was published in their place.
     """
 
     world: World
@@ -52,6 +62,7 @@ class Runner:
     reporter: Reporter
     verbose: bool = False
     done: list[Done] = field(default_factory=list)
+    num_republished: int = 0
 
     @cached_property
     def _job(self) -> Any:
@@ -64,9 +75,27 @@ class Runner:
     def run(self, steps: Sequence[Step], options: dict[str, dict[str, Any]] | None = None) -> list[Done]:
         """Run the steps in the given order; `options` holds the run config of assets by name.
 
+        Where the gate refuses a month's refit, the former one is published in its place, and steps that had read the refused one
+        are run again.
+
         Raises:
             StepError: a step failed; the ones before it are on disk, none after it has run.
         """
+        before = len(self.done)
+        try:
+            return self._run(steps, options)
+        except RefitRefusedError as refused:
+            self.reporter.line(f"warning: {refused}")
+            self._republish(refused.step.partition)
+            del self.done[before:]
+            return self._run(steps, options)
+
+    def _republish(self, month: str) -> None:
+        """Publish the former refit as that of a refused month; its assets find the refusal."""
+        self.run_singly([Step(asset, month) for asset in REPUBLISHED])
+        self.num_republished += 1
+
+    def _run(self, steps: Sequence[Step], options: dict[str, dict[str, Any]] | None) -> list[Done]:
         show_on(self.reporter)
         try:
             for asset in SOURCES:
@@ -152,6 +181,8 @@ class Runner:
         except Exception as error:
             self.reporter.end("FAILED")
             after_run(self.world.root, self.instance, run_id)
+            if step.asset == REPUBLISHED[-1] and refusal_of(self.world, step.partition):
+                raise RefitRefusedError(step, _root_cause(error)) from error
             raise StepError(f"{step}: {_root_cause(error)}") from error
         after_run(self.world.root, self.instance, run_id)
 

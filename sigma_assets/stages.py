@@ -94,7 +94,7 @@ _EVENTS_UNTIL_TODAY: Final = {
     "history": Read("interaction_history", "months_before"),
     "recent": Read("interaction_events", "recent_days"),
 }
-_REFIT_CATALOG: Final = Read("item_catalog", "day_before_month")
+_REFIT_CATALOG: Final = Read("item_catalog", "refit_cut")
 _SHARD: Final = "sigma_core.instruction.shards:SftShard"
 _EMBEDDINGS: Final = "sigma_core.grounding.embed:ItemEmbeddings"
 _TENSORS: Final = frozenset({"parquet", "safetensors"})
@@ -124,13 +124,13 @@ _TABLE: Final = (
         name="item_id_embeddings", group="grounding", cadence="month", source_parts=("id_vectors",), keep=True,
         artifact="sigma_core.grounding.id_embeddings:ItemIdEmbeddings",
         reads={"history": Read("interaction_history", "id_months")},
-        settings=("grounding.id_*", "runtime.seed"), kinds=_TENSORS,
+        settings=("grounding.id_*", "promotion.refit_holdout_days", "runtime.seed"), kinds=_TENSORS,
     ),
     Stage(
         name="relevance_pairs", group="grounding", cadence="month",
         artifact="sigma_core.grounding.relevance_pairs:RelevancePairs",
         reads={"history": Read("interaction_history", "id_months"), "catalog": _REFIT_CATALOG},
-        settings=("grounding.*", "data.country", "runtime.seed"), source_parts=("image_vectors",),
+        settings=("grounding.*", "data.country", "promotion.refit_holdout_days", "runtime.seed"), source_parts=("image_vectors",),
     ),
     Stage(
         name="grounded_encoder", group="grounding", cadence="month", version="2", keep=True, pool=TRAINING,
@@ -228,7 +228,7 @@ _TABLE: Final = (
             "codebooks": Read("codebooks", "own_month"),
             "encoder": Read("grounded_encoder", "own_month"),
         },
-        settings=("promotion.*", "generation.*"), source_parts=("image_vectors",),
+        settings=("promotion.*", "!promotion.refit_holdout_days", "generation.*"), source_parts=("image_vectors",),
         kinds=frozenset({"json", "peft"}),
     ),
     # ------------------------------------------------------------------------------ (d) serving

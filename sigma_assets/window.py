@@ -5,6 +5,7 @@ them, lists them and warns, but never without its own day. Source: architecture.
 """
 
 from collections.abc import Sequence
+from datetime import date
 from typing import Any, Final
 
 import polars as pl
@@ -12,6 +13,7 @@ import polars as pl
 from sigma_assets.periods import SELECT, as_date
 from sigma_assets.stages import Read
 from sigma_assets.world import World
+from sigma_core import columns as c
 from sigma_core.artifacts import ArtifactError
 
 MAX_MISSING_SHARE: Final = 0.05
@@ -26,9 +28,13 @@ class Window(dict[str, Any]):
         self.missing = list(missing)
 
 
-def frames_of(*windows: Window) -> pl.DataFrame:
-    """The tables of all artifacts of the windows in one frame, oldest first; windows must not be empty together."""
-    return pl.concat([artifact.frame for window in windows for artifact in window.values()], rechunk=False)
+def frames_of(*windows: Window, until: date | None = None) -> pl.DataFrame:
+    """The tables of all artifacts of the windows in one frame, oldest first; windows must not be empty together.
+
+    `until` keeps events up to that day.
+    """
+    frame = pl.concat([artifact.frame for window in windows for artifact in window.values()], rechunk=False)
+    return frame if until is None else frame.filter(pl.col(c.EVENT_DATE) <= until)
 
 
 def readable(world: World, read: Read, partition: str) -> tuple[list[str], list[str]]:

@@ -13,6 +13,7 @@ from sigma_assets.binding import Binding, read_binding
 from sigma_assets.masters import digest_on, listing_on
 from sigma_assets.periods import SELECT, Span, as_date
 from sigma_assets.promotion_orders import PROMOTED, decision_lineage
+from sigma_assets.refits import republished_lineage
 from sigma_assets.stages import STAGES, Stage
 from sigma_core.artifacts import (
     MANIFEST,
@@ -46,6 +47,7 @@ class World:
             base_window=config.training.base_window_days,
             lora_window=config.training.lora_window_days,
             id_window=config.grounding.id_window_days,
+            refit_holdout=config.promotion.refit_holdout_days,
         )
 
     @classmethod
@@ -73,7 +75,8 @@ class World:
     def source_lineage(self, stage: Stage, partition: str) -> dict[str, str]:
         """Digest of every part of the source that the step reads and the source has, as it is on the step's day.
 
-        For a promotion also what else it was decided on (`promotion_orders.decision_lineage`).
+        For a promotion also what else it was decided on (`promotion_orders.decision_lineage`); for an artifact of a refused
+        refit the former month's that stands in its place (`refits.republished_lineage`).
         """
         parts, binding = dict(self.binding.parts), self.binding
         parts["products"] = digest_on(binding, self.master_day(stage, partition))
@@ -81,7 +84,9 @@ class World:
             day_digest = binding.event_days.get(partition, "")
             parts["events"] = digest_json([day_digest, binding.parts["products"]])  # which items are known
         found = {f"source/{part}": parts[part] for part in stage.source_parts if part in parts}
-        return found | (decision_lineage(self, partition) if stage.name == PROMOTED else {})
+        if stage.name == PROMOTED:
+            return found | decision_lineage(self, partition)
+        return found | republished_lineage(self, stage.name, partition)
 
     def master_day(self, stage: Stage, partition: str) -> date:
         """The day whose product master the step reads."""

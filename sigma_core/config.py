@@ -90,7 +90,7 @@ PROFILES: dict[str, dict[str, Any]] = {
                      "lora_window_days": 14},
         "generation": {"num_prefixes": 6, "sigma_top": 4},
         "evaluation": {"bootstrap_samples": 100, "sample_users": 30},
-        "promotion": {"bootstrap_samples": 100, "guardrail_households": 8},
+        "promotion": {"bootstrap_samples": 100, "guardrail_households": 8, "refit_holdout_days": 0},
     },
     "standard": {"training": {"base_steps": 3000, "lora_steps": 300}, "grounding": {"train_steps": 400, "batch_size": 256, "max_texts": 8000, "head_steps": 200}},
     "llm": {  # SmolLM2-135M with LoRA: hours on CPU

@@ -358,3 +358,9 @@ class PromotionConfig(Section):
     max_latency_ms: float = Field(
         2000.0, gt=0, description="median CPU time of one household's answer, at most"
     )
+    refit_holdout_days: int = Field(
+        7,
+        ge=0,
+        le=27,
+        description="a refit leaves out the last days before its month and is judged on them; 0 = on none",
+    )

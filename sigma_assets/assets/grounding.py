@@ -3,12 +3,10 @@
 All monthly, from the days before the month. Source: paper, section on multi-view grounding; architecture.md, "One walk".
 """
 
-from datetime import timedelta
-
 import dagster as dg
 
 from sigma_assets.features import own_id_embeddings
-from sigma_assets.periods import as_date
+from sigma_assets.periods import as_date, refit_cut
 from sigma_assets.publish import Published, publish
 from sigma_assets.resources import SigmaResource
 from sigma_assets.window import Window, frames_of
@@ -25,8 +23,8 @@ ANNOTATION_CACHE = ".annotations"  # inside the root: answers of the annotator, 
 
 def item_id_embeddings(context: dg.AssetExecutionContext, sigma: SigmaResource, history: Window) -> Published:
     """Frozen collaborative vectors v_ID: ALS over the window before the month, or the source's own vectors."""
-    runtime, last = sigma.config.runtime, as_date(context.partition_key) - timedelta(days=1)
-    events, own = frames_of(history), sigma.source.id_vectors()
+    runtime, last = sigma.config.runtime, refit_cut(as_date(context.partition_key), sigma.world.span)
+    events, own = frames_of(history, until=last), sigma.source.id_vectors()
     if own is not None:
         value = own_id_embeddings(own, events)
     else:
@@ -43,8 +41,9 @@ def relevance_pairs(
     from sigma_core.instruction.phrases import answering_items
 
     phrases = answering_items(catalog.frame, "train")
+    events = frames_of(history, until=refit_cut(as_date(context.partition_key), sigma.world.span))
     pairs = build_relevance_pairs(
-        frames_of(history), catalog, load_themes(), phrases, sigma.config.grounding, sigma.config.runtime.seed,
+        events, catalog, load_themes(), phrases, sigma.config.grounding, sigma.config.runtime.seed,
         sigma.images(), annotations(context, sigma, catalog),
     )  # fmt: skip
     yield from publish(context, sigma, pairs, item_ids=catalog.frame[c.ITEM_ID])
@@ -95,7 +94,7 @@ def grounded_encoder(
 def refit_item_embeddings(
     context: dg.AssetExecutionContext, sigma: SigmaResource, catalog: ItemCatalog, encoder: GroundedEncoder
 ) -> Published:
-    """Grounded vectors of the catalog of the day before the month: what codebooks are fitted on."""
+    """Grounded vectors of the catalog of the last day that the refit learns from: what codebooks are fitted on."""
     items = catalog.frame
     ids, texts = items[c.ITEM_ID].to_list(), items[c.TEXT].to_list()
     vectors, encoded = embed_items(ids, texts, encoder, progress=sigma.progress(context))

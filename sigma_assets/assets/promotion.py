@@ -5,7 +5,8 @@ Source: our choice; the rule is `sigma_core/evaluation/promotion.py`, what it is
 
 import dagster as dg
 
-from sigma_assets.promotion import Gate, Refit, decision_table, gate_result
+from sigma_assets.comparing import Refit
+from sigma_assets.promotion import Gate, decision_table, gate_result
 from sigma_assets.publish import Published, publish
 from sigma_assets.resources import SigmaResource
 from sigma_assets.window import Window

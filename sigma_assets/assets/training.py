@@ -5,8 +5,10 @@ Source: paper, multi-task supervised fine-tuning; paper.md (fusion, losses, LoRA
 
 import dagster as dg
 
+from sigma_assets.comparing import Refit
 from sigma_assets.features import catalog_features, refit_features
 from sigma_assets.publish import Published, publish
+from sigma_assets.refit_gate import RefitGate, refit_result, refused_by
 from sigma_assets.resources import SigmaResource
 from sigma_assets.window import Window
 from sigma_core.data.catalog import ItemCatalog
@@ -28,7 +30,10 @@ def sigma_base(
     encoder: GroundedEncoder,
     catalog: ItemCatalog,
 ) -> Published:
-    """Backbone, prefix tokens, fusion and heads, trained on the shards of the window before the month."""
+    """Backbone, prefix tokens, fusion and heads, trained on the shards of the window before the month.
+
+    Judged on the days that the refit left out; a refused one is not written, and the former month's refit goes on.
+    """
     from sigma_core.training.sft import train_base
 
     features = refit_features(catalog, embeddings, id_embeddings, codebooks, sigma.images())
@@ -43,7 +48,11 @@ def sigma_base(
                 tracker,
                 sigma.progress(context),
             )
-        yield from publish(context, sigma, base, run=tracker, **base.facts())
+        refit = Refit(base, codebooks, encoder, id_embeddings)
+        verdict = RefitGate(context, sigma, refit, features, catalog).decide()
+        yield from publish(
+            context, sigma, base, run=tracker, checks=[refit_result(verdict)], refused=refused_by(verdict), **base.facts()
+        )  # fmt: skip
 
 
 def lora_checkpoint(

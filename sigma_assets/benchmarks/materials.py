@@ -159,7 +159,7 @@ def load_materials(root: Path, day: date, config: SigmaConfig | None = None) -> 
     events = reading.events(day + timedelta(days=config.data.horizon_days))
     offers, types = intake_of(world).offers.known_on(day), item_types_of(world, day)
     examples = examples_of_day(day, events, catalog, profiles, types, config, offers)
-    (before_month,) = SELECT["day_before_month"](as_date(month), world.span)
+    (cut,) = SELECT["refit_cut"](as_date(month), world.span)
     (before,) = SELECT["day_before"](day, world.span)
     refit = reading.one(ItemEmbeddings, "refit_item_embeddings", month)
     return Materials(
@@ -173,7 +173,7 @@ def load_materials(root: Path, day: date, config: SigmaConfig | None = None) -> 
         ),
         pairs=reading.one(RelevancePairs, "relevance_pairs", month),
         ids=reading.one(ItemIdEmbeddings, "item_id_embeddings", month),
-        refit_catalog=reading.one(ItemCatalog, "item_catalog", before_month),
+        refit_catalog=reading.one(ItemCatalog, "item_catalog", cut),
         last_catalog=reading.one(ItemCatalog, "item_catalog", before),
         catalog=catalog,
         base_shards=reading.many(SftShard, "sft_shards", "base_shards", month),

@@ -183,7 +183,7 @@ def decide(case: Case, config: PromotionConfig) -> Verdict:
     findings = [*_barred(case), *data_free(case.fitness, config)]
     findings += guardrail_findings(case, config, blocks=rule != "month_start")
     if rule == "comparison":
-        findings += comparison_findings(case, config)
+        findings += comparison_findings(case.comparison, config, case.no_comparison)
     against = [finding for finding in findings if finding.is_against]
     if not against:
         return Verdict("promoted", rule, _why_promoted(case, rule, findings), tuple(findings))
@@ -233,11 +233,33 @@ def guardrail_findings(case: Case, config: PromotionConfig, *, blocks: bool) -> 
     ]
 
 
-def comparison_findings(case: Case, config: PromotionConfig) -> list[Finding]:
-    """One finding a task: the upper bound of the loss against its margin. A task with too few targets does not block."""
-    compared = case.comparison
+def decide_refit(compared: Comparison | None, config: PromotionConfig) -> Verdict:
+    """Publish a month's refit, or refuse it so that the former one goes on; without a comparison it is published.
+
+    The challenger is the refit's base without an adapter, named after the last day it learnt from; the incumbent is the adapter
+    that served on that day, on the former refit.
+    """
     if compared is None:
-        return [Finding("comparison", case.no_comparison or "there is no comparison", holds=False)]
+        said = "there is no former refit with a promoted adapter to be compared with"
+        return Verdict("promoted", "first", said, ())
+    findings = comparison_findings(compared, config)
+    against = [finding for finding in findings if finding.is_against]
+    of = f"the adapter of {compared.incumbent.day} on the refit of {compared.incumbent.month}"
+    if not against:
+        said = f"the refit of {compared.challenger.month} is not worse than {of}"
+        return Verdict("promoted", "comparison", said, tuple(findings))
+    reason = f"the refit of {compared.challenger.month} is refused beside {of}: " + "; ".join(
+        f.said for f in against
+    )
+    return Verdict("refused", "comparison", reason, tuple(findings))
+
+
+def comparison_findings(
+    compared: Comparison | None, config: PromotionConfig, no_comparison: str = ""
+) -> list[Finding]:
+    """One finding a task: the upper bound of the loss against its margin. A task with too few targets does not block."""
+    if compared is None:
+        return [Finding("comparison", no_comparison or "there is no comparison", holds=False)]
     if compared.is_same_model:
         said = f"the adapter of {compared.challenger.day} is the promoted one itself"
         return [Finding("comparison", said, holds=True)]

@@ -202,7 +202,8 @@ class LoraCheckpoint(ModelArtifact):
                 "Materialize lora_checkpoint of this day again."
             )
         network = base.build()
-        merge_adapter(network, self.adapter(), self.adapter_config)
+        if self.adapter_config:
+            merge_adapter(network, self.adapter(), self.adapter_config)
         import torch
 
         heads = {name: torch.from_numpy(a.copy()) for name, a in self.tensors.items() if is_head(name)}
@@ -243,6 +244,17 @@ class LoraCheckpoint(ModelArtifact):
             "typical_sigma": self.typical_sigma,
             "base_digest": self.base_digest,
         }
+
+
+def without_adapter(base: SigmaBase) -> LoraCheckpoint:
+    """The base as it is, in the form that readers of a checkpoint take: its own heads and no adapter. Not to be saved."""
+    return LoraCheckpoint(
+        tensors={name: array for name, array in base.tensors.items() if is_head(name)},
+        bound_to=base.bound_to,
+        apf_temperature=base.apf_temperature,
+        typical_sigma=base.typical_sigma,
+        base_digest=base.digest(),
+    )
 
 
 def save_adapter(directory: Path, tensors: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> None:

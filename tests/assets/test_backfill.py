@@ -48,6 +48,7 @@ class Clerk:
     reporter: Quiet = field(default_factory=Quiet)
     done: list[Done] = field(default_factory=list)
     tried: Counter[Step] = field(default_factory=Counter)
+    num_republished: int = 0
 
     def run(self, steps: list[Step]) -> list[Done]:
         for step in steps:

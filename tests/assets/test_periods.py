@@ -1,8 +1,9 @@
+from dataclasses import replace
 from datetime import date, timedelta
 
 import pytest
 
-from sigma_assets.periods import SELECT, Span, as_date, months, next_month, shard_days
+from sigma_assets.periods import SELECT, Span, as_date, months, next_month, refit_cut, shard_days
 
 SPAN = Span(date(2017, 1, 1), date(2018, 1, 1))
 
@@ -40,11 +41,18 @@ def test_a_day_never_reads_its_own_months_rollup() -> None:
 
 def test_a_refit_reads_days_before_its_month_only() -> None:
     month = date(2017, 10, 1)
-    assert SELECT["day_before_month"](month, SPAN) == ["2017-09-30"]
     assert SELECT["id_months"](month, SPAN) == ["2017-06-01", "2017-07-01", "2017-08-01", "2017-09-01"]
     shards = SELECT["base_shards"](month, SPAN)
     assert min(shards) >= "2017-07-01"
-    assert max(shards) <= "2017-09-30"
+    assert max(shards) <= "2017-09-23"
+
+
+@pytest.mark.parametrize(("holdout", "cut"), [(7, "2017-09-23"), (0, "2017-09-30")])
+def test_a_refit_leaves_out_the_last_days_before_its_month(holdout: int, cut: str) -> None:
+    month, span = date(2017, 10, 1), replace(SPAN, refit_holdout=holdout)
+    assert refit_cut(month, span).isoformat() == cut
+    assert SELECT["refit_cut"](month, span) == [cut], "its catalog"
+    assert max(SELECT["base_shards"](month, span)) <= cut, "no target lies after a shard's day"
 
 
 def test_shards_come_every_third_day_and_never_with_a_cut_before_the_data() -> None:

@@ -15,6 +15,7 @@ from sigma_core.evaluation.promotion import (
     ModelName,
     TaskLoss,
     decide,
+    decide_refit,
     margin_of,
     rule_of,
 )
@@ -172,3 +173,25 @@ def test_a_verdict_is_plain_values() -> None:
     values: dict[str, Any] = decide(CASE, CONFIG).to_json()
     assert set(values) == {"outcome", "rule", "reason", "findings"}
     assert set(values["findings"][0]) == {"name", "said", "holds", "blocks"}
+
+
+def test_a_refit_that_loses_nothing_is_published_and_one_that_loses_on_a_task_is_refused() -> None:
+    refit = replace(model("2017-10-24", "base of November"), month="2017-11-01", checkpoint="")
+    served = model("2017-10-23")
+    good = decide_refit(Comparison(refit, served, {"query": loss(0.009)}), CONFIG)
+    assert (good.outcome, good.rule) == ("promoted", "comparison")
+    bad = decide_refit(Comparison(refit, served, {"query": loss(0.009), "category": loss(0.0101)}), CONFIG)
+    assert bad.outcome == "refused"
+    assert (
+        "the refit of 2017-11-01 is refused beside the adapter of 2017-10-23 on the refit of 2017-10-01"
+        in bad.reason
+    )
+    assert "category: recall@20" in bad.reason
+    assert "query" not in bad.reason, "what holds is no reason"
+
+
+def test_a_refit_that_nothing_can_be_said_of_is_refused_and_the_first_is_published() -> None:
+    refit, few = model("2017-10-24", "base of November"), {"query": loss(0.009, targets=3)}
+    assert decide_refit(Comparison(refit, model("2017-10-23"), few), CONFIG).outcome == "refused"
+    first = decide_refit(None, CONFIG)
+    assert (first.outcome, first.rule) == ("promoted", "first")
