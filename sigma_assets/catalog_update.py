@@ -94,7 +94,8 @@ def catalog_update(
             except StepError:
                 take_back(world, binding, day)
                 raise
-            done = runner.run_singly(wanted[1:])
+            runner.run_together([step for step in wanted[1:] if step.asset != CATALOG_UPDATE[-1]])
+            done = runner.run_singly([step for step in wanted[1:] if step.asset == CATALOG_UPDATE[-1]])
             encoded = sum(
                 int(runner.metadata(one.step).get("texts_encoded", 0)) for one in done if not one.is_fresh
             )

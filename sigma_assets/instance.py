@@ -26,6 +26,7 @@ from dagster._core.definitions.data_version import (
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import Engine
 from sqlalchemy.pool import NullPool
@@ -36,6 +37,8 @@ from sigma_core.artifacts import digest_json
 from sigma_core.contracts import bundled_path
 
 HOME: Final = ".dagster"
+KEPT_RUNS: Final = 8  # runs whose databases stay open
+BUSY_SECONDS: Final = 30.0  # how long SQLite waits for another process; as Dagster has it
 _MATERIALIZED: Final = dg.DagsterEventType.ASSET_MATERIALIZATION
 _NO_COMPUTE_LOGS: Final = {
     "compute_logs": {
@@ -62,6 +65,7 @@ def open_instance(root: Path) -> Iterator[dg.DagsterInstance]:
     home = prepare_home(root)
     ref = InstanceRef.from_dir(str(home), overrides=_NO_COMPUTE_LOGS)
     with _unhurried_disk(), dg.DagsterInstance.from_ref(ref) as instance, ExitStack() as keepers:
+        keepers.enter_context(_kept_connections(instance))
         instance.get_runs_count()  # Dagster opens a database for every event: one kept open spares a checkpoint each time
         for database in (home / "history" / "runs.db", home / "history" / "runs" / "index.db"):
             if database.exists():
@@ -87,6 +91,54 @@ def _unhurried_disk() -> Iterator[None]:
         yield
     finally:
         event.remove(Engine, "connect", relax)
+
+
+@contextmanager
+def _kept_connections(instance: dg.DagsterInstance) -> Iterator[None]:
+    """Let the event log keep its connections: Dagster makes an engine and a connection for every event it stores or reads.
+
+    Only for the default SQLite storage. Every run has a database of its own; its tables are copied, made once by Dagster.
+    """
+    storage: Any = instance.event_log_storage
+    if not isinstance(instance.event_log_storage, SqliteEventLogStorage):
+        yield
+        return
+    original, engines = storage._connect, {}  # noqa: SLF001 no public way to keep a connection
+    pattern = Path(storage.path_for_shard(f".{os.getpid()}.pattern"))  # an empty database of a run
+    known = storage._initialized_dbs  # noqa: SLF001
+
+    @contextmanager
+    def kept(shard: str) -> Iterator[Any]:
+        path = Path(storage.path_for_shard(shard))
+        if shard not in known and (shard == INDEX_SHARD_NAME or path.exists()):
+            with original(shard) as connection:
+                yield connection
+            return
+        with storage._db_lock:  # noqa: SLF001 as Dagster's own
+            if shard not in known:
+                if not pattern.exists():
+                    engine = create_engine(storage.conn_string_for_shard(pattern.stem), poolclass=NullPool)
+                    storage._initdb(engine)  # noqa: SLF001
+                shutil.copyfile(pattern, path)
+                known.add(shard)
+            if shard not in engines:
+                address = storage.conn_string_for_shard(shard)
+                engines[shard] = create_engine(address, connect_args={"timeout": BUSY_SECONDS})
+                runs = [name for name in engines if name != INDEX_SHARD_NAME]
+                for name in runs[:-KEPT_RUNS]:
+                    engines.pop(name).dispose()
+            with engines[shard].connect() as connection, connection.begin():
+                yield connection
+
+    storage._connect = kept  # noqa: SLF001
+    try:
+        yield
+    finally:
+        storage._connect = original  # noqa: SLF001
+        for engine in engines.values():
+            engine.dispose()
+        for file in pattern.parent.glob(f"{pattern.name}*"):
+            file.unlink()
 
 
 def bury_dead_runs(instance: dg.DagsterInstance) -> list[str]:

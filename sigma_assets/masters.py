@@ -6,6 +6,7 @@ Stores and finds them; what they mean is `sigma_core/data/masters.py`. Our choic
 import uuid
 from dataclasses import replace
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -65,10 +66,14 @@ def add_master(root: Path, binding: Binding, day: date, products: pl.DataFrame) 
 def listing_on(root: Path, binding: Binding, day: date) -> Listing | None:
     """The listing of a day; None where no update reaches it, so that the source's own master counts."""
     dated = [(date.fromisoformat(key), digest) for key, digest in binding.masters.items()]
-    if not any(since <= day for since, _ in dated):
-        return None
-    first = _read(root, binding.parts["products"])
-    return listing_of(first, [(since, _read(root, digest)) for since, digest in dated if since <= day], day)
+    by_then = tuple((since, digest) for since, digest in dated if since <= day)
+    return _listing(root, binding.parts["products"], by_then) if by_then else None
+
+
+@lru_cache(maxsize=4)  # masters are named by their content; a step asks for its day's several times
+def _listing(root: Path, first: str, updates: tuple[tuple[date, str], ...]) -> Listing:
+    masters = [(since, _read(root, digest)) for since, digest in updates]
+    return listing_of(_read(root, first), masters, date.max)
 
 
 def digest_on(binding: Binding, day: date) -> str:

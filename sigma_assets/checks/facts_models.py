@@ -135,8 +135,10 @@ def sid_map_facts(value: Any, *, item_ids: Iterable[str] | pl.Series, codebooks:
     num_levels, size = codebooks.codebooks.shape[:2]
     length = codebooks.prefix_length
     refit = pl.DataFrame(
-        {c.ITEM_ID: codebooks.item_ids, "pinned": np.asarray(codebooks.codes).tolist()},
-        schema={c.ITEM_ID: pl.String, "pinned": pl.List(pl.Int32)},
+        {
+            c.ITEM_ID: pl.Series(codebooks.item_ids, dtype=pl.String),
+            "pinned": pl.Series(np.array(codebooks.codes, dtype=np.int32)).cast(pl.List(pl.Int32)),
+        }
     )
     codes = pl.col(c.CODES)
     valid = codes.list.eval((pl.element() >= 0) & (pl.element() < size)).list.all()

@@ -89,7 +89,11 @@ def _batch_definition() -> Any:
     """One in-memory GX context for the process; frames are handed over per batch."""
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
+    from great_expectations.execution_engine import pandas_execution_engine
 
+    pandas_execution_engine.hash_pandas_dataframe = lambda _: (
+        ""
+    )  # a mark on the batch that nobody reads, for every row
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
     asset = context.data_sources.add_pandas("contracts").add_dataframe_asset("table")

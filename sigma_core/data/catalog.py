@@ -98,7 +98,7 @@ class CatalogBuilder:
         self._listed = _days_of(ids, listing.listed_on if listing else {})
         self._returned = _days_of(ids, listing.returned_on if listing else {})
         self._item = _codes(sales[c.ITEM_ID], items[c.ITEM_ID])
-        self._user = _dense(sales[c.USER_ID])
+        self._user = _numbers(sales[c.USER_ID])
         self._num_users = int(self._user.max(initial=-1)) + 1
         self._day = sales[c.EVENT_DATE].cast(pl.Int32).to_numpy()
         self._first = np.full(items.height, np.iinfo(np.int32).max, dtype=np.int32)
@@ -210,6 +210,11 @@ def _codes(values: pl.Series, sorted_ids: pl.Series) -> np.ndarray:
             "clean_events with the master's item ids quarantines them."
         )
     return found["index"].to_numpy().astype(np.int64)
+
+
+def _numbers(values: pl.Series) -> np.ndarray:
+    """A number for each distinct value, int64; which one means nothing."""
+    return values.fill_null("").cast(pl.Categorical).to_physical().to_numpy().astype(np.int64)
 
 
 def _dense(values: pl.Series) -> np.ndarray:

@@ -37,12 +37,12 @@ def listing_of(first: pl.DataFrame, updates: Sequence[tuple[date, pl.DataFrame]]
     words, items = [first], first
     listed: dict[str, date] = {}
     returned: dict[str, date] = {}
-    ever = set(first[c.ITEM_ID])
+    ever = set(first[c.ITEM_ID].to_list())
     here = set(ever)
     for since, master in updates:
         if since > day:
             break
-        now = set(master[c.ITEM_ID])
+        now = set(master[c.ITEM_ID].to_list())
         listed |= dict.fromkeys(sorted(now - ever), since)
         returned |= dict.fromkeys(sorted((now & ever) - here), since)
         words.append(master.filter(pl.col(c.ITEM_ID).is_in(list(now - ever))))

@@ -19,7 +19,7 @@ from sigma_core.tracking import Progress, no_progress
 
 VECTORS = "vectors.safetensors"
 _TEXT_HASH = "text_hash"
-_AT, _VALUE = "lexical_at", "lexical_value"
+_AT, _VALUE, _ROW = "lexical_at", "lexical_value", "row"
 
 
 class TextEncoder(Protocol):
@@ -97,13 +97,14 @@ class ItemEmbeddings:
         from safetensors.numpy import save_file
 
         table = pl.DataFrame({c.ITEM_ID: self.item_ids, _TEXT_HASH: self.text_hashes}).cast(pl.String)
-        at = [np.flatnonzero(row) for row in self.lexical]
-        value = [row[where] for row, where in zip(self.lexical, at, strict=True)]
-        sparse = (
-            pl.Series(_AT, [a.tolist() for a in at], dtype=pl.List(pl.UInt16)),
-            pl.Series(_VALUE, [v.tolist() for v in value], dtype=pl.List(pl.Float32)),
-        )
-        table.with_columns(*sparse).write_parquet(directory / TABLE)
+        row, at = np.nonzero(self.lexical)
+        said = pl.DataFrame({_ROW: row, _AT: at.astype(np.uint16), _VALUE: self.lexical[row, at]})
+        table.with_row_index(_ROW).with_columns(pl.col(_ROW).cast(pl.Int64)).join(
+            said.group_by(_ROW, maintain_order=True).agg(_AT, _VALUE),
+            on=_ROW,
+            how="left",
+            maintain_order="left",
+        ).drop(_ROW).with_columns(pl.col(_AT, _VALUE).fill_null([])).write_parquet(directory / TABLE)
         save_file({"vectors": self.vectors}, directory / VECTORS)
         meta = {"encoder_digest": self.encoder_digest, "lexical_dim": int(self.lexical.shape[1])}
         write_json(directory / "meta.json", meta)
@@ -193,13 +194,18 @@ def embed_items(
     item_ids = sorted(by_id)
     hashes = [text_hash(by_id[i]) for i in item_ids]
     digest = encoder.digest()
-    source: dict[str, np.ndarray] = {}
+    source: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # of a text: its vector and its hashed words
     for known in cache:
         if known.encoder_digest == digest:
-            source.update(zip(known.text_hashes, known.vectors, strict=True))
+            source.update(zip(known.text_hashes, zip(known.vectors, known.lexical, strict=True), strict=True))
     todo = {h: by_id[i] for i, h in zip(item_ids, hashes, strict=True) if h not in source}
     if todo:
-        source.update(zip(todo, encoder.encode(list(todo.values()), progress), strict=True))
-    vectors = np.stack([source[h] for h in hashes]) if hashes else np.zeros((0, encoder.text_dim), np.float32)
-    lexical = encoder.lexical.encode([by_id[item] for item in item_ids])
+        new = list(todo.values())
+        rows = zip(encoder.encode(new, progress), encoder.lexical.encode(new), strict=True)
+        source.update(zip(todo, rows, strict=True))
+    if not hashes:
+        return ItemEmbeddings(
+            [], [], np.zeros((0, encoder.text_dim), np.float32), digest, encoder.lexical.encode([])
+        ), 0
+    vectors, lexical = (np.stack(part) for part in zip(*(source[h] for h in hashes), strict=True))
     return ItemEmbeddings(item_ids, hashes, vectors, digest, lexical), len(todo)

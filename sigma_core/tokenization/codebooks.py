@@ -252,15 +252,16 @@ def _encode(
         chunk = vectors[start : start + _ENCODE_CHUNK]
         rows_MD = np.zeros((_ENCODE_CHUNK, vectors.shape[1]), dtype=np.float32)
         rows_MD[: len(chunk)] = chunk
-        out[start : start + _ENCODE_CHUNK] = _encode_chunk(codebooks_LKD, used_LK, rows_MD, owner)[
-            : len(chunk)
-        ]
+        out[start : start + _ENCODE_CHUNK] = _encode_chunk(
+            codebooks_LKD, used_LK, rows_MD, owner, len(chunk)
+        )[: len(chunk)]
     return out
 
 
 def _encode_chunk(
-    codebooks_LKD: np.ndarray, used_LK: list[np.ndarray], rows_MD: np.ndarray, owner: Codebooks
+    codebooks_LKD: np.ndarray, used_LK: list[np.ndarray], rows_MD: np.ndarray, owner: Codebooks, num_rows: int
 ) -> np.ndarray:
+    """Codes of the first `num_rows` rows; the others only give the chunk its shape, and get any."""
     residual_MBD = rows_MD[:, None, :]
     codes_MBL = np.zeros((len(rows_MD), 1, 0), dtype=np.int32)
     row_M1 = np.arange(len(rows_MD))[:, None]
@@ -270,7 +271,13 @@ def _encode_chunk(
         norms_K = np.einsum("kd,kd->k", entries_KD, entries_KD)
         norms_MB1 = np.einsum("mbd,mbd->mb", residual_MBD, residual_MBD)[..., None]
         error_MBK = norms_MB1 + norms_K - 2.0 * np.einsum("mbd,kd->mbk", residual_MBD, entries_KD)
-        best_MW = np.argsort(error_MBK.reshape(len(rows_MD), -1), axis=1, kind="stable")[:, :width]
+        best_MW = np.zeros((len(rows_MD), min(width, error_MBK[0].size)), dtype=np.int64)
+        error_NE = error_MBK.reshape(len(rows_MD), -1)[:num_rows]
+        best_MW[:num_rows] = (
+            error_NE.argmin(axis=1)[:, None]
+            if width == 1
+            else np.argsort(error_NE, axis=1, kind="stable")[:, :width]
+        )
         parent_MW, place_MW = np.divmod(best_MW, len(codes_K))
         codes_MBL = np.concatenate([codes_MBL[row_M1, parent_MW], codes_K[place_MW][..., None]], axis=2)
         residual_MBD = np.ascontiguousarray(residual_MBD[row_M1, parent_MW] - entries_KD[place_MW])

@@ -57,7 +57,7 @@ class SemanticIdMap(TableArtifact):
 def _matrix(column: pl.Series) -> np.ndarray:
     if column.len() == 0:
         return np.zeros((0, 1), dtype=np.int32)
-    return np.array(column.to_list(), dtype=np.int32)
+    return np.array(column.explode().to_numpy(), dtype=np.int32).reshape(column.len(), -1)
 
 
 def build_semantic_id_map(
@@ -80,22 +80,30 @@ def build_semantic_id_map(
             f"{codebooks.encoder_digest}: two different spaces. Embed the items with the encoder of the codebooks' refit."
         )
     item_ids = catalog.frame[c.ITEM_ID].sort().to_list()
-    refit = dict(zip(codebooks.item_ids, codebooks.codes, strict=True))
+    refit = {item: row for row, item in enumerate(codebooks.item_ids)}
     later = [item for item in item_ids if item not in refit]
     coded = (encode or codebooks.encode)(launch_vectors.vectors[launch_vectors.rows(later)])
-    codes_of = refit | dict(zip(later, coded, strict=True))
-    rows = [codes_of[item].tolist() for item in item_ids]
+    all_codes = np.concatenate((codebooks.codes, coded.reshape(len(later), -1))) if later else codebooks.codes
+    row_of = refit | {item: len(refit) + number for number, item in enumerate(later)}
+    codes_NL = np.array(all_codes[[row_of[item] for item in item_ids]], dtype=np.int32)
     return SemanticIdMap(
         pl.DataFrame(
             {
-                c.ITEM_ID: item_ids,
-                c.CODES: rows,
-                c.PREFIX: [row[: codebooks.prefix_length] for row in rows],
-                c.CODE_SOURCE: [REFIT if item in refit else LAUNCH for item in item_ids],
-            },
-            schema=SemanticIdMap.schema,
+                c.ITEM_ID: pl.Series(item_ids, dtype=pl.String),
+                c.CODES: _lists(codes_NL),
+                c.PREFIX: _lists(codes_NL[:, : codebooks.prefix_length]),
+                c.CODE_SOURCE: pl.Series(
+                    [REFIT if item in refit else LAUNCH for item in item_ids], dtype=pl.String
+                ),
+            }
         )
     )
+
+
+def _lists(rows_NL: np.ndarray) -> pl.Series:
+    if not len(rows_NL):
+        return pl.Series([], dtype=pl.List(pl.Int32))
+    return pl.Series(np.ascontiguousarray(rows_NL)).cast(pl.List(pl.Int32))
 
 
 def format_sid(codes: Sequence[int]) -> str:

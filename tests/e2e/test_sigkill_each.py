@@ -49,7 +49,7 @@ for asset, partition in steps:
     Quiet.advance = die
     with root_lock(root, "materialize"), runner_of(World.open(root), Quiet(), verbose=False) as runner:
         sigma_assets.runner.show_on(runner.reporter)
-        runner._execute(Step(asset, partition), {})
+        runner._execute([Step(asset, partition)], {})
     os._exit(0)
 print(json.dumps(ended))
 """
