@@ -56,7 +56,9 @@ def catalog_update(
     from sigma_core.config import parse_date
 
     record = run(root, parse_date(day), Sizes(share, repeats, 0, rerun_refit))
-    shown = [(key, value) for key, value in record.items() if isinstance(value, int | float)]
+    shown: list[tuple[str, Any]] = [
+        (key, value) for key, value in record.items() if isinstance(value, int | float)
+    ]
     if aged and out is not None:
         record |= _aged(root, parse_date(day), out, seeds, minutes, steps, users)
         shown += [
