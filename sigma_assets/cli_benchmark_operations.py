@@ -1,7 +1,8 @@
 """Verbs of `sigma benchmark` about operating the pipeline: catalog-update, orchestration."""
 
+from datetime import date
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,22 +23,64 @@ def catalog_update(
         bool,
         typer.Option("--rerun-refit", help="Time the full refit now instead of reading Dagster's records."),
     ] = False,
+    aged: Annotated[
+        bool,
+        typer.Option(
+            "--aged", help="Also train with codebooks 30 and 90 days older: hours; kept beside --out."
+        ),
+    ] = False,
+    seeds: Annotated[str, typer.Option(help="With --aged: each model is trained once a seed.")] = "0,1,2",
+    minutes: Annotated[
+        float, typer.Option(min=0.01, help="With --aged: training time of one model here.")
+    ] = 5.0,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --aged: that number of steps itself, instead of timing a few."),
+    ] = None,
+    users: Annotated[
+        int | None, typer.Option(min=1, help="With --aged: households judged, by hash. [default: all]")
+    ] = None,
     out: Out = None,
 ) -> None:
     """A partial rerun after 1% new items, beside the full refit and beside its floor (encode new texts, write the index).
 
     Works on a copy of the root. `ratio`: the command line over the full refit (month's stages and the day's); `over_floor`: the
-    update in process, without user_to_item_index, over its floor; `sids_changed`: of items that were there. Recall with aged
-    codebooks (aged_30, aged_90) is not measured here: it needs three refits; the keys are null.
+    update in process, without user_to_item_index, over its floor; `sids_changed`: of items that were there. `aged_30` and
+    `aged_90`, null without --aged: recall@20 with codebooks so many days older than the month's refit, against the refit's.
     """
+    if aged and out is None:
+        raise typer.BadParameter("--aged needs --out FILE.json: what was trained is kept beside it.")
     prepare(root, None, verbose=False)
     from sigma_assets.benchmarks.catalog_update import Sizes, run
     from sigma_core.benchmarks.record import text_table
     from sigma_core.config import parse_date
 
     record = run(root, parse_date(day), Sizes(share, repeats, 0, rerun_refit))
-    shown = [(key, value) for key, value in record.items() if isinstance(value, int | float)]
+    shown: list[tuple[str, Any]] = [
+        (key, value) for key, value in record.items() if isinstance(value, int | float)
+    ]
+    if aged and out is not None:
+        record |= _aged(root, parse_date(day), out, seeds, minutes, steps, users)
+        shown += [
+            (f"{key} {task}, fresh minus aged", f"{gap['mean']} ({gap['low']} to {gap['high']})")
+            for key in record["aged_settings"]["measured"]
+            for task, gap in ((task, found["fresh_minus_aged"]) for task, found in record[key].items())
+        ]
     publish(out, record, text_table(("figure", "value"), shown))
+
+
+def _aged(
+    root: Path, day: date, out: Path, seeds: str, minutes: float, steps: int | None, users: int | None
+) -> dict[str, Any]:
+    from sigma_assets.benchmarks.ablation import AblationOptions
+    from sigma_assets.benchmarks.aged_codebooks import aged_results
+    from sigma_assets.progress import Reporter
+
+    numbers = tuple(int(part) for part in seeds.split(",") if part.strip())
+    if not numbers:
+        raise typer.BadParameter("--seeds needs one number at least, such as 0,1,2.")
+    options = AblationOptions((), numbers, minutes, steps, users)
+    return aged_results(root, day, out, options, Reporter())
 
 
 @benchmark_app.command("orchestration")

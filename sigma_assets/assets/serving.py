@@ -58,16 +58,18 @@ def user_to_item_index(
     recent: Window,
 ) -> Published:
     """Every user's list by the promoted model, and the contexts `sigma recommend` answers live requests from."""
+    from sigma_core.data.purchases import Purchases
     from sigma_core.data.typical_prices import typical_prices
     from sigma_core.instruction.contexts import build_contexts, owned_lists
     from sigma_core.instruction.requests import day_words
     from sigma_core.serving.user_to_item import build_user_to_item_index
 
     day, events, data = as_date(context.partition_key), frames_of(history, recent), sigma.config.data
-    contexts = build_contexts(events, catalog, profiles, day, sigma.config.instruction)
-    owned = owned_lists(events, catalog, day, sigma.config.instruction)
+    purchases = Purchases.of(events)
+    contexts = build_contexts(purchases, catalog, profiles, day, sigma.config.instruction)
+    owned = owned_lists(purchases, catalog, day, sigma.config.instruction)
     offers = intake_of(sigma.world).offers
-    words = asdict(day_words(events, catalog, day, data.horizon_days, data.country, offers))
+    words = asdict(day_words(purchases, catalog, day, data.horizon_days, data.country, offers))
     prices = typical_prices(events, day, data.catalog_window_days)
     lists, work = build_user_to_item_index(
         base, promoted.checkpoint, index, catalog, contexts, owned, encoder, sigma.config, sigma.progress(context),

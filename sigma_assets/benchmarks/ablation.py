@@ -69,7 +69,7 @@ def run(root: Path, day: date, out: Path, options: AblationOptions, reporter: Re
     reporter.end(f"{len(materials.judge.users)} households, {len(arms)} arms, seeds {list(options.seeds)}")
     folder = cache_folder(out)
     folder.mkdir(parents=True, exist_ok=True)
-    budget = _budget(materials, folder, options, reporter)
+    budget = training_budget(materials, folder, options, reporter)
     results: dict[str, list[ArmResult]] = {}
     skipped: dict[str, str] = {}
     for seed in options.seeds:  # seed by seed: an interrupted run holds every arm once before any twice
@@ -98,7 +98,7 @@ def run(root: Path, day: date, out: Path, options: AblationOptions, reporter: Re
     )  # fmt: skip
 
 
-def _budget(
+def training_budget(
     materials: Materials, folder: Path, options: AblationOptions, reporter: Reporter
 ) -> dict[str, Any]:
     """Steps of every arm. Measured once a cache: a run that goes on must not change it."""

@@ -165,7 +165,10 @@ class OwnFourTokenBeam:
             parent, code = flat // PEER_CODEBOOK, flat % PEER_CODEBOOK
             tokens = self.embeddings[FIRST_CODE + level * PEER_CODEBOOK + code][:, :, None]
             at = torch.full((num, 1), length + level)
-            states, trail = read_beams(self.body, past, valid, trail and trail.of(parent), tokens, at)
+            is_last = level == PEER_LEVELS - 2
+            states, trail = read_beams(
+                self.body, past, valid, trail and trail.of(parent), tokens, at, is_last
+            )
         return [
             [item for item, value in zip(items, values, strict=True) if value > float("-inf")]
             for items, values in zip(self.item_of[node].tolist(), score.tolist(), strict=True)

@@ -140,6 +140,7 @@ class SharedPast:
             trail,
             embeds_RKSD,
             self.next_position_R[:, None] + depth + steps,
+            is_last=depth == model.shape.prefix_length - 1,
         )
         return states
 

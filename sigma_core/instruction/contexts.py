@@ -5,17 +5,18 @@ Source: paper, multi-task supervised fine-tuning (profile text, "recently clicke
 counts, is our choice: half of next week's purchases are repeats.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final
 
+import numpy as np
 import polars as pl
 
 from sigma_core import columns as c
 from sigma_core.config import InstructionConfig
 from sigma_core.data.catalog import ItemCatalog
-from sigma_core.data.events import POSITIVE_TYPES
+from sigma_core.data.purchases import Events, Purchases, day_number, largest_first, positions_in, starts_of
 from sigma_core.data.users import UserProfiles
 
 CONTEXT_SCHEMA: Final[dict[str, Any]] = {
@@ -35,7 +36,6 @@ CONTEXT_SCHEMA: Final[dict[str, Any]] = {
 }
 
 # columns of `Owned.frame` beside the two indices
-LAST_TIME: Final = "last_time"
 AGE: Final = "age"
 COUNT: Final = "count"
 DECAYED: Final = "decayed"
@@ -44,7 +44,6 @@ FAST: Final = 4.0  # the fast half-life is the configured one over this
 _UNIT: Final = 2**40  # decayed counts are summed as integers, so that no order of adding changes a tie
 
 
-_LISTED: Final = (c.ITEM_INDEX, AGE, COUNT, DECAYED, DECAYED_FAST)
 _RECENT: Final = (c.RECENT_ITEMS, c.RECENT_AGES, c.RECENT_COUNTS, c.RECENT_DECAYED, c.RECENT_DECAYED_FAST)
 _FAVORITE: Final = (
     c.FAVORITE_ITEMS,
@@ -62,14 +61,16 @@ class Owned:
     Attributes:
         users: USER_IDs, sorted and distinct; USER_INDEX is a position in it.
         items: ITEM_IDs of the catalog, sorted; ITEM_INDEX is a position in it.
-        frame: one row a (user, item), sorted by both: USER_INDEX, ITEM_INDEX (UInt32), LAST_TIME, AGE (Int32, days from
-            the last event to the cut), COUNT (Int32, event lines), DECAYED and DECAYED_FAST (Int64, decayed counts in
-            units of 2**-40).
+        frame: one row a (user, item), sorted by both: USER_INDEX, ITEM_INDEX (Int32), AGE (Int32, days from the last
+            event to the cut), COUNT (Int32, event lines), DECAYED and DECAYED_FAST (Int64, decayed counts in units of
+            2**-40).
+        newest: positions of the rows, user by user, newest last event first, those of one time by item.
     """
 
     users: pl.Series
     items: pl.Series
     frame: pl.DataFrame
+    newest: np.ndarray
 
     def users_with_items(self) -> pl.Series:
         """USER_IDs of those who own anything, sorted."""
@@ -77,7 +78,7 @@ class Owned:
 
 
 def owned_items(
-    events: pl.DataFrame, catalog: ItemCatalog, cut: date, users: pl.Series | None, half_life_days: float
+    events: Events, catalog: ItemCatalog, cut: date, users: pl.Series | None, half_life_days: float
 ) -> Owned:
     """What each user took up to the cut.
 
@@ -86,65 +87,50 @@ def owned_items(
         users: whose; None means everyone with an event of the catalog up to the cut.
         half_life_days: an event this old counts half in DECAYED; one a quarter as old in DECAYED_FAST.
     """
-    items = catalog.frame[c.ITEM_ID]
-    wanted = (history_users(events, catalog, cut) if users is None else users).unique().sort()
-    history = (
-        _known(events, cut)
-        .select(c.USER_ID, c.ITEM_ID, c.EVENT_TIME, c.EVENT_DATE)
-        .join(_positions(wanted, c.USER_ID, c.USER_INDEX), on=c.USER_ID)
-        .join(_positions(items, c.ITEM_ID, c.ITEM_INDEX), on=c.ITEM_ID)
-        .select(c.USER_INDEX, c.ITEM_INDEX, c.EVENT_TIME, c.EVENT_DATE)
-        .collect()
+    purchases = Purchases.of(events)
+    pairs, items = purchases.by_pair, catalog.frame[c.ITEM_ID]
+    wanted = (history_users(purchases, catalog, cut) if users is None else users).unique().sort()
+    user_P = positions_in(wanted, purchases.users)[pairs.user_P]
+    item_P = positions_in(items, purchases.items)[pairs.item_P]
+    known_E = (pairs.day_E <= day_number(cut)) & ((user_P >= 0) & (item_P >= 0))[pairs.pair_E]
+    age_E = day_number(cut) - pairs.day_E[known_E]
+    assert (age_E >= 0).all(), f"an input after the cut {cut} in a context"
+    pair_E = pairs.pair_E[known_E]
+    first = starts_of(pair_E)  # of the pairs that are left
+    count = np.diff(first, append=len(pair_E))
+    slow_A, fast_A = (_weights(int(age_E.max(initial=0)), half_life_days / speed) for speed in (1.0, FAST))
+    frame = pl.DataFrame(
+        {
+            c.USER_INDEX: user_P[pair_E[first]],
+            c.ITEM_INDEX: item_P[pair_E[first]],
+            AGE: age_E[first + count - 1],
+            COUNT: count.astype(np.int32),
+            DECAYED: np.add.reduceat(slow_A[age_E], first) if len(first) else count,
+            DECAYED_FAST: np.add.reduceat(fast_A[age_E], first) if len(first) else count,
+        }
     )
-    latest = history[c.EVENT_DATE].max()
-    assert latest is None or latest <= cut, f"input of {latest!r} in a context cut at {cut}"  # type: ignore[operator]
-    age = (pl.lit(cut) - pl.col(c.EVENT_DATE)).dt.total_days().cast(pl.Int32)
-    weight = (_UNIT * 0.5 ** (pl.col(AGE) / half_life_days)).round().cast(pl.Int64).alias(DECAYED)
-    fast = (_UNIT * 0.5 ** (pl.col(AGE) * FAST / half_life_days)).round().cast(pl.Int64).alias(DECAYED_FAST)
-    pair = pl.col(c.USER_INDEX).cast(pl.UInt64) * len(items) + pl.col(c.ITEM_INDEX)
-    frame = (
-        history.select(pair.alias(_PAIR), c.EVENT_TIME, age.alias(AGE))
-        .with_columns(weight, fast)
-        .group_by(_PAIR)
-        .agg(
-            pl.col(c.EVENT_TIME).max().alias(LAST_TIME),
-            pl.col(AGE).min(),
-            pl.len().cast(pl.Int32).alias(COUNT),
-            pl.col(DECAYED, DECAYED_FAST).sum(),
-        )
-        .sort(_PAIR)
-        .select(
-            (pl.col(_PAIR) // max(len(items), 1)).cast(pl.UInt32).alias(c.USER_INDEX),
-            (pl.col(_PAIR) % max(len(items), 1)).cast(pl.UInt32).alias(c.ITEM_INDEX),
-            *(LAST_TIME, AGE, COUNT, DECAYED, DECAYED_FAST),
-        )
-    )
-    return Owned(wanted, items, frame)
+    rank = pairs.rank_E[known_E][first + count - 1]
+    return Owned(wanted, items, frame, largest_first(frame[c.USER_INDEX].to_numpy(), rank))
 
 
-_PAIR: Final = "pair"
+def _weights(oldest: int, half_life_days: float) -> np.ndarray:
+    """What an event of each age counts, ages 0 to `oldest`; int64, units of 2**-40."""
+    age = pl.int_range(oldest + 1, eager=True)
+    return (_UNIT * 0.5 ** (age / half_life_days)).round().cast(pl.Int64).to_numpy()
 
 
-def _known(events: pl.DataFrame, cut: date) -> pl.LazyFrame:
-    """Events that count as taking an item, up to the cut."""
-    return (
-        events.lazy().filter(pl.col(c.EVENT_DATE) <= cut).filter(pl.col(c.EVENT_TYPE).is_in(POSITIVE_TYPES))
-    )
-
-
-def _positions(ids: pl.Series, name: str, index: str) -> pl.LazyFrame:
-    return pl.LazyFrame({name: ids}, schema={name: pl.String}).with_row_index(index)
-
-
-def history_users(events: pl.DataFrame, catalog: ItemCatalog, cut: date) -> pl.Series:
+def history_users(events: Events, catalog: ItemCatalog, cut: date) -> pl.Series:
     """USER_IDs of everyone who took an item of the catalog up to the cut, sorted."""
-    items = catalog.frame.lazy().select(c.ITEM_ID)
-    rows = _known(events, cut).select(c.USER_ID, c.ITEM_ID).join(items, on=c.ITEM_ID, how="semi")
-    return rows.select(c.USER_ID).unique().collect()[c.USER_ID].sort()
+    purchases = Purchases.of(events)
+    known_I = positions_in(catalog.frame[c.ITEM_ID], purchases.items) >= 0
+    past = slice(0, purchases.between(cut, cut).stop)
+    has_U = np.zeros(len(purchases.users), dtype=bool)
+    has_U[purchases.user_E[past][known_I[purchases.item_E[past]]]] = True
+    return purchases.users.filter(pl.Series(has_U))
 
 
 def build_contexts(
-    events: pl.DataFrame,
+    events: Events,
     catalog: ItemCatalog,
     profiles: UserProfiles,
     cut: date,
@@ -161,9 +147,7 @@ def build_contexts(
     return contexts_of(owned, owned.users, profiles, cut, config)
 
 
-def owned_lists(
-    events: pl.DataFrame, catalog: ItemCatalog, cut: date, config: InstructionConfig
-) -> pl.DataFrame:
+def owned_lists(events: Events, catalog: ItemCatalog, cut: date, config: InstructionConfig) -> pl.DataFrame:
     """USER_ID and OWNED_ITEMS (sorted ids) of everyone at the cut: what a request for something new must leave out."""
     owned = owned_items(events, catalog, cut, None, config.favorite_half_life_days)
     named = owned.frame.select(
@@ -182,30 +166,43 @@ def contexts_of(
     then item id. An item may stand in both. The other lists are aligned with them: event lines, days since the last
     one, and lines decayed with `favorite_half_life_days` and with a quarter of it.
     """
-    newest = {LAST_TIME: True, c.ITEM_INDEX: False}
-    recent = dict(zip(_LISTED, _RECENT, strict=True))
-    favorite = dict(zip(_LISTED, _FAVORITE, strict=True))
-    lists = [name for name, kind in CONTEXT_SCHEMA.items() if kind not in (pl.String, pl.Date)]
-    return (
-        pl.DataFrame({c.USER_ID: users.unique()})
-        .join(profiles.frame.select(c.USER_ID, c.PROFILE_TEXT), on=c.USER_ID, how="left")
-        .join(_first(owned, newest, config.max_recent, recent), on=c.USER_ID, how="left")
-        .join(
-            _first(owned, {DECAYED: True} | newest, config.max_favorites, favorite), on=c.USER_ID, how="left"
-        )
-        .with_columns(
-            pl.lit(cut).alias(c.CUT_DATE), pl.col(c.PROFILE_TEXT).fill_null(""), pl.col(lists).fill_null([])
-        )
-        .select(pl.col(name).cast(kind) for name, kind in CONTEXT_SCHEMA.items())
-        .sort(c.USER_ID)
+    user, decayed = (owned.frame[name].to_numpy()[owned.newest] for name in (c.USER_INDEX, DECAYED))
+    favorite = owned.newest[largest_first(user, decayed)]
+    named = pl.DataFrame({c.USER_ID: users.unique().sort()})
+    texts = named.join(
+        profiles.frame.select(c.USER_ID, c.PROFILE_TEXT), on=c.USER_ID, how="left", maintain_order="left"
+    )
+    parts = (
+        texts.with_columns(pl.lit(cut).alias(c.CUT_DATE), pl.col(c.PROFILE_TEXT).fill_null("")),
+        _first(owned, named, owned.newest, config.max_recent, _RECENT),
+        _first(owned, named, favorite, config.max_favorites, _FAVORITE),
+    )
+    return pl.concat(parts, how="horizontal").select(
+        pl.col(name).cast(kind) for name, kind in CONTEXT_SCHEMA.items()
     )
 
 
-def _first(owned: Owned, order: Mapping[str, bool], most: int, names: Mapping[str, str]) -> pl.DataFrame:
-    """Lists of the first `most` rows of each user in an order (column -> descending), under new names."""
-    rows = owned.frame.sort(c.USER_INDEX, *order, descending=[False, *order.values()])
-    rows = rows.filter(pl.int_range(pl.len()).over(c.USER_INDEX) < most)
-    items = owned.items.gather(rows[c.ITEM_INDEX]).alias(c.ITEM_INDEX)
-    units = pl.col(DECAYED, DECAYED_FAST) / _UNIT
-    lists = rows.with_columns(items, units).group_by(c.USER_INDEX, maintain_order=True).agg(*names)
-    return lists.select(owned.users.gather(lists[c.USER_INDEX]).alias(c.USER_ID), *names).rename(names)
+def _first(
+    owned: Owned, users: pl.DataFrame, order: np.ndarray, most: int, names: Sequence[str]
+) -> pl.DataFrame:
+    """Lists of the first `most` rows of each of the users, in an order that goes user by user, under new names."""
+    user = owned.frame[c.USER_INDEX].to_numpy()[order]
+    size_U = np.bincount(user, minlength=len(owned.users))
+    place = np.arange(len(user)) - (np.cumsum(size_U) - size_U)[user]
+    rows = owned.frame[order[place < most]]
+    columns = {
+        c.USER_INDEX: rows[c.USER_INDEX].set_sorted(),
+        names[0]: owned.items.gather(rows[c.ITEM_INDEX]),
+    }
+    columns |= {name: rows[kind] for name, kind in zip(names[1:3], (AGE, COUNT), strict=True)}
+    columns |= {
+        name: pl.Series((rows[kind].to_numpy() / _UNIT).astype(np.float32))
+        for name, kind in zip(names[3:], (DECAYED, DECAYED_FAST), strict=True)
+    }
+    lists = pl.DataFrame(columns).group_by(c.USER_INDEX, maintain_order=True).agg(*names)
+    with_items = owned.users.gather(lists[c.USER_INDEX])
+    if not with_items.equals(users[c.USER_ID]):  # some have none, or are not asked for
+        named = lists.with_columns(with_items.alias(c.USER_ID))
+        lists = users.join(named, on=c.USER_ID, how="left", maintain_order="left")
+        lists = lists.with_columns(pl.col(list(names)).fill_null([]))
+    return lists.select(names)

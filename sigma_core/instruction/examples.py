@@ -10,17 +10,20 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Final, Literal, TypeAlias
 
+import numpy as np
 import polars as pl
 
 from sigma_core import columns as c
 from sigma_core.config import SigmaConfig
 from sigma_core.data.catalog import ItemCatalog
 from sigma_core.data.offers import Offers
-from sigma_core.data.splits import split_targets, target_window
+from sigma_core.data.purchases import Events, Purchases, distinct, positions_in
+from sigma_core.data.splits import target_window
 from sigma_core.data.users import UserProfiles
 from sigma_core.instruction.contexts import contexts_of, owned_items
 from sigma_core.instruction.hashing import keep_by_hash, stable_hash
 from sigma_core.instruction.labels import (
+    FACT,
     RULES,
     Outcomes,
     askable_phrases,
@@ -30,7 +33,7 @@ from sigma_core.instruction.labels import (
     type_outcomes,
 )
 from sigma_core.instruction.requests import DayWords, day_words, focus_of, slots_json, slots_of
-from sigma_core.instruction.tasks import TASKS, Task
+from sigma_core.instruction.tasks import TASKS
 
 Split: TypeAlias = Literal["train", "test"]
 EXAMPLE_SCHEMA: Final[dict[str, Any]] = {
@@ -61,7 +64,7 @@ class ExampleSet:
 
 def build_examples(
     cut: date,
-    events: pl.DataFrame,
+    events: Events,
     catalog: ItemCatalog,
     profiles: UserProfiles,
     config: SigmaConfig,
@@ -76,7 +79,8 @@ def build_examples(
 
     Args:
         cut: last day an input may know.
-        events: accepted events of all users, from the start of the data to the end of the target window or beyond.
+        events: accepted events of all users, from the start of the data to the end of the target window or beyond; for many
+            cuts `Purchases.of` them, which is then made once.
         catalog: catalog of the cut.
         profiles: profiles of the cut.
         users: whose examples; None means everyone with a target.
@@ -93,27 +97,38 @@ def build_examples(
     """
     _check_catalog(catalog, cut)
     horizon, country = config.data.horizon_days, config.data.country
-    targets = split_targets(events, catalog, cut, horizon)
-    wanted = targets.in_catalog if users is None else _of_users(targets.in_catalog, pl.Series(users))
+    purchases = Purchases.of(events)
+    targets, outside = catalog_targets(purchases, catalog, cut, horizon)
+    wanted = targets if users is None else _of_users(targets, pl.Series(users))
     asking = wanted[c.USER_ID].unique().sort()
-    owned = owned_items(events, catalog, cut, asking, config.instruction.favorite_half_life_days)
+    owned = owned_items(purchases, catalog, cut, asking, config.instruction.favorite_half_life_days)
     kept = asking if split == "test" else owned.users_with_items()
     known_offers = (offers or Offers.nothing()).known_on(cut)
-    words = day_words(events, catalog, cut, horizon, country, known_offers)
-    rises = type_outcomes(events, catalog.frame if item_types is None else item_types, cut, horizon)
+    words = day_words(purchases, catalog, cut, horizon, country, known_offers)
+    rises = type_outcomes(purchases, catalog.frame if item_types is None else item_types, cut, horizon)
     season, holiday = seasonal_types(rises, is_before_holiday=bool(words.holiday))
     facts = target_facts(_of_users(wanted, kept), catalog, owned)
     phrases = askable_phrases(catalog, split)
-    rising = rising_items(events, facts[c.ITEM_ID].unique(), cut, horizon)  # others answer nobody here
+    rising = rising_items(purchases, facts[c.ITEM_ID].unique(), cut, horizon)  # others answer nobody here
     outcomes = Outcomes(facts, catalog.frame, phrases, season, holiday, config.data, rising, known_offers)
-    dropped = {"targets_outside_catalog": targets.outside, "users_without_history": len(asking) - len(kept)}
+    dropped = {"targets_outside_catalog": outside, "users_without_history": len(asking) - len(kept)}
     salt = f"{config.runtime.seed}:{cut}"
-    examples = pl.concat(_requests(t, outcomes, words, max_requests, salt, dropped) for t in TASKS.values())
+    examples = _requests(outcomes, words, max_requests, salt, dropped)
     if split == "train":
         examples = _with_wordings(examples, salt)
         examples = _limit_targets(examples, config.instruction.max_targets, salt, dropped)
     contexts = contexts_of(owned, kept, profiles, cut, config.instruction)
     return ExampleSet(contexts, _dated(examples, cut, horizon), dropped)
+
+
+def catalog_targets(
+    purchases: Purchases, catalog: ItemCatalog, cut: date, horizon: int
+) -> tuple[pl.DataFrame, int]:
+    """`split_targets` of purchases: USER_ID, ITEM_ID of the catalog's items, sorted, and the number of other pairs."""
+    user, item = purchases.pairs_between(*target_window(cut, horizon))
+    is_known = positions_in(catalog.frame[c.ITEM_ID], purchases.items)[item] >= 0
+    ids = {c.USER_ID: purchases.users.gather(user), c.ITEM_ID: purchases.items.gather(item)}
+    return pl.DataFrame(ids).filter(pl.Series(is_known)), int((~is_known).sum())
 
 
 def _dated(examples: pl.DataFrame, cut: date, horizon: int) -> pl.DataFrame:
@@ -137,43 +152,65 @@ def _of_users(frame: pl.DataFrame, users: pl.Series) -> pl.DataFrame:
 
 
 def _requests(
-    task: Task,
-    outcomes: Outcomes,
-    words: DayWords,
-    max_requests: int | None,
-    salt: str,
-    dropped: dict[str, int],
+    outcomes: Outcomes, words: DayWords, max_requests: int | None, salt: str, dropped: dict[str, int]
 ) -> pl.DataFrame:
-    """The requests of one task with their sorted targets, in the columns that a rule and its words decide."""
-    answers = RULES[task.rule](outcomes)
-    asked = answers.group_by(c.USER_ID, c.REQUEST_KEY).agg(pl.col(c.ITEM_ID).unique().sort().alias(c.TARGETS))
-    if max_requests is not None and task.has_many:
-        kept = keep_by_hash(
-            asked,
-            max_requests,
-            of=(c.USER_ID, c.REQUEST_KEY),
-            within=(c.USER_ID,),
-            salt=f"{salt}:{task.name}",
-        )
-        dropped["requests_over_limit"] = dropped.get("requests_over_limit", 0) + asked.height - kept.height
-        asked = kept
-    marks = _phrase_marks(outcomes.phrases) if task.focus == "phrase" else {}
+    """The requests of all tasks with their sorted targets, in the columns that rules and words decide."""
+    answers = pl.concat(
+        RULES[task.rule](outcomes).select(pl.lit(name).alias(c.TASK), c.REQUEST_KEY, FACT)
+        for name, task in TASKS.items()
+    )
+    kinds = answers.select(c.TASK, c.REQUEST_KEY).unique().sort(c.TASK, c.REQUEST_KEY)
+    said = _said(kinds, outcomes, words)
+    kind = answers.join(kinds.with_row_index(_KIND), on=[c.TASK, c.REQUEST_KEY], maintain_order="left")[_KIND]
+    facts = outcomes.facts
+    # facts are sorted by user and item, so that numbers sorted by kind and fact are, too
+    key = distinct(kind.to_numpy().astype(np.int64) * max(facts.height, 1) + answers[FACT].to_numpy())
+    kind_A, fact_A = key // max(facts.height, 1), key % max(facts.height, 1)
+    user_A = facts[c.USER_ID].rle_id().to_numpy()[fact_A]
+    request = np.cumsum(
+        (np.diff(kind_A, prepend=-1) != 0) | (np.diff(user_A.astype(np.int64), prepend=-1) != 0)
+    )
+    asked = (
+        pl.DataFrame({_REQUEST: pl.Series(request).set_sorted(), _KIND: kind_A, FACT: fact_A})
+        .with_columns(facts[c.ITEM_ID].gather(fact_A).alias(c.TARGETS))
+        .group_by(_REQUEST, maintain_order=True)
+        .agg(pl.col(_KIND, FACT).first(), c.TARGETS)
+    )
+    rows = said[asked[_KIND]].with_columns(
+        facts[c.USER_ID].gather(asked[FACT]), asked[c.TARGETS], pl.lit(0, pl.Int32).alias(c.WORDING)
+    )
+    return rows if max_requests is None else _limit_requests(rows, max_requests, salt, dropped)
+
+
+_KIND: Final = "kind"
+_REQUEST: Final = "request"
+
+
+def _said(kinds: pl.DataFrame, outcomes: Outcomes, words: DayWords) -> pl.DataFrame:
+    """TASK, REQUEST_KEY with what requests of each kind say: SLOTS, FOCUS_TEXT."""
+    marks = _phrase_marks(outcomes.phrases)
     rows = []
-    for key in asked[c.REQUEST_KEY].unique().sort():
+    for name, key in kinds.iter_rows():
+        task = TASKS[name]
         slots = slots_of(task, key, words)
-        rows.append((key, slots_json(slots | marks.get(key, {})), focus_of(task, slots)))
-    said = pl.DataFrame(
-        rows, schema=[(n, pl.String) for n in (c.REQUEST_KEY, c.SLOTS, c.FOCUS_TEXT)], orient="row"
-    )
-    return asked.join(said, on=c.REQUEST_KEY).select(
-        c.USER_ID,
-        c.REQUEST_KEY,
-        pl.lit(task.name).alias(c.TASK),
-        pl.lit(0, pl.Int32).alias(c.WORDING),
-        c.SLOTS,
-        c.FOCUS_TEXT,
-        c.TARGETS,
-    )
+        more = marks.get(key, {}) if task.focus == "phrase" else {}
+        rows.append((name, key, slots_json(slots | more), focus_of(task, slots)))
+    columns = (c.TASK, c.REQUEST_KEY, c.SLOTS, c.FOCUS_TEXT)
+    return pl.DataFrame(rows, schema=[(name, pl.String) for name in columns], orient="row")
+
+
+def _limit_requests(examples: pl.DataFrame, most: int, salt: str, dropped: dict[str, int]) -> pl.DataFrame:
+    """At most `most` requests of a user in each task that has many, chosen by hash."""
+    parts = []
+    for (name,), asked in examples.group_by(c.TASK, maintain_order=True):
+        kept = asked
+        if TASKS[str(name)].has_many:
+            of = (c.USER_ID, c.REQUEST_KEY)
+            kept = keep_by_hash(asked, most, of=of, within=(c.USER_ID,), salt=f"{salt}:{name}")
+        parts.append(kept)
+    kept = pl.concat(parts) if parts else examples
+    dropped["requests_over_limit"] = examples.height - kept.height
+    return kept
 
 
 def _phrase_marks(phrases: pl.DataFrame) -> dict[str, dict[str, bool]]:

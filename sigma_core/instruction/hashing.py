@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Final
 
+import numpy as np
 import polars as pl
 
 _SEPARATOR: Final = "\x1f"
@@ -18,12 +19,12 @@ def stable_hash(frame: pl.DataFrame, columns: Sequence[str], salt: str) -> pl.Se
         pl.concat_str([pl.col(name).cast(pl.String) for name in columns], separator=_SEPARATOR)
     )
     start = blake2b(salt.encode(), digest_size=8)
-    values = []
-    for key in keys.to_series():
+    digests = []
+    for key in keys.to_series().to_list():
         state = start.copy()
         state.update(key.encode())
-        values.append(int.from_bytes(state.digest(), "little"))
-    return pl.Series("hash", values, pl.UInt64)
+        digests.append(state.digest())
+    return pl.Series("hash", np.frombuffer(b"".join(digests), dtype="<u8"), pl.UInt64)
 
 
 def keep_by_hash(

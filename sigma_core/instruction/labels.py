@@ -10,13 +10,14 @@ from datetime import date, timedelta
 from math import ceil
 from typing import Any, Final, TypeAlias
 
+import numpy as np
 import polars as pl
 
 from sigma_core import columns as c
 from sigma_core.config import DataConfig
 from sigma_core.data.catalog import ItemCatalog
-from sigma_core.data.events import positive_events
 from sigma_core.data.offers import Offers
+from sigma_core.data.purchases import Events, Purchases, positions_in
 from sigma_core.data.splits import target_window
 from sigma_core.instruction.contexts import Owned
 from sigma_core.instruction.phrases import phrase_table
@@ -26,6 +27,7 @@ MIN_BASE_WEEKS: Final = 4  # with fewer in the data, seasons and holidays are un
 SEASON_Z: Final = 3.0
 HOLIDAY_Z: Final = 4.0
 RISING_Z: Final = 3.0
+FACT: Final = "fact"  # row of a target among the facts
 TYPE_SCHEMA: Final[dict[str, Any]] = {
     c.ITEM_TYPE: pl.String,
     "mean": pl.Float64,
@@ -60,44 +62,56 @@ class Outcomes:
 
 
 Rule: TypeAlias = Callable[[Outcomes], pl.DataFrame]
-"""USER_ID, ITEM_ID, REQUEST_KEY: the targets of each request; REQUEST_KEY is "" where a user has one request."""
+"""FACT, USER_ID, ITEM_ID, REQUEST_KEY: the targets of each request; REQUEST_KEY is "" where a user has one request."""
 
 
 def target_facts(targets: pl.DataFrame, catalog: ItemCatalog, owned: Owned) -> pl.DataFrame:
     """The targets with what is known of each at the cut; evaluation's rows (repeat, new, cold) come from here.
 
     Args:
-        targets: USER_ID, ITEM_ID of items that the catalog holds.
+        targets: USER_ID, ITEM_ID of items that the catalog holds, sorted by user; users of `owned`.
         owned: catalog items each user took up to the cut. Texts and categories of items that have left the catalog are
             not known and count as never had.
 
     Returns:
-        targets in their order, with ITEM_TYPE, CATEGORY, TEXT_GROUP, IS_NEW, IS_TAIL, IS_REPEAT, IS_TEXT_REPEAT,
+        targets in their order, with FACT (the row's number), ITEM_TYPE, CATEGORY, TEXT_GROUP, IS_NEW, IS_TAIL, IS_REPEAT, IS_TEXT_REPEAT,
         IS_CATEGORY_REPEAT.
     """
-    words = catalog.frame.select(c.ITEM_ID, c.ITEM_TYPE, c.CATEGORY, c.TEXT_GROUP, c.IS_NEW, c.IS_TAIL)
-    facts = targets.select(c.USER_ID, c.ITEM_ID).join(words, on=c.ITEM_ID, how="left", maintain_order="left")
-    users = pl.DataFrame({c.USER_ID: owned.users}, schema={c.USER_ID: pl.String}).with_row_index(c.USER_INDEX)
-    found = facts.join(users, on=c.USER_ID, how="left", maintain_order="left")
-    flags = []
+    user = positions_in(owned.users, targets[c.USER_ID])
+    item = positions_in(owned.items, targets[c.ITEM_ID])
+    words = catalog.frame.select(c.ITEM_TYPE, c.CATEGORY, c.TEXT_GROUP, c.IS_NEW, c.IS_TAIL)[item]
+    flags = {}
     for key, name in (
         (c.ITEM_ID, c.IS_REPEAT),
         (c.TEXT_GROUP, c.IS_TEXT_REPEAT),
         (c.CATEGORY, c.IS_CATEGORY_REPEAT),
     ):
-        codes = catalog.frame.select(c.ITEM_ID, pl.col(key).rank("dense").alias(_CODE))
-        had = owned.frame.select(c.USER_INDEX, codes[_CODE].gather(owned.frame[c.ITEM_INDEX])).unique()
-        asked = found.join(codes, on=c.ITEM_ID, how="left", maintain_order="left")
-        marked = had.with_columns(pl.lit(True).alias(name))
-        known = asked.join(marked, on=[c.USER_INDEX, _CODE], how="left", maintain_order="left")
-        flags.append(known[name].fill_null(False))
-    return facts.with_columns(flags)
+        values = catalog.frame[key]
+        code_N = positions_in(values.unique().drop_nulls(), values)
+        flags[name] = pl.Series(_had(owned, code_N, user, code_N[item]))
+    facts = pl.concat([targets.select(c.USER_ID, c.ITEM_ID), words, pl.DataFrame(flags)], how="horizontal")
+    return facts.with_row_index(FACT)
 
 
-_CODE: Final = "code"
+def _had(owned: Owned, code_N: np.ndarray, user_T: np.ndarray, code_T: np.ndarray) -> np.ndarray:
+    """Whether each user of `user_T` (sorted) owns an item of a code, bool (T,); code -1 is nobody's."""
+    user, item = (owned.frame[name].to_numpy() for name in (c.USER_INDEX, c.ITEM_INDEX))
+    out = np.zeros(len(user_T), dtype=bool)
+    width = int(code_N.max(initial=0)) + 2  # the last column is of code -1
+    step = max(1, MARKS // width)
+    for first in range(0, len(owned.users), step):  # some users at a time, so that the marks stay small
+        mine, asked = (slice(*np.searchsorted(x, [first, first + step])) for x in (user, user_T))
+        marks = np.zeros((step, width), dtype=bool)
+        marks[user[mine] - first, code_N[item[mine]]] = True
+        marks[:, -1] = False
+        out[asked] = marks[user_T[asked] - first, code_T[asked]]
+    return out
 
 
-def type_outcomes(events: pl.DataFrame, item_types: pl.DataFrame, day: date, horizon: int) -> pl.DataFrame:
+MARKS: Final = 2**22  # at a time: what a processor's cache holds
+
+
+def type_outcomes(events: Events, item_types: pl.DataFrame, day: date, horizon: int) -> pl.DataFrame:
     """How far each type's users in the target window stand above those of the weeks before.
 
     z = (x - mean) / max(std, sqrt(mean), 1), x = distinct users of the type in the `horizon` days after `day`; mean and
@@ -109,47 +123,62 @@ def type_outcomes(events: pl.DataFrame, item_types: pl.DataFrame, day: date, hor
         item_types: ITEM_ID, ITEM_TYPE of the items that count.
 
     Returns:
-        frame of `TYPE_SCHEMA` sorted by type; empty when the data hold fewer than `MIN_BASE_WEEKS` such windows.
+        frame of `TYPE_SCHEMA` sorted by type, of the types taken in those weeks; empty when the data hold fewer than
+        `MIN_BASE_WEEKS` such windows.
     """
-    start = events[c.EVENT_DATE].min()
+    purchases = Purchases.of(events)
     first_shift = ceil(horizon / 7)
     window_start, window_end = target_window(day, horizon)
-    shifts = [
-        weeks
+    starts = [
+        start
         for weeks in range(first_shift, first_shift + BASE_WEEKS)
-        if start is not None and window_start - timedelta(days=7 * weeks) >= start  # type: ignore[operator]
+        if purchases.start is not None
+        and (start := window_start - timedelta(days=7 * weeks)) >= purchases.start
     ]
-    if len(shifts) < MIN_BASE_WEEKS:
+    if len(starts) < MIN_BASE_WEEKS:
         return pl.DataFrame(schema=TYPE_SCHEMA)
-    pairs = users_of_types(events, item_types, window_start - timedelta(days=7 * shifts[-1]), window_end)
-    table = pairs.select(c.ITEM_TYPE).unique()
-    names = [f"window_{weeks}" for weeks in (0, *shifts)]
-    for name, weeks in zip(names, (0, *shifts), strict=True):
-        first = window_start - timedelta(days=7 * weeks)
-        inside = pairs.filter(pl.col(c.EVENT_DATE).is_between(first, first + timedelta(days=horizon - 1)))
-        count = inside.group_by(c.ITEM_TYPE).agg(pl.col(c.USER_INDEX).n_unique().cast(pl.Float64).alias(name))
-        table = table.join(count, on=c.ITEM_TYPE, how="left")
-    base = pl.concat_list(pl.col(names[1:]).fill_null(0.0))
-    mean, std = base.list.mean(), base.list.std()
-    users = pl.col(names[0]).fill_null(0.0)
+    kinds = Kinds.of(purchases, item_types)
+    windows = [(start, start + timedelta(days=horizon - 1)) for start in (window_start, *starts)]
+    counts = {f"window_{n}": kinds.users(purchases, *days) for n, days in enumerate(windows)}
+    kind = kinds.kind_I[purchases.item_E[purchases.between(starts[-1], window_end)]]
+    is_taken = np.bincount(kind[kind >= 0], minlength=len(kinds.names)) > 0
+    names = list(counts)
+    table = pl.DataFrame(
+        {c.ITEM_TYPE: kinds.names, **counts}, schema_overrides=dict.fromkeys(names, pl.Float64)
+    )
+    base, mean, std, users = pl.col("base"), pl.col("mean"), pl.col("std"), pl.col("users")
     z = (users - mean) / pl.max_horizontal(std, mean.sqrt(), pl.lit(1.0))
-    return table.select(
-        pl.col(c.ITEM_TYPE).cast(pl.String),
-        mean.alias("mean"),
-        std.alias("std"),
-        users.alias("users"),
-        z.alias(c.Z_SCORE),
-    ).sort(c.ITEM_TYPE)
+    return (
+        table.filter(pl.Series(is_taken))
+        .select(c.ITEM_TYPE, pl.concat_list(names[1:]).alias("base"), pl.col(names[0]).alias("users"))
+        .with_columns(base.list.mean().alias("mean"), base.list.std().alias("std"))
+        .select(c.ITEM_TYPE, mean, std, users, z.alias(c.Z_SCORE))
+    )
 
 
-def users_of_types(events: pl.DataFrame, item_types: pl.DataFrame, first: date, last: date) -> pl.DataFrame:
-    """Who took which type when: ITEM_TYPE (Categorical), EVENT_DATE, USER_INDEX (any numbering) of the days first to
-    last, both included; one row an event of a known type.
+@dataclass(frozen=True)
+class Kinds:
+    """Types of the items of some purchases, as numbers.
+
+    Attributes:
+        names: the types, sorted; a type's number is its position.
+        kind_I: type of each item of the purchases, -1 for none.
     """
-    inside = positive_events(events.filter(pl.col(c.EVENT_DATE).is_between(first, last)))
-    types = item_types.select(c.ITEM_ID, pl.col(c.ITEM_TYPE).cast(pl.Categorical)).drop_nulls()
-    number = pl.col(c.USER_ID).cast(pl.Categorical).to_physical().alias(c.USER_INDEX)
-    return inside.select(number, c.ITEM_ID, c.EVENT_DATE).join(types, on=c.ITEM_ID).drop(c.ITEM_ID)
+
+    names: pl.Series
+    kind_I: np.ndarray
+
+    @classmethod
+    def of(cls, purchases: Purchases, item_types: pl.DataFrame) -> "Kinds":
+        """Of the items that `item_types` (ITEM_ID, ITEM_TYPE) sorts into types."""
+        typed = item_types.select(c.ITEM_ID, c.ITEM_TYPE).drop_nulls()
+        names = typed[c.ITEM_TYPE].unique().sort()
+        kind_I = np.append(positions_in(names, typed[c.ITEM_TYPE]), -1)  # the last is for absent items
+        return cls(names, kind_I[positions_in(typed[c.ITEM_ID], purchases.items)])
+
+    def users(self, purchases: Purchases, first: date, last: date) -> np.ndarray:
+        """Distinct users of each type in the days first to last, both included."""
+        return purchases.users_of(self.kind_I, len(self.names), first, last)
 
 
 def seasonal_types(outcomes: pl.DataFrame, *, is_before_holiday: bool) -> tuple[list[str], list[str]]:
@@ -165,19 +194,26 @@ def seasonal_types(outcomes: pl.DataFrame, *, is_before_holiday: bool) -> tuple[
     return [name for name in rising if name not in set(holiday)], holiday
 
 
-def rising_items(events: pl.DataFrame, item_ids: pl.Series, day: date, horizon: int) -> list[str]:
+def rising_items(events: Events, item_ids: pl.Series, day: date, horizon: int) -> list[str]:
     """Ids of the items whose users in the target window stand z >= 3 above those of the weeks before, sorted.
 
     The z of `type_outcomes`, item by item; empty where it is undefined.
     """
-    each = pl.DataFrame({c.ITEM_ID: item_ids, c.ITEM_TYPE: item_ids})
-    outcomes = type_outcomes(events, each, day, horizon)
+    purchases = Purchases.of(events)
+    count_I = purchases.users_of(
+        np.arange(len(purchases.items)), len(purchases.items), *target_window(day, horizon)
+    )
+    often = purchases.items.filter(
+        pl.Series(count_I >= RISING_Z)
+    )  # fewer users, a smaller z: its divisor is 1 or more
+    ids = item_ids.filter(item_ids.is_in(often.implode()))
+    outcomes = type_outcomes(purchases, pl.DataFrame({c.ITEM_ID: ids, c.ITEM_TYPE: ids}), day, horizon)
     return outcomes.filter(pl.col(c.Z_SCORE) >= RISING_Z)[c.ITEM_TYPE].to_list()
 
 
 # ------------------------------------------------------------------------------------------- rules
 def _general(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.select(c.USER_ID, c.ITEM_ID, pl.lit("").alias(c.REQUEST_KEY))
+    return rows.select(FACT, c.USER_ID, c.ITEM_ID, pl.lit("").alias(c.REQUEST_KEY))
 
 
 def _all(outcomes: Outcomes) -> pl.DataFrame:
@@ -187,7 +223,7 @@ def _all(outcomes: Outcomes) -> pl.DataFrame:
 def _query(outcomes: Outcomes) -> pl.DataFrame:
     """Targets whose type answers a phrase; one request a phrase."""
     answers = outcomes.facts.join(outcomes.phrases, on=[c.CATEGORY, c.ITEM_TYPE], nulls_equal=True)
-    return answers.select(c.USER_ID, c.ITEM_ID, pl.col(c.PHRASE).alias(c.REQUEST_KEY))
+    return answers.select(FACT, c.USER_ID, c.ITEM_ID, pl.col(c.PHRASE).alias(c.REQUEST_KEY))
 
 
 def _category(outcomes: Outcomes) -> pl.DataFrame:
@@ -195,7 +231,7 @@ def _category(outcomes: Outcomes) -> pl.DataFrame:
     sizes = outcomes.catalog.drop_nulls(c.CATEGORY).group_by(c.CATEGORY).len("size")
     large = sizes.filter(pl.col("size") >= outcomes.config.min_category_items)
     answers = outcomes.facts.join(large, on=c.CATEGORY, how="semi")
-    return answers.select(c.USER_ID, c.ITEM_ID, pl.col(c.CATEGORY).alias(c.REQUEST_KEY))
+    return answers.select(FACT, c.USER_ID, c.ITEM_ID, pl.col(c.CATEGORY).alias(c.REQUEST_KEY))
 
 
 def _longtail(outcomes: Outcomes) -> pl.DataFrame:
@@ -220,11 +256,11 @@ def _rising(outcomes: Outcomes) -> pl.DataFrame:
 
 def _offered(outcomes: Outcomes) -> pl.DataFrame:
     """Targets among the items of an offer that the user was sent; one request an offer."""
-    mine = outcomes.facts.select(c.USER_ID, c.ITEM_ID).join(
+    mine = outcomes.facts.select(FACT, c.USER_ID, c.ITEM_ID).join(
         outcomes.offers.sent.select(c.USER_ID, c.OFFER_ID), on=c.USER_ID
     )
     answers = mine.join(outcomes.offers.items, on=[c.OFFER_ID, c.ITEM_ID], how="semi")
-    return answers.select(c.USER_ID, c.ITEM_ID, pl.col(c.OFFER_ID).alias(c.REQUEST_KEY))
+    return answers.select(FACT, c.USER_ID, c.ITEM_ID, pl.col(c.OFFER_ID).alias(c.REQUEST_KEY))
 
 
 RULES: Final[dict[str, Rule]] = {

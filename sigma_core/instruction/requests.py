@@ -20,9 +20,10 @@ from sigma_core import columns as c
 from sigma_core.data.calendar import Holiday, holidays_between, season_name
 from sigma_core.data.catalog import ItemCatalog
 from sigma_core.data.offers import Offers, offer_label, offer_words, offers_sent
+from sigma_core.data.purchases import Events, Purchases
 from sigma_core.data.splits import target_window
 from sigma_core.instruction.aspects import HEAD, LISTED
-from sigma_core.instruction.labels import users_of_types
+from sigma_core.instruction.labels import Kinds
 from sigma_core.instruction.phrases import load_phrases, name_words
 from sigma_core.instruction.tasks import TASKS, Task, TaskError, render, task_named
 
@@ -65,7 +66,7 @@ class DayWords:
 
 
 def day_words(
-    events: pl.DataFrame,
+    events: Events,
     catalog: ItemCatalog,
     cut: date,
     horizon: int,
@@ -76,17 +77,18 @@ def day_words(
     first, last = target_window(cut, horizon)
     holiday = window_holiday(first, last, country)
     known = (offers or Offers.nothing()).known_on(cut)
+    purchases = Purchases.of(events)
     return DayWords(
         season_name(cut, country),
-        ramping_types(events, catalog, cut),
+        ramping_types(purchases, catalog, cut),
         holiday.name if holiday else "",
-        rising_types(events, catalog, cut),
+        rising_types(purchases, catalog, cut),
         offer_words(known, catalog.frame),
         offers_sent(known),
     )
 
 
-def ramping_types(events: pl.DataFrame, catalog: ItemCatalog, cut: date) -> tuple[str, ...]:
+def ramping_types(events: Events, catalog: ItemCatalog, cut: date) -> tuple[str, ...]:
     """The `NUM_RAMPING` types whose users rise most: the last 14 days over the last 56, both as users a day.
 
     A type counts with `MIN_RAMPING_USERS` distinct users in the 14 days; users are counted once a 14-day period, so
@@ -95,7 +97,7 @@ def ramping_types(events: pl.DataFrame, catalog: ItemCatalog, cut: date) -> tupl
     return tuple(_ramping(events, catalog.frame, cut, MIN_RAMPING_USERS)[:NUM_RAMPING])
 
 
-def rising_types(events: pl.DataFrame, catalog: ItemCatalog, cut: date) -> tuple[str, ...]:
+def rising_types(events: Events, catalog: ItemCatalog, cut: date) -> tuple[str, ...]:
     """Types of the items that rise most by the same ratio, each once, the `NUM_RISING` first ones."""
     sold = catalog.frame.filter(pl.col(c.NUM_EVENTS_14D) >= MIN_RISING_USERS)  # fewer events, fewer users
     each = sold.select(c.ITEM_ID, pl.col(c.ITEM_ID).alias(c.ITEM_TYPE))
@@ -104,21 +106,17 @@ def rising_types(events: pl.DataFrame, catalog: ItemCatalog, cut: date) -> tuple
     return tuple(dict.fromkeys(types[item] for item in rising if item in types))[:NUM_RISING]
 
 
-def _ramping(events: pl.DataFrame, item_types: pl.DataFrame, cut: date, min_users: int) -> list[str]:
+def _ramping(events: Events, item_types: pl.DataFrame, cut: date, min_users: int) -> list[str]:
     """The rising ones of what `item_types` (ITEM_ID, ITEM_TYPE) sorts items into, strongest first."""
-    pairs = users_of_types(events, item_types, cut - timedelta(days=RAMPING_BASE_DAYS - 1), cut)
-    age = (pl.lit(cut) - pl.col(c.EVENT_DATE)).dt.total_days()
-    assert pairs.filter(age < 0).is_empty(), f"an input is later than the cut {cut}"
-    counts = pairs.group_by(c.ITEM_TYPE, (age // RAMPING_DAYS).alias("period")).agg(
-        pl.col(c.USER_INDEX).n_unique().alias("users")
-    )
-    now = pl.col("users").filter(pl.col("period") == 0).sum()
-    ratio = now * (RAMPING_BASE_DAYS // RAMPING_DAYS) / pl.col("users").sum()
+    purchases = Purchases.of(events)
+    kinds = Kinds.of(purchases, item_types)
+    ends = [cut - timedelta(days=days) for days in range(0, RAMPING_BASE_DAYS, RAMPING_DAYS)]
+    counts = [kinds.users(purchases, end - timedelta(days=RAMPING_DAYS - 1), end) for end in ends]
+    now, ratio = pl.col("now"), pl.col("now") * len(ends) / pl.col("all")
     ranked = (
-        counts.group_by(pl.col(c.ITEM_TYPE).cast(pl.String))
-        .agg(now.alias("now"), ratio.alias("ratio"))
-        .filter((pl.col("now") >= min_users) & (pl.col("ratio") > 1))
-        .sort("ratio", c.ITEM_TYPE, descending=[True, False])
+        pl.DataFrame({c.ITEM_TYPE: kinds.names, "now": counts[0], "all": sum(counts)})
+        .filter((now >= min_users) & (ratio > 1))
+        .sort(ratio, c.ITEM_TYPE, descending=[True, False])
     )
     return ranked[c.ITEM_TYPE].to_list()
 

@@ -17,10 +17,10 @@ from sigma_core.config import SigmaConfig
 from sigma_core.data.catalog import ItemCatalog
 from sigma_core.data.item_activity import ACTIVITY_SCHEMA, activity_of
 from sigma_core.data.offers import Offers
-from sigma_core.data.splits import split_targets
+from sigma_core.data.purchases import Events, Purchases
 from sigma_core.data.users import UserProfiles
 from sigma_core.instruction.contexts import CONTEXT_SCHEMA, history_users
-from sigma_core.instruction.examples import EXAMPLE_SCHEMA, build_examples
+from sigma_core.instruction.examples import EXAMPLE_SCHEMA, build_examples, catalog_targets
 from sigma_core.instruction.hashing import stable_hash
 from sigma_core.instruction.tasks import TASKS
 
@@ -92,7 +92,7 @@ class SftShard:
 
 def build_shard(
     day: date,
-    events: pl.DataFrame,
+    events: Events,
     catalog: ItemCatalog,
     profiles: UserProfiles,
     config: SigmaConfig,
@@ -107,14 +107,17 @@ def build_shard(
 
     Args:
         day: last day of the target window.
-        events: accepted events from the start of the data; days after `day` are not looked at.
+        events: accepted events from the start of the data, or for many days their `Purchases`; days after `day` are not looked at.
         catalog: catalog of the cut.
         profiles: profiles of the cut.
         item_types, offers: as in `build_examples`.
     """
     cut = day - timedelta(days=config.data.horizon_days)
-    past = events.filter(pl.col(c.EVENT_DATE) <= day)
-    with_target = split_targets(past, catalog, cut, config.data.horizon_days).in_catalog[c.USER_ID].unique()
+    past = Purchases.of(
+        events if isinstance(events, Purchases) else events.filter(pl.col(c.EVENT_DATE) <= day)
+    )
+    targets, _ = catalog_targets(past, catalog, cut, config.data.horizon_days)
+    with_target = targets[c.USER_ID].unique()
     eligible = (
         history_users(past, catalog, cut).to_frame().filter(pl.col(c.USER_ID).is_in(with_target.implode()))
     )

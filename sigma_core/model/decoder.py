@@ -80,10 +80,7 @@ def read_prompt(
             backbone, embeds_BLD[rows], mask, position_BL[rows], user_R[mine] - first, at_R[mine]
         )
         parts.append(past)
-    layers = zip(*parts, strict=True)
-    return state_RD, tuple(
-        KeyValues(*(torch.cat(part) for part in zip(*layer, strict=True))) for layer in layers
-    )
+    return state_RD, _joined(parts)
 
 
 def _read_rows(
@@ -131,11 +128,49 @@ def read_beams(
     trail: Trail | None,
     embeds_RKSD: Tensor,
     position_RS: Tensor,
-) -> tuple[Tensor, Trail]:
-    """States (R, K, D) of each beam's last new token, and the beams' trail with the new tokens.
+    is_last: bool = False,
+) -> tuple[Tensor, Trail | None]:
+    """States (R, K, D) of each beam's last new token, and the beams' trail with the new tokens; none when they are the last.
 
-    A new token sees the valid past of its request, its beam's trail and the new tokens before it.
+    A new token sees the valid past of its request, its beam's trail and the new tokens before it. Requests are read a few at
+    a time, as prompts are.
     """
+    num, beams, size, _ = embeds_RKSD.shape
+    few = max(1, TOKENS_AT_A_TIME // (beams * size))
+    states, trails = [], []
+    for first in range(0, num, few):
+        rows = slice(first, first + few)
+        state, mine = _read_beams(
+            backbone, _rows(past, rows), valid_RL[rows], trail and Trail(_rows(trail.layers, rows)),
+            embeds_RKSD[rows], position_RS[rows],
+        )  # fmt: skip
+        states.append(state)
+        trails.append(mine.layers)
+    if is_last:
+        return torch.cat(states), None
+    return torch.cat(states), Trail(_joined(trails))
+
+
+def _rows(layers: Sequence[KeyValues], rows: slice) -> tuple[KeyValues, ...]:
+    """Some rows of what every layer remembers."""
+    return tuple(KeyValues(key[rows], value[rows]) for key, value in layers)
+
+
+def _joined(parts: Sequence[Sequence[KeyValues]]) -> tuple[KeyValues, ...]:
+    """What every layer remembers of the rows of all parts."""
+    layers = zip(*parts, strict=True)
+    return tuple(KeyValues(*(torch.cat(part) for part in zip(*layer, strict=True))) for layer in layers)
+
+
+def _read_beams(
+    backbone: Any,
+    past: Sequence[KeyValues],
+    valid_RL: Tensor,
+    trail: Trail | None,
+    embeds_RKSD: Tensor,
+    position_RS: Tensor,
+) -> tuple[Tensor, Trail]:
+    """`read_beams` of all requests at once."""
     num, beams, size, width = embeds_RKSD.shape
     hidden = embeds_RKSD.reshape(num, beams * size, width)
     position = position_RS[:, None].expand(-1, beams, -1).reshape(num, -1)

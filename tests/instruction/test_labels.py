@@ -121,9 +121,10 @@ def sales(counts: dict[str, list[int]], cut: date = CUT) -> pl.DataFrame:
     rows += [
         ("u0", "4", cut - timedelta(days=55), "purchase")
     ]  # the data start 8 weeks before; item 4 has no type
-    return pl.DataFrame(rows, schema=[c.USER_ID, c.ITEM_ID, c.EVENT_DATE, c.EVENT_TYPE], orient="row").cast(
+    frame = pl.DataFrame(rows, schema=[c.USER_ID, c.ITEM_ID, c.EVENT_DATE, c.EVENT_TYPE], orient="row").cast(
         {c.EVENT_DATE: pl.Date}
     )
+    return frame.with_columns(pl.col(c.EVENT_DATE).cast(pl.Datetime("us")).alias(c.EVENT_TIME))
 
 
 def test_z_scores_are_the_formula():
@@ -155,8 +156,10 @@ def test_rising_items_have_the_z_of_their_own():
 @pytest.mark.parametrize(("weeks", "is_defined"), [(4, True), (3, False)])
 def test_four_weeks_of_history_are_needed(weeks, is_defined):
     events = sales({"1": [9] + [2] * 8}).filter(pl.col(c.EVENT_DATE) > CUT - timedelta(days=7 * weeks))
-    first = pl.DataFrame({c.USER_ID: ["u9"], c.ITEM_ID: ["2"], c.EVENT_DATE: [CUT - timedelta(days=7 * weeks - 1)],
-                          c.EVENT_TYPE: ["purchase"]})  # fmt: skip
+    first = events.head(1).with_columns(
+        pl.lit("u9").alias(c.USER_ID), pl.lit("2").alias(c.ITEM_ID),
+        pl.lit(CUT - timedelta(days=7 * weeks - 1)).alias(c.EVENT_DATE),
+    )  # fmt: skip
     outcomes = type_outcomes(pl.concat([events, first]), TYPES, CUT, 7)
     assert (outcomes.height > 0) is is_defined
 

@@ -72,7 +72,8 @@ def ramp(counts: dict[str, list[int]]) -> tuple[pl.DataFrame, pl.DataFrame]:
     ]
     columns = {c.USER_ID: pl.String, c.ITEM_ID: pl.String, c.EVENT_DATE: pl.Date, c.EVENT_TYPE: pl.String}
     items = pl.DataFrame({c.ITEM_ID: list(counts), c.ITEM_TYPE: list(counts)})
-    return pl.DataFrame(rows, schema=columns, orient="row"), items
+    events = pl.DataFrame(rows, schema=columns, orient="row")
+    return events.with_columns(pl.col(c.EVENT_DATE).cast(pl.Datetime("us")).alias(c.EVENT_TIME)), items
 
 
 def test_ramping_types_are_ordered_by_their_rise():
