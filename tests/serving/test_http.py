@@ -12,6 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from sigma_core.config import HttpConfig
+from sigma_core.instruction.routing import Route
 from sigma_core.instruction.tasks import TASKS
 from sigma_core.serving.http.app import create_app
 from sigma_core.serving.http.security import KeyRing
@@ -121,6 +122,22 @@ def test_constraints_in_words_are_filters_and_are_told(client: TestClient) -> No
     assert all(n % 3 and n < 8 for n in (int(item[1:]) for item in items(answer)))
     assert ask(client, query="soft drinks over $9")["focus"] == "soft drinks"
     assert ask(client, instruction="no fuss tonight")["understood"] == []
+
+
+def test_free_words_are_taken_for_a_task_and_the_answer_says_how_surely(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = client.app.state.service.holder.live.reader  # type: ignore[attr-defined]
+    monkeypatch.setattr(reader, "route", lambda text: Route("discover", 0.97 if "surprise" in text else 0.31))
+    sure = ask(client, user_id="u1", instruction="surprise me", n=23)
+    assert sure["taken_for"] == {"task": "discover", "confidence": 0.97, "followed": True}
+    assert sure["task"] == "discover"
+    assert not {"i02", "i03"} & set(items(sure)), "its preset: nothing that reads like something owned"
+    unsure = ask(client, user_id="u1", instruction="blah", n=23)
+    assert unsure["taken_for"] == {"task": "discover", "confidence": 0.31, "followed": False}
+    assert (unsure["task"], unsure["instruction"]) == ("just_for_you", "blah")
+    assert {"i02", "i03"} & set(items(unsure))
+    assert ask(client, task="longtail", instruction="surprise me")["taken_for"] is None
 
 
 def test_words_that_name_nothing_are_refused(client: TestClient) -> None:
@@ -383,7 +400,7 @@ def test_no_other_origin_may_read_answers_unless_configured(client: TestClient) 
 def test_a_fault_shows_neither_trace_nor_user_in_answer_or_log(caplog: pytest.LogCaptureFixture) -> None:
     live = live_day()
 
-    def fault(wish: Any) -> Any:
+    def fault(wish: Any, least: float) -> Any:
         raise KeyError(wish.user_id)
 
     live.prepare = fault  # type: ignore[method-assign]

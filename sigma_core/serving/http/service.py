@@ -25,7 +25,7 @@ from sigma_core.serving.http.schemas import (
     RecommendRequest,
     RefusedEvent,
 )
-from sigma_core.serving.http.shown import explained, ranked_items, scored_items
+from sigma_core.serving.http.shown import explained, ranked_items, scored_items, taken_for
 from sigma_core.serving.live import Found, LiveDay, Prepared
 from sigma_core.serving.live_store import LiveEvent
 from sigma_core.serving.runtime import RequestError
@@ -82,7 +82,7 @@ class Service:
         """
         start = time.monotonic()
         budget = (wish.deadline_ms or self.config.deadline_ms) / 1000
-        prepared = await run_in_threadpool(self.holder.live.prepare, wish)
+        prepared = await run_in_threadpool(self.holder.live.prepare, wish, self.config.route_confidence)
         ranked: list[Recommendation] = []
         served_by, found, note = "model", None, ""
         if not prepared.eligible_N.any():
@@ -103,6 +103,7 @@ class Service:
                 "instruction": prepared.request.instruction,
                 "focus": prepared.request.focus,
                 "understood": list(prepared.understood),
+                "taken_for": taken_for(prepared),
                 "day": prepared.day.day,
                 "model": prepared.day.model,
                 "milliseconds": round((time.monotonic() - start) * 1000, 2),

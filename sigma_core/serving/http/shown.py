@@ -15,6 +15,7 @@ from sigma_core.serving.http.schemas import (
     ExplainedPrefix,
     RankedItem,
     ShownEvent,
+    TakenFor,
     UserCard,
 )
 
@@ -54,6 +55,13 @@ def scored_items(live: "LiveDay", scored: Iterable[tuple[int, float]]) -> list[R
         RankedItem(rank=rank, score=score, **live.shown[row])
         for rank, (row, score) in enumerate(scored, start=1)
     ]
+
+
+def taken_for(one: "Prepared") -> TakenFor | None:
+    """What free words were taken for; None where the request named its task."""
+    if one.route is None:
+        return None
+    return TakenFor(task=one.route.task, confidence=round(one.route.confidence, 4), followed=one.followed)
 
 
 def explained(live: "LiveDay", one: "Prepared", why: "Explanation") -> Explained:
