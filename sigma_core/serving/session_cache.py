@@ -117,7 +117,7 @@ class SessionCache:
         path.parent.mkdir(parents=True, exist_ok=True)
         tmp = path.with_name(f".{uuid.uuid4().hex}.tmp")
         try:
-            save_file(states._asdict(), tmp)
+            save_file(states.arrays(), tmp)
             tmp.replace(path)
         except OSError:  # a full disk costs a recomputation
             return
