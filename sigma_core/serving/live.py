@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sigma_core.serving.session_cache import SessionCache
 
 MAX_FOCUS: Final = 4096  # focus vectors kept
+MAX_OWNED: Final = 8192  # users whose purchases are kept as rows
 _SHOWN: Final = (c.TITLE, c.CATEGORY, c.DEPARTMENT, c.BRAND, c.PRICE_BAND, c.IS_NEW)
 _LIST: Final = (c.ITEM_ID, c.SCORE, c.PREFIX, c.PREFIX_PROBABILITY)
 
@@ -96,7 +97,9 @@ class LiveDay:
         self.item_ids, self.rows = index.item_ids, self.engine.rows
         order = pl.DataFrame({c.ITEM_ID: self.item_ids}, schema={c.ITEM_ID: pl.String})
         items = order.join(catalog, on=c.ITEM_ID, how="left", maintain_order="left")
-        self.shown: list[dict[str, Any]] = items.select(c.ITEM_ID, *_SHOWN).to_dicts()
+        self.shown: list[dict[str, Any]] = items.select(
+            c.ITEM_ID, pl.col(*_SHOWN[:-1]), pl.col(c.IS_NEW).fill_null(value=False)
+        ).to_dicts()
         self.filters = FilterTable(self.item_ids, catalog, loaded.lists.prices)
         self.reader = RequestReader(
             loaded.day, loaded.country, loaded.catalog, loaded.lists.words, self.filters, self._vectors
@@ -115,6 +118,7 @@ class LiveDay:
         self.store: LiveStore | None = None
         self.sessions: SessionCache | None = None
         self._variant = lru_cache(maxsize=64)(self._make_variant)
+        self._published_owned = lru_cache(maxsize=MAX_OWNED)(self._owned_by)
 
     # ------------------------------------------------------------------------------------- lookups
     @property
@@ -153,9 +157,17 @@ class LiveDay:
         if row is None:
             return None
         context = self.engine.contexts(self.loaded.lists.contexts[row : row + 1])[0]
+        return context, self._published_owned(user_id)
+
+    def owned_rows(self, user_id: str) -> frozenset[int]:
+        """Rows the user bought before, those of live events as soon as they are stored."""
+        since = self.store.taken_by(user_id) if self.store else set()
+        return self._published_owned(user_id) | {self.rows[item] for item in since if item in self.rows}
+
+    def _owned_by(self, user_id: str) -> frozenset[int]:
         place = self._owned_row.get(user_id)
         items = [] if place is None else self.loaded.lists.owned[c.OWNED_ITEMS][place].to_list()
-        return context, frozenset(self.rows[item] for item in items if item in self.rows)
+        return frozenset(self.rows[item] for item in items if item in self.rows)
 
     def prepared_list(self, user_id: str, task: str, most: int | None = None) -> "list[Recommendation]":
         """The first `most` of the user's list of the U2I index, best first; empty when there is none."""

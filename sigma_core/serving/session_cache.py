@@ -136,8 +136,9 @@ class SessionCache:
         if path is None or not path.exists():
             return None
         try:
-            return TrunkStates(**load_file(path))
-        except (SafetensorError, OSError, TypeError, ValueError):
+            found = load_file(path)
+            return TrunkStates(*(found[name] for name in TrunkStates._fields if name != "room"))
+        except (SafetensorError, OSError, KeyError, ValueError):
             self._files.pop(path, None)
             path.unlink(missing_ok=True)
             return None

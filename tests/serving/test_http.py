@@ -15,6 +15,7 @@ from sigma_core.config import HttpConfig
 from sigma_core.instruction.routing import Route
 from sigma_core.instruction.tasks import TASKS
 from sigma_core.serving.http.app import create_app
+from sigma_core.serving.http.schemas import Answer
 from sigma_core.serving.http.security import KeyRing
 from sigma_core.serving.live import LiveDay
 from tests.serving.live_world import FakeEncoder, holder, live_day
@@ -34,7 +35,17 @@ def ask(client: TestClient, **wish: Any) -> dict[str, Any]:
     answer = client.post("/v1/recommend", json=wish)
     assert answer.status_code == 200, answer.text
     body: dict[str, Any] = answer.json()
+    assert keeps_schema(body)
     return body
+
+
+def keeps_schema(answer: dict[str, Any]) -> bool:
+    """Answers are written without validation: they must have the fields of `Answer`, no more and no less."""
+    read = Answer.model_validate(answer, strict=True)
+    shown = {name for item in answer["items"] for name in item}
+    return set(answer) == set(Answer.model_fields) and (
+        not shown or shown == set(type(read.items[0]).model_fields)
+    )
 
 
 def items(answer: dict[str, Any]) -> list[str]:
@@ -246,6 +257,7 @@ def test_a_spent_budget_is_answered_from_the_prepared_list(client: TestClient) -
 def test_prepared_lists(client: TestClient) -> None:
     answer = client.get("/v1/users/u0/recommendations", params={"n": 2}).json()
     assert (answer["served_by"], items(answer)) == ("u2i", ["i05", "i04"])
+    assert keeps_schema(answer)
     cold = client.get("/v1/users/nobody/recommendations").json()
     assert (cold["served_by"], cold["user_known"], cold["items"][0]["item_id"]) == (
         "popularity",
