@@ -33,6 +33,12 @@ RAMPING_BASE_DAYS: Final = 56
 MIN_RAMPING_USERS: Final = 40  # distinct users of a type in the 14 days; below it the ratio is noise
 NUM_RISING: Final = 5  # types that a trending request names: those of the items that rise most
 MIN_RISING_USERS: Final = 15  # distinct users of an item in the 14 days
+ALSO_SAID: Final = {  # names of holidays that people type
+    "Independence Day": ("4th of July", "Fourth of July", "July 4th"),
+    "Christmas Day": ("xmas",),
+    "New Year's Day": ("New Year", "New Years"),
+    "Thanksgiving Day": ("turkey day",),
+}
 LIKE_A_WORDING: Final = 0.6  # difflib ratio above which a typed instruction is read as a task's own wording
 
 
@@ -210,7 +216,11 @@ class KnownNames:
         ]
         phrases = [phrase.text for book in load_phrases() for phrase in book.phrases]
         self._said: list[dict[tuple[str, ...], Named]] = [
-            _by_words((_spoken(name), name, "holiday") for name in holidays),
+            _by_words(
+                (said, name, "holiday")
+                for name in holidays
+                for said in (_spoken(name), *ALSO_SAID.get(name, ()))
+            ),
             _by_words((text, text, "phrase") for text in phrases),
             _by_words(
                 (name, name, kind)

@@ -18,7 +18,7 @@ from sigma_core.instruction.collate import Request
 from sigma_core.instruction.phrases import name_words
 from sigma_core.instruction.requests import DayWords, KnownNames, Named, free_request
 from sigma_core.instruction.routing import Route, TaskRouter, telling_words
-from sigma_core.instruction.tasks import TASKS
+from sigma_core.instruction.tasks import TASKS, TaskError
 from sigma_core.serving.item_filter import FilterTable, ItemFilter, read_words
 
 if TYPE_CHECKING:
@@ -97,6 +97,8 @@ class RequestReader:
         Raises:
             TaskError: an unknown task or category, or a task without the value it needs (`instruction.tasks`).
         """
+        if asked.query and asked.category and not asked.task:
+            raise TaskError("give --query or --category, not both; a filter keeps a query within a category.")
         read = read_words(self._filters, asked.query, asked.instruction, wanted)
         asked = asked._replace(query=read.query, instruction=read.instruction)
         route, chosen = None, asked
@@ -185,6 +187,4 @@ def told_route(read: ReadRequest) -> str:
     if read.route is None:
         return ""
     sure = f"{100 * read.route.confidence:.0f} % sure"
-    if read.followed:
-        return f"{read.task}, {sure}"
-    return f"{read.task}: no task for certain (nearest: {read.route.task}, {sure})"
+    return f"{read.task}, {sure}" if read.followed else f"{read.task} (nearest: {read.route.task}, {sure})"

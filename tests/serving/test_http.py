@@ -158,9 +158,42 @@ def test_words_that_name_nothing_are_refused(client: TestClient) -> None:
 
 
 def test_filters_that_nothing_passes_give_an_empty_list_that_says_so(client: TestClient) -> None:
-    answer = ask(client, filters={"departments": ["shoes"]})
+    answer = ask(client, instruction="nothing from coffee", filters={"only": ["coffee"], "only_new": True})
     assert answer["items"] == []
-    assert "filters" in answer["note"]
+    assert answer["note"] == "no item passes the filters: only; only_new; nothing from coffee; loosen one"
+    assert ask(client, filters={"departments": ["Grocery"]})["items"], "in any case"
+
+
+@pytest.mark.parametrize(
+    ("wish", "told"),
+    [
+        (
+            {"filters": {"categories": ["cofee"]}},
+            "no 'cofee', it has candy, coffee, soft drinks. Did you mean 'coffee'?",
+        ),
+        ({"filters": {"min_price": 10, "max_price": 1}}, "no price is at least 10 and at most 1"),
+        ({"query": "soda", "category": "coffee"}, "not both"),
+        ({"user_id": "u0", "history": []}, "body: give user_id, or profile and history, not both"),
+        ({"task": "discovery"}, "Did you mean 'discover'?"),
+        ({"task": "query"}, "needs query"),
+    ],
+)
+def test_a_request_that_contradicts_itself_or_the_catalog_says_how(
+    client: TestClient, wish: dict[str, Any], told: str
+) -> None:
+    refused = client.post("/v1/recommend", json=wish)
+    assert refused.status_code == 422
+    assert told in refused.json()["message"]
+
+
+def test_what_is_not_json_is_told(client: TestClient) -> None:
+    def said(content: bytes, kind: str = "application/json") -> str:
+        answer = client.post("/v1/recommend", content=content, headers={"content-type": kind})
+        return str(answer.json()["message"])
+
+    assert said(b'{"n": ') == "the body is not JSON from character 6 on"
+    assert "send JSON with content-type" in said(b"{}", "text/plain")
+    assert "/openapi.json" in client.get("/nowhere").json()["message"]
 
 
 def test_an_explanation_is_the_list_taken_apart(client: TestClient) -> None:

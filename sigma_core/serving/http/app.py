@@ -235,13 +235,22 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part != "body")
-        kind = 400 if first["type"] == "json_invalid" else 422
-        return answer(request, kind, "invalid", f"{_plain(where)}: {_plain(first['msg'])}"[:400])
+        if first["type"] == "json_invalid":
+            return answer(
+                request, 400, "invalid", f"the body is not JSON from character {first['loc'][-1]} on"
+            )
+        where = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
+        told = _plain(first["msg"]).removeprefix("Value error, ")
+        if where == "body" and "json" not in request.headers.get("content-type", ""):
+            told += "; send JSON with content-type: application/json"
+        return answer(request, 422, "invalid", f"{_plain(where)}: {told}"[:400])
 
     @app.exception_handler(StarletteHTTPException)
     async def refused(request: Request, error: StarletteHTTPException) -> JSONResponse:
-        return answer(request, error.status_code, "http", str(error.detail), error.headers)
+        told = str(error.detail)
+        if error.status_code in (404, 405) and told in ("Not Found", "Method Not Allowed"):
+            told = f"{told}: /openapi.json lists what there is"
+        return answer(request, error.status_code, "http", told, error.headers)
 
 
 def _plain(text: str) -> str:

@@ -24,7 +24,7 @@ from sigma_core.serving.http.schemas import (
     RecommendRequest,
     RefusedEvent,
 )
-from sigma_core.serving.http.shown import explained, ranked_items, scored_items, taken_for
+from sigma_core.serving.http.shown import explained, ranked_items, scored_items, taken_for, told_filters
 from sigma_core.serving.live import Found, LiveDay, Prepared
 from sigma_core.serving.live_store import LiveEvent
 from sigma_core.serving.runtime import RequestError
@@ -85,7 +85,7 @@ class Service:
         ranked: list[Recommendation] = []
         served_by, found, note = "model", None, ""
         if not prepared.eligible_N.any():
-            note = _NOTES["empty"]
+            note = f"{_NOTES['empty']}: {told_filters(wish, prepared)}; loosen one"
         else:
             found, note = await self._by_model(prepared, budget - (time.monotonic() - start))
             if found is None:

@@ -25,6 +25,7 @@ from sigma_core.serving.http.schemas import (
 if TYPE_CHECKING:
     from sigma_core.generation.explain import Explanation, PrefixPart
     from sigma_core.generation.recommender import Recommendation
+    from sigma_core.serving.http.schemas import RecommendRequest
     from sigma_core.serving.live import LiveDay, Prepared
 
 _EXPLAINED_ITEMS = 12  # items shown under a prefix
@@ -58,6 +59,12 @@ def scored_items(live: "LiveDay", scored: Iterable[tuple[int, float]]) -> list[R
         RankedItem(rank=rank, score=score, **live.shown[row])
         for rank, (row, score) in enumerate(scored, start=1)
     ]
+
+
+def told_filters(wish: "RecommendRequest", one: "Prepared") -> str:
+    """The filters of a request by name, those of its fields and those read out of its words."""
+    own = wish.filters.model_dump(exclude_defaults=True)
+    return "; ".join((*own, *one.understood)) or f"what {one.task} leaves out of what they had"
 
 
 def taken_for(one: "Prepared") -> TakenFor | None:

@@ -12,7 +12,7 @@ const TASKS = [
   ["season", "Season", "nothing needed; words are welcome"],
   ["holiday", "Holiday", "nothing needed; words are welcome"],
   ["trending", "Trending", "nothing needed; words are welcome"],
-  ["campaign", "Offers", "what is the offer for? empty: the newest sent to them"],
+  ["campaign", "Offers", "what the offer is for; empty: their newest"],
 ];
 const IDEAS = [
   ["", "Halloween is coming, what could we need?"], ["", "something for taco night"], ["", "surprise me with something new"],
@@ -47,7 +47,7 @@ function mark(category) {
   made.setAttribute("aria-hidden", "true");
   return made;
 }
-function ago(days) { return days === 0 ? "today" : days === 1 ? "yesterday" : `${days} days`; }
+function ago(days) { return days === 0 ? "today" : days === 1 ? "yesterday" : `${days} days ago`; }
 
 async function call(path, body, signal) {
   const headers = { "content-type": "application/json" };
@@ -212,7 +212,7 @@ function showTaken({ task, taken_for: taken }) { // which task free words were t
   $("taken").hidden = !taken;
   if (!taken) return;
   const sure = `${(100 * taken.confidence).toFixed(0)}% sure`;
-  $("taken").textContent = taken.followed ? `taken for ${label(task)} · ${sure}` : `no task for certain · nearest ${label(taken.task)}, ${sure}`;
+  $("taken").textContent = taken.followed ? `taken for ${label(task)} · ${sure}` : `answered as ${label(task)} · nearest ${label(taken.task)}, ${sure}`;
   $("taken").classList.toggle("fallback", !taken.followed);
 }
 function shelfOf(item) {
