@@ -149,7 +149,7 @@ def read_continued(
     rooms = [_room(model, *one) for one in zip(kept, kept_B.tolist(), length_B.tolist(), strict=True)]
     try:
         start_RD, fresh = _read(model, batch, rooms, kept_B, length_B, items_NE, lexical_VW)
-        has_items_B: np.ndarray = (tree.item_BL >= 0).any(axis=1)
+        has_items_B = np.asarray((tree.item_BL >= 0).any(axis=1))
         for row, (user_id, mine) in enumerate(zip(user_ids, told, strict=True)):
             if user_id and kept_B[row] < trunk_B[row] and has_items_B[row]:
                 store.put(user_id, _published(rooms[row], int(trunk_B[row]), *mine))

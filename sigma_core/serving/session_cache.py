@@ -137,7 +137,8 @@ class SessionCache:
             return None
         try:
             found = load_file(path)
-            return TrunkStates(*(found[name] for name in TrunkStates._fields if name != "room"))
+            tokens, stats = found["tokens_TK"], found["stats_TS"]
+            return TrunkStates(tokens, stats, found["keys_GHTW"], found["values_GHTW"])
         except (SafetensorError, OSError, KeyError, ValueError):
             self._files.pop(path, None)
             path.unlink(missing_ok=True)
