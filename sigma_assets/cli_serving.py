@@ -65,7 +65,7 @@ def recommend(
     """Recommend to one user, on a day that was materialized. Makes nothing that is missing.
 
     Words of --instruction and --query like "nothing from dairy", "under $5" or "not soda again" become filters, which are told on
-    stderr; the rest is the model's. Names of categories and types may be given in part.
+    stderr; the rest is the model's. An --instruction without a --task is taken for the task whose wordings it is nearest to. Names of categories and types may be given in part.
     """
     prepare(root, None, verbose)
     from sigma_assets.shown import shown_explanation, stocked
@@ -85,6 +85,8 @@ def recommend(
     answered = load_recommender(root, as_of).answer(user, wish)
     for line in answered.understood:
         sys.stderr.write(f"understood as a filter: {line}\n")
+    if answered.taken_for:
+        sys.stderr.write(f"taken for: {answered.taken_for}\n")
     if as_json:
         value = answered.rows if answered.explanation is None else vars(answered)
         sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")

@@ -283,6 +283,12 @@ class HttpConfig(Section):
     deadline_ms: int = Field(
         2000, ge=1, description="budget of a request; past it the answer comes from U2I, then popularity"
     )
+    route_confidence: float = Field(
+        0.6,
+        ge=0,
+        le=1,
+        description="how sure the encoder must be of a task for free words (API and `sigma recommend`); below it just_for_you",
+    )
     max_body_bytes: int = Field(262_144, ge=1024, description="larger bodies are refused (413)")
     body_timeout_s: float = Field(10.0, gt=0, description="a body slower than this is refused (408)")
     rate_per_minute: int = Field(60_000, ge=1, description="requests a key may make a minute (429 beyond)")

@@ -10,5 +10,5 @@ class MeaningAlone:
 
     lexical: LexicalHash = no_lexical()
 
-    def match_vectors(self, texts: list[str]) -> np.ndarray:
+    def match_vectors(self, texts: list[str], *, few: bool = False) -> np.ndarray:
         return self.encode(texts)

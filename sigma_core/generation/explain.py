@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
+
 from sigma_core.generation.fusion import beam_sigma
 
 if TYPE_CHECKING:
@@ -85,14 +87,11 @@ def nearest_history(
     mine = sorted(set(map(int, history_rows)))
     if not mine or not rows:
         return {}
-    cosine = vectors[list(rows)] @ vectors[mine].T
-    out: dict[int, tuple[int, float]] = {}
-    for row, values in zip(rows, cosine.tolist(), strict=True):
-        others = [(value, -place) for place, value in zip(mine, values, strict=True) if place != row]
-        if others:
-            value, place = max(others)
-            out[row] = (-place, value)
-    return out
+    asked, near = (torch.as_tensor(part, device=vectors.device) for part in (list(rows), mine))
+    cosine = (vectors[asked] @ vectors[near].T).masked_fill_(asked[:, None] == near, -2.0)
+    value, place = cosine.max(dim=1)  # of equal ones the first, which has the lowest row
+    found = zip(rows, place.tolist(), value.tolist(), strict=True)
+    return {row: (mine[at], best) for row, at, best in found if best > -2.0}
 
 
 def with_settings(

@@ -171,7 +171,7 @@ class Recommender:
         about = about.reshape(-1, tensors.text_NT.shape[1])
         vectors = tensors.vectors_NE
         batch = TensorBatch(tree, torch.as_tensor(about, device=vectors.device), vectors.device)
-        if self.sessions is not None:
+        if self.sessions is not None and is_known(model.backbone):
             names = [user.user_id for user in users]
             return batch, read_continued(model, batch, names, vectors, self.lexical, self.sessions)
         start_RD, layers = self._read(batch)

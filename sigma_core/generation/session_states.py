@@ -2,30 +2,32 @@
 
 Holds the states of one user's trunk, how much of them still fits a new prompt, and the forward pass over what is new. Where
 states are kept and for how long is `serving/session_cache.py`. A kept state is used as far as its tokens are those of the
-prompt and no further, so a wrong or old one costs time, never an answer. Source: paper, nearline serving (inference continues
-from cached KV states).
+prompt and no further, so a wrong or old one costs time, never an answer. A trunk grows at its end in memory of its own, so
+that a new event copies its own keys and not the whole history's. Source: paper, nearline serving (inference continues from
+cached KV states).
 
-Shape legend: B users, L positions of the whole rows, N positions that are read now, P kept positions, G layers, T tokens of a
-trunk, H heads, W width of a head, S statistics, R requests, D hidden.
+Shape legend: B users, L positions of the whole rows, X new tokens of all users in a row, N of one user, P kept positions,
+G layers, T tokens of a trunk, C room for tokens, H heads, W width of a head, S statistics, R requests, D hidden.
 """
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sigma_core.model.decoder import KeyValues
+from sigma_core.model.decoder import TOKENS_AT_A_TIME, KeyValues, Onward, read_onwards
 from sigma_core.model.sigma import TensorBatch
 
 if TYPE_CHECKING:
     from sigma_core.instruction.collate import TreeBatch
     from sigma_core.model.sigma import SigmaModel
 
-_BOTH = ("keys", "values")
 _KINDS = (
     "word",
     "special",
@@ -33,6 +35,36 @@ _KINDS = (
     "item",
     "role",
 )  # what a trunk token is; with its statistics, all it is
+_ROUNDED = 32  # rooms are for a multiple of so many tokens
+
+
+class Room:
+    """Memory for keys and values (2, G, H, C, W) of one trunk. What was published of it is never written again.
+
+    One reading at a time may write behind that, which `claim` decides; everybody else makes a room of their own.
+    """
+
+    def __init__(self, layers: int, heads: int, tokens: int, width: int) -> None:
+        """Room for `tokens` and a few more, claimed by whoever makes it."""
+        tokens += -tokens % _ROUNDED
+        with torch.inference_mode(False):  # else it could not be written outside of inference
+            self.both = torch.empty(2, layers, heads, tokens, width)
+        self.used = 0
+        self._writing = threading.Lock()
+        self._writing.acquire()
+
+    def claim(self, used: int, tokens: int) -> bool:
+        """Whether the caller may write from position `used` up to `tokens`: nobody has, nobody does, and there is room."""
+        if tokens > self.both.shape[3] or not self._writing.acquire(blocking=False):
+            return False
+        if self.used != used:
+            self._writing.release()
+            return False
+        return True
+
+    def release(self) -> None:
+        """Let others write."""
+        self._writing.release()
 
 
 class TrunkStates(NamedTuple):
@@ -42,18 +74,26 @@ class TrunkStates(NamedTuple):
     stats_TS: np.ndarray  # float32
     keys_GHTW: np.ndarray  # float32
     values_GHTW: np.ndarray  # float32
+    room: Room | None = None  # where keys and values lie, when they can grow in place
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What is written to disk: all but spare room, each in one piece."""
+        return {name: np.ascontiguousarray(value) for name, value in self._asdict().items() if name != "room"}
 
     @property
     def nbytes(self) -> int:
-        """Memory it takes."""
-        return sum(part.nbytes for part in self)
+        """Memory it takes, spare room included."""
+        kept = self.keys_GHTW.nbytes + self.values_GHTW.nbytes
+        return self.tokens_TK.nbytes + self.stats_TS.nbytes + (self.room.both.nbytes if self.room else kept)
 
     def fits(self, tokens_TK: np.ndarray, stats_TS: np.ndarray) -> int:
         """How many of its first tokens are the first ones of another trunk."""
         size = min(len(tokens_TK), len(self.tokens_TK))
-        same = (self.tokens_TK[:size] == tokens_TK[:size]).all(axis=1)
-        same &= (self.stats_TS[:size] == stats_TS[:size]).all(axis=1)
-        return size if same.all() else int(same.argmin())
+        mine, other = (self.tokens_TK[:size], self.stats_TS[:size]), (tokens_TK[:size], stats_TS[:size])
+        if all(np.array_equal(a, b) for a, b in zip(mine, other, strict=True)):
+            return size
+        same = (mine[0] == other[0]).all(axis=1) & (mine[1] == other[1]).all(axis=1)
+        return int(same.argmin())
 
 
 class StatesStore(Protocol):
@@ -83,6 +123,7 @@ class ReadStates:
     kept_B: np.ndarray
 
 
+@torch.no_grad()
 def read_continued(
     model: "SigmaModel",
     batch: TensorBatch,
@@ -93,122 +134,138 @@ def read_continued(
 ) -> ReadStates:
     """Reads a batch, continuing from what `store` has of its users, and leaves their new trunk states there.
 
-    The same as `SigmaModel.read` up to rounding. A user without a name, or without any history item, is read whole and
-    not kept.
+    The same as `SigmaModel.read_starts` up to rounding, and like it for a backbone that `decoder.is_known`. A user without a
+    name, or without any history item, is read whole and not kept.
     """
     tree = batch.tree
+    length_B = tree.valid_BL.sum(axis=1)
     trunk_B = ((tree.branch_BL == 0) & tree.valid_BL).sum(axis=1)
-    told = [_trunk(tree, row, size) for row, size in enumerate(trunk_B)]
+    tokens_BLK = np.stack([getattr(tree, f"{kind}_BL") for kind in _KINDS], axis=2).astype(np.int32)
+    told = [(tokens_BLK[row, :size], tree.stats_BLS[row, :size]) for row, size in enumerate(trunk_B)]
     kept: list[TrunkStates | None] = [store.get(user) if user else None for user in user_ids]
     kept_B = np.array(
         [0 if one is None else one.fits(*mine) for one, mine in zip(kept, told, strict=True)], dtype=np.int64
     )
-    new_BN, is_new_BN = _new_positions(tree.valid_BL, kept_B)
-    cache, mask = _past(model, kept, kept_B, batch.device), _mask(tree, new_BN, is_new_BN, kept_B)
-    part = TensorBatch(_at(tree, new_BN, is_new_BN), batch.focus_FT, batch.device)
-    states_BND = model.backbone(
-        inputs_embeds=model.embed(part, items_NE, lexical_VW),
-        attention_mask=torch.as_tensor(mask, device=batch.device),
-        position_ids=part.position_BL,
-        past_key_values=cache,
-        use_cache=True,
-    ).last_hidden_state
-    place = np.zeros(tree.valid_BL.shape, dtype=np.int64)  # of each position of a row among those read now
-    row_X, slot_X = (
-        is_new_BN.nonzero()
-    )  # padding stands at the row's end and must not take a real token's place
-    place[row_X, new_BN[row_X, slot_X]] = slot_X
-    user, start = tree.request_user_R, tree.request_start_R
-    start_RD = states_BND[batch.request_user_R, torch.as_tensor(place[user, start], device=batch.device)]
-    past = int(kept_B.max())
-    for row, (user_id, mine) in enumerate(zip(user_ids, told, strict=True)):
-        if user_id and kept_B[row] < trunk_B[row] and (tree.item_BL[row] >= 0).any():
-            states = (_cut(cache, row, int(kept_B[row]), past, int(trunk_B[row]), name) for name in _BOTH)
-            store.put(user_id, TrunkStates(*mine, *states))
-    whole = partial(_whole, cache, kept_B, place, batch.device)
+    rooms = [_room(model, *one) for one in zip(kept, kept_B.tolist(), length_B.tolist(), strict=True)]
+    try:
+        start_RD, fresh = _read(model, batch, rooms, kept_B, length_B, items_NE, lexical_VW)
+        has_items_B = np.asarray((tree.item_BL >= 0).any(axis=1))
+        for row, (user_id, mine) in enumerate(zip(user_ids, told, strict=True)):
+            if user_id and kept_B[row] < trunk_B[row] and has_items_B[row]:
+                store.put(user_id, _published(rooms[row], int(trunk_B[row]), *mine))
+    finally:
+        for room in rooms:
+            room.release()
+    whole = partial(_whole, rooms, fresh, kept_B, length_B, batch.device)
     return ReadStates(start_RD, whole, trunk_B, kept_B)
 
 
-def _trunk(tree: "TreeBatch", row: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    columns = [getattr(tree, f"{kind}_BL")[row, :size] for kind in _KINDS]
-    return np.stack(columns, axis=1).astype(np.int32), tree.stats_BLS[row, :size].copy()
+def _read(
+    model: "SigmaModel",
+    batch: TensorBatch,
+    rooms: Sequence[Room],
+    kept_B: np.ndarray,
+    length_B: np.ndarray,
+    items_NE: Tensor,
+    lexical_VW: Tensor,
+) -> tuple[Tensor, list[Tensor]]:
+    """States (R, D) at each request's <|start|>, and keys and values (2, G, H, N, W) of each user's new tokens."""
+    tree, new_B = batch.tree, length_B - kept_B
+    first_B = np.concatenate(([0], np.cumsum(new_B)))
+    row_X = np.repeat(np.arange(len(new_B)), new_B)
+    column_X = np.arange(len(row_X)) - np.repeat(first_B[:-1] - kept_B, new_B)
+    part = TensorBatch(_at(tree, row_X, column_X), batch.focus_FT, batch.device)
+    embeds_XD = model.embed(part, items_NE, lexical_VW)[0]
+    position_X = part.position_BL[0]
+    users = [
+        Onward(
+            room.both,
+            kept,
+            new,
+            _mask(tree, row, kept, new).to(batch.device),
+            torch.as_tensor(tree.request_start_R[tree.request_user_R == row] - kept, device=batch.device),
+        )
+        for row, (room, kept, new) in enumerate(zip(rooms, kept_B.tolist(), new_B.tolist(), strict=True))
+    ]
+    states: list[Tensor] = []
+    fresh: list[Tensor] = []
+    for some in _groups(first_B):
+        tokens = slice(first_B[some.start], first_B[some.stop])
+        state_RD, both = read_onwards(model.backbone, embeds_XD[tokens], position_X[tokens], users[some])
+        states.append(state_RD)
+        fresh += both.split(new_B[some].tolist(), dim=3)
+    return torch.cat(states), fresh
 
 
-def _new_positions(valid_BL: np.ndarray, kept_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions (B, N) to be read, padded with the rows' last ones, and which are no padding."""
-    length_B = valid_BL.sum(axis=1)
-    width = int((length_B - kept_B).max())
-    at = kept_B[:, None] + np.arange(width)
-    is_new = at < length_B[:, None]
-    return np.minimum(at, valid_BL.shape[1] - 1), is_new
+def _groups(first_B: np.ndarray) -> Iterator[slice]:
+    """Users in groups of at most `TOKENS_AT_A_TIME` new tokens (one user at least)."""
+    start = 0
+    for user, (_, end) in enumerate(pairwise(first_B.tolist())):
+        if user > start and end - first_B[start] > TOKENS_AT_A_TIME:
+            yield slice(start, user)
+            start = user
+    yield slice(start, len(first_B) - 1)
 
 
-def _at(tree: "TreeBatch", new_BN: np.ndarray, is_new_BN: np.ndarray) -> "TreeBatch":
-    """The token columns of a tree at some positions; the rest of it as it is."""
-    columns: dict[str, Any] = {}
-    for kind in (*_KINDS, "focus"):
-        column = np.take_along_axis(getattr(tree, f"{kind}_BL"), new_BN, axis=1)
-        columns[f"{kind}_BL"] = np.where(is_new_BN, column, -1)
-    columns["position_BL"] = np.take_along_axis(tree.position_BL, new_BN, axis=1)
-    stats = np.take_along_axis(tree.stats_BLS, new_BN[..., None], axis=1)
-    return replace(tree, **columns, stats_BLS=stats)
+def _room(model: "SigmaModel", kept: TrunkStates | None, fits: int, length: int) -> Room:
+    """A claimed room for `length` tokens whose first `fits` are there: the user's own when it may grow, else a new one."""
+    own = kept.room if kept is not None and fits == len(kept.tokens_TK) else None
+    if own is not None and own.claim(fits, length):
+        return own
+    shape = model.backbone.config
+    heads = shape.num_key_value_heads
+    width = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
+    room = Room(shape.num_hidden_layers, heads, length, width)
+    if kept is not None and fits:
+        room.both[0, :, :, :fits] = torch.from_numpy(kept.keys_GHTW[:, :, :fits])
+        room.both[1, :, :, :fits] = torch.from_numpy(kept.values_GHTW[:, :, :fits])
+    return room
 
 
-def _mask(tree: "TreeBatch", new_BN: np.ndarray, is_new_BN: np.ndarray, kept_B: np.ndarray) -> np.ndarray:
-    """Additive mask (B, 1, N, P + N): kept trunk, then what `tree_mask` allows among new tokens."""
-    branch = np.take_along_axis(tree.branch_BL, new_BN, axis=1)
-    leaf = np.take_along_axis(tree.leaf_BL, new_BN, axis=1)
-    same_leaf = (leaf[:, None] == 0) | (leaf[:, None] == leaf[:, :, None])
-    visible = (branch[:, None] == 0) | ((branch[:, None] == branch[:, :, None]) & same_leaf)
-    width = new_BN.shape[1]
-    visible &= np.tri(width, dtype=bool) & is_new_BN[:, None]
-    visible |= np.eye(width, dtype=bool)  # padding sees itself: no NaN
-    past = np.arange(int(kept_B.max())) < kept_B[:, None]
-    past = np.broadcast_to(past[:, None], (*new_BN.shape, past.shape[1]))
-    out = np.where(np.concatenate((past, visible), axis=2), 0.0, np.finfo(np.float32).min)
-    return out.astype(np.float32)[:, None]
+def _published(room: Room, size: int, tokens_TK: np.ndarray, stats_TS: np.ndarray) -> TrunkStates:
+    """States of the first `size` tokens of a room, which stay as they are from now on."""
+    room.used = size
+    keys, values = room.both[:, :, :, :size].numpy()
+    return TrunkStates(tokens_TK.copy(), stats_TS.copy(), keys, values, room)
 
 
-def _past(
-    model: "SigmaModel", kept: Sequence[TrunkStates | None], kept_B: np.ndarray, device: torch.device
-) -> Any:
-    """A DynamicCache of the kept states, padded on the right; empty when nothing fits."""
-    from transformers import DynamicCache
-
-    cache = DynamicCache(config=model.backbone.config)
-    width = int(kept_B.max())
-    first = next((one for one in kept if one is not None), None)
-    if not width or first is None:
-        return cache
-    layers, heads, _, size = first.keys_GHTW.shape
-    both = np.zeros((2, layers, len(kept), heads, width, size), dtype=np.float32)
-    for row, (one, fits) in enumerate(zip(kept, kept_B, strict=True)):
-        if one is not None and fits:
-            both[0, :, row, :, :fits] = one.keys_GHTW[:, :, :fits]
-            both[1, :, row, :, :fits] = one.values_GHTW[:, :, :fits]
-    keys, values = torch.as_tensor(both, device=device)
-    for layer in range(layers):
-        cache.update(keys[layer], values[layer], layer)
-    return cache
+def _at(tree: "TreeBatch", row_X: np.ndarray, column_X: np.ndarray) -> "TreeBatch":
+    """The token columns of a tree at some positions, as one row; the rest of it as it is."""
+    names = [f"{kind}_BL" for kind in (*_KINDS, "focus", "position")]
+    columns: dict[str, Any] = {name: getattr(tree, name)[row_X, column_X][None] for name in names}
+    return replace(tree, **columns, stats_BLS=tree.stats_BLS[row_X, column_X][None])
 
 
-def _whole(cache: Any, kept_B: np.ndarray, place: np.ndarray, device: torch.device) -> tuple[KeyValues, ...]:
-    """Kept and new keys and values with every token at its own position of the row."""
-    position = np.arange(place.shape[1])
-    at = np.where(position < kept_B[:, None], position, int(kept_B.max()) + place)
-    index = torch.as_tensor(at, device=device)[:, None, :, None]
-    out = []
-    for layer in cache.layers:
-        where = index.expand(-1, layer.keys.shape[1], -1, layer.keys.shape[3])
-        out.append(KeyValues(layer.keys.gather(2, where), layer.values.gather(2, where)))
-    return tuple(out)
+def _mask(tree: "TreeBatch", row: int, kept: int, new: int) -> Tensor:
+    """Additive mask (N, N) of what a user's new tokens see of each other: as `tree_mask`."""
+    branch = tree.branch_BL[row, kept : kept + new]
+    if branch[-1] <= 1 and not tree.leaf_BL[row, kept : kept + new].any():
+        return _causal(new)
+    leaf = tree.leaf_BL[row, kept : kept + new]
+    same_leaf = (leaf == 0) | (leaf == leaf[:, None])
+    visible = (branch == 0) | ((branch == branch[:, None]) & same_leaf)
+    out = np.where(visible & np.tri(new, dtype=bool), 0.0, np.finfo(np.float32).min)
+    return torch.from_numpy(out.astype(np.float32))
 
 
-def _cut(cache: Any, row: int, kept: int, past: int, size: int, name: str) -> np.ndarray:
-    """Keys or values (G, H, size, W) of a row's trunk: its kept ones, then those read behind the padded past."""
-    parts = [getattr(layer, name)[row].detach().float().cpu().numpy() for layer in cache.layers]
-    out = np.empty((len(parts), len(parts[0]), size, parts[0].shape[2]), dtype=np.float32)
-    for layer, part in zip(out, parts, strict=True):
-        layer[:, :kept] = part[:, :kept]
-        layer[:, kept:] = part[:, past : past + size - kept]
-    return out
+@lru_cache(maxsize=256)
+def _causal(size: int) -> Tensor:
+    lowest = torch.finfo(torch.float32).min
+    return torch.zeros(size, size).masked_fill_(torch.ones(size, size, dtype=torch.bool).triu(1), lowest)
+
+
+def _whole(
+    rooms: Sequence[Room],
+    fresh: Sequence[Tensor],
+    kept_B: np.ndarray,
+    length_B: np.ndarray,
+    device: torch.device,
+) -> tuple[KeyValues, ...]:
+    """Keys and values of whole rows, padded with zeros: what was published from where it lies, the rest as it was read."""
+    _, layers, heads, _, width = rooms[0].both.shape
+    out = torch.zeros(2, layers, len(rooms), heads, int(length_B.max()), width, device=device)
+    sizes = zip(rooms, fresh, kept_B.tolist(), length_B.tolist(), strict=True)
+    for row, (room, new, kept, length) in enumerate(sizes):
+        out[:, :, row, :, :kept] = room.both[:, :, :, :kept]
+        out[:, :, row, :, kept:length] = new
+    return tuple(KeyValues(keys, values) for keys, values in zip(*out, strict=True))

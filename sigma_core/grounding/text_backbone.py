@@ -5,7 +5,7 @@ habits make a row depend on its text alone, bit by bit: texts are padded to a fe
 number of rows. Layers are called one by one, so that the frozen lower ones can be run once and kept. Source: our choice (stack.md sections 5 and 9).
 """
 
-# Shape legend: R rows of a batch (always BATCH_ROWS), T pad length of a bucket, H hidden width.
+# Shape legend: R rows of a batch (BATCH_ROWS, but for a few live texts), T pad length of a bucket, H hidden width.
 
 import json
 from collections.abc import Sequence
@@ -114,9 +114,13 @@ def make_tokenizer(files: dict[str, str], max_tokens: int) -> "Tokenizer":
 
 
 def token_batches(
-    texts: Sequence[str], tokenizer: "Tokenizer", buckets: Sequence[int], padding_side: str = "right"
+    texts: Sequence[str],
+    tokenizer: "Tokenizer",
+    buckets: Sequence[int],
+    padding_side: str = "right",
+    batch_rows: int = BATCH_ROWS,
 ) -> list[TokenBatch]:
-    """All texts in batches of BATCH_ROWS rows, each of one bucket's pad length, shortest bucket first.
+    """All texts in batches of `batch_rows` rows, each of one bucket's pad length, shortest bucket first.
 
     Padding has id 0; nothing may read it but through the mask.
     """
@@ -127,10 +131,10 @@ def token_batches(
     batches = []
     for bucket, length in enumerate(sorted(buckets)):
         members = np.flatnonzero(bucket_of == bucket)
-        for start in range(0, len(members), BATCH_ROWS):
-            rows = members[start : start + BATCH_ROWS]
-            ids_RT = torch.zeros((BATCH_ROWS, length), dtype=torch.long)
-            mask_RT = torch.zeros((BATCH_ROWS, length), dtype=torch.bool)
+        for start in range(0, len(members), batch_rows):
+            rows = members[start : start + batch_rows]
+            ids_RT = torch.zeros((batch_rows, length), dtype=torch.long)
+            mask_RT = torch.zeros((batch_rows, length), dtype=torch.bool)
             left = padding_side == "left"
             mask_RT[:, -1 if left else 0] = (
                 True  # filling rows attend to one token, else their softmax would be over nothing

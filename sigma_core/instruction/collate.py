@@ -13,7 +13,7 @@ Shape legend: B users, L positions, J history items, R requests, M leaves, P pre
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 import polars as pl
@@ -90,9 +90,11 @@ class UserContext:
         return replace(self, recent_rows=recent, favorite_rows=favorite, prompt=told)
 
 
+_SHIFT_S: Final = np.array([1.0, 1.0, SMALL_COUNT, SMALL_COUNT], dtype=np.float32)
+
+
 def _logs(raw_JS: np.ndarray) -> np.ndarray:
-    shift = np.array([1.0, 1.0, SMALL_COUNT, SMALL_COUNT], dtype=np.float32)
-    return np.log(raw_JS + shift).astype(np.float32)
+    return np.log(raw_JS + _SHIFT_S).astype(np.float32, copy=False)
 
 
 @dataclass(frozen=True)
@@ -229,34 +231,30 @@ class Collator:
         return self._pad(rows, memory, request_meta, request_focus, leaf_meta, list(focus_index))
 
     def _trunk(self, row: _Row, context: UserContext) -> "_History":
-        def position(n: int) -> np.ndarray:
-            return np.arange(row.length, row.length + n)
-
-        row.add(1, special=USER, position=position(1))
+        row.add(1, special=USER)
         ids = self.words.ids(context.profile_text)
-        row.add(len(ids), word=ids, position=position(len(ids)))
+        row.add(len(ids), word=ids)
         favorites, recents = context.told(self.prompt_favorites)
         at: list[np.ndarray] = []
         for role, special, mine in (
             (ROLE_FAVORITE, FAVORITES, favorites[0]),
             (ROLE_RECENT, RECENT, recents[0]),
         ):
-            row.add(1, special=special, position=position(1))
+            row.add(1, special=special)
             width = self.prefixes.shape[1] + 1
-            tokens = np.full((len(mine), width), -1, dtype=np.int64)
-            levels = np.arange(width - 1) * self.codebook_size
-            prefix, item = tokens.copy(), tokens.copy()
-            prefix[:, :-1] = self.prefixes[mine] + levels
-            item[:, -1] = mine
-            start = row.add(
-                tokens.size, prefix=prefix.ravel(), item=item.ravel(), role=np.where(item.ravel() >= 0, role, -1),
-                position=position(tokens.size),
-            )  # fmt: skip
+            prefix, item, roles = np.full((3, len(mine), width), -1, dtype=np.int64)
+            prefix[:, :-1] = self.prefixes[mine] + np.arange(width - 1) * self.codebook_size
+            item[:, -1], roles[:, -1] = mine, role
+            start = row.add(prefix.size, prefix=prefix.ravel(), item=item.ravel(), role=roles.ravel())
             at.append(start + np.arange(len(mine)) * width + width - 1)
+        row.pieces.append(("position", 0, row.length, np.arange(row.length)))
         items, roles, stats = context.history()
-        twice = np.isin(items, context.favorite_rows) & (
-            roles == ROLE_RECENT
-        )  # stands among the favourites too
+        twice = np.zeros(len(items), dtype=bool)
+        favorite_rows = set(context.favorite_rows.tolist())
+        recent_rows = (
+            context.recent_rows.tolist()
+        )  # an item that stands among the favourites too counts there
+        twice[: len(recent_rows)] = [item_row in favorite_rows for item_row in recent_rows]
         told_stats = np.concatenate((favorites[1], recents[1]))
         return _History(items, roles, stats, ~twice, np.concatenate(at), told_stats)
 

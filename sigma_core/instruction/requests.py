@@ -6,12 +6,12 @@ calendar. Which purchases answer is `labels.py`. Our choice; the paper shows no 
 
 import difflib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, NamedTuple
 
 import polars as pl
 import yaml
@@ -34,6 +34,12 @@ RAMPING_BASE_DAYS: Final = 56
 MIN_RAMPING_USERS: Final = 40  # distinct users of a type in the 14 days; below it the ratio is noise
 NUM_RISING: Final = 5  # types that a trending request names: those of the items that rise most
 MIN_RISING_USERS: Final = 15  # distinct users of an item in the 14 days
+ALSO_SAID: Final = {  # names of holidays that people type
+    "Independence Day": ("4th of July", "Fourth of July", "July 4th"),
+    "Christmas Day": ("xmas",),
+    "New Year's Day": ("New Year", "New Years"),
+    "Thanksgiving Day": ("turkey day",),
+}
 LIKE_A_WORDING: Final = 0.6  # difflib ratio above which a typed instruction is read as a task's own wording
 
 
@@ -190,6 +196,52 @@ def slots_json(slots: Mapping[str, Any]) -> str:
 
 
 # --------------------------------------------------------------------------------------- free requests
+class Named(NamedTuple):
+    """A thing that an instruction names: what it is called, which kind of thing, and the words it was known by."""
+
+    name: str
+    kind: Literal["holiday", "phrase", "category", "type"]
+    words: tuple[str, ...]
+
+
+class KnownNames:
+    """What instructions of a day can name: holidays of the year ahead, phrases, categories and types of the catalog."""
+
+    def __init__(self, day: date, catalog: ItemCatalog, country: str) -> None:
+        holidays = [h.name for h in _shopped_for(day, day + timedelta(days=366), country)]
+        kinds = [
+            catalog.frame[column].drop_nulls().unique().to_list() for column in (c.CATEGORY, c.ITEM_TYPE)
+        ]
+        phrases = [phrase.text for book in load_phrases() for phrase in book.phrases]
+        self._said: list[dict[tuple[str, ...], Named]] = [
+            _by_words(
+                (said, name, "holiday")
+                for name in holidays
+                for said in (_spoken(name), *ALSO_SAID.get(name, ()))
+            ),
+            _by_words((text, text, "phrase") for text in phrases),
+            _by_words(
+                (name, name, kind)
+                for kind, some in zip(("type", "category"), kinds[::-1], strict=True)
+                for name in some
+            ),
+        ]
+        self._longest = max((len(words) for group in self._said for words in group), default=0)
+
+    def find(self, instruction: str) -> Named | None:
+        """The thing it names: a holiday before a phrase before a category or type, the longest of a kind."""
+        words = name_words(instruction)
+        spans = [
+            words[start:stop]
+            for start in range(len(words))
+            for stop in range(start + 1, min(start + self._longest, len(words)) + 1)
+        ]
+        for group in self._said:
+            if found := [group[span] for span in spans if span in group]:
+                return max(found, key=lambda thing: (len(thing.name), thing.name))
+        return None
+
+
 def free_request(
     task: str | None = None,
     query: str | None = None,
@@ -202,13 +254,14 @@ def free_request(
     words: DayWords | None = None,
     country: str = "US",
     user_id: str = "",
+    names: KnownNames | None = None,
 ) -> tuple[str, str]:
     """Instruction text and focus text of what a person asks for.
 
     Without a task, a query or a category names it. `instruction` is used word for word; what it is about is then found
     in it (a holiday, a known phrase, a category), unless query or category say so. The words of a season come from
     `words` (stored with an index), else from `events` up to `day`, else from the calendar alone. A campaign's request is about the
-    newest offer sent to `user_id`, or about what `query` says.
+    newest offer sent to `user_id`, or about what `query` says. `names` saves looking the day's names up again.
 
     Raises:
         TaskError: an unknown task or category (with the nearest names), or a task without the value it needs.
@@ -224,7 +277,7 @@ def free_request(
     if not instruction:
         return render(chosen, 0, slots), focus
     asks_nothing = chosen.name != "just_for_you" and not chosen.focus
-    return instruction, focus or ("" if asks_nothing else named_in(instruction, day, catalog, country))
+    return instruction, focus or ("" if asks_nothing else named_in(instruction, day, catalog, country, names))
 
 
 def _free_slots(
@@ -271,18 +324,21 @@ def known_category(name: str, catalog: ItemCatalog) -> str:
     raise TaskError(f"no category {name!r} in the catalog of {len(categories)} categories.{hint}")
 
 
-def named_in(instruction: str, day: date, catalog: ItemCatalog, country: str) -> str:
+def _by_words(things: Iterable[tuple[str, str, Any]]) -> dict[tuple[str, ...], Named]:
+    """Spoken form, name and kind of each thing, found by the words of its spoken form; of equal ones the last."""
+    keyed = ((name_words(spoken), name, kind) for spoken, name, kind in things)
+    return {words: Named(name, kind, words) for words, name, kind in keyed if words}
+
+
+def named_in(
+    instruction: str, day: date, catalog: ItemCatalog, country: str, names: KnownNames | None = None
+) -> str:
     """What a typed instruction is about: the holiday, phrase, category or type it names, the longest of a kind; "" when
     it reads like a wording that asks for nothing particular; otherwise the whole instruction.
     """
-    text = f" {' '.join(name_words(instruction))} "
-    holidays = {_spoken(h.name): h.name for h in _shopped_for(day, day + timedelta(days=366), country)}
-    phrases = {phrase.text: phrase.text for book in load_phrases() for phrase in book.phrases}
-    names = pl.concat([catalog.frame[c.CATEGORY], catalog.frame[c.ITEM_TYPE]]).drop_nulls().unique().to_list()
-    for known in (holidays, phrases, {name: name for name in names}):
-        said = [name for name in known if f" {' '.join(name_words(name))} " in text and name_words(name)]
-        if said:
-            return known[max(said, key=lambda name: (len(name), name))]
+    found = (names or KnownNames(day, catalog, country)).find(instruction)
+    if found is not None:
+        return found.name
     return "" if _asks_nothing(instruction) else instruction
 
 

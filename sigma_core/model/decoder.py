@@ -10,6 +10,7 @@ H heads, G key heads, W head width.
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -119,6 +120,66 @@ def _read_rows(
     mixed = scaled_dot_product_attention(query, *past[-1], attn_mask=mask, enable_gqa=_groups(last) > 1)
     state = _norm(backbone.norm, _rest(last, chosen, mixed.transpose(1, 2).flatten(2)))
     return slots.flat(state), tuple(past)
+
+
+class Onward(NamedTuple):
+    """One user whose prompt is read from where it was left.
+
+    Attributes:
+        room: (2, layers, G, C, W), keys and values; the first `past` are there, reading writes those of the new tokens behind.
+        past: positions that are there.
+        size: new tokens.
+        mask_NN: additive, what the new tokens see of each other; of the past they see all.
+        at_R: which new tokens' states are wanted.
+    """
+
+    room: Tensor
+    past: int
+    size: int
+    mask_NN: Tensor
+    at_R: Tensor
+
+
+def read_onwards(
+    backbone: Any, embeds_XD: Tensor, position_X: Tensor, users: Sequence[Onward]
+) -> tuple[Tensor, Tensor]:
+    """States (R, D) of the wanted tokens of all users, and keys and values (2, layers, G, X, W) of the new tokens.
+
+    New tokens of all users stand one after the other, without padding; only attention goes user by user, over the keys where
+    they lie.
+    """
+    hidden = embeds_XD[None]
+    turn = _turn(backbone, hidden, position_X[None])
+    ends = list(accumulate(user.size for user in users))
+    fresh: list[Tensor] = []
+    masks, sizes = [user.mask_NN for user in users], [user.size for user in users]
+    for number, layer in enumerate(backbone.layers):
+        normed = _norm(layer.input_layernorm, hidden)
+        fresh.append(torch.stack(_key_values(layer.self_attn, normed, turn))[:, 0])
+        if number == len(backbone.layers) - 1:  # of the last layer only the wanted tokens are read
+            at = torch.cat([user.at_R + end - user.size for user, end in zip(users, ends, strict=True)])
+            hidden, normed, *turned = (part[:, at] for part in (hidden, normed, *turn))
+            turn = tuple(turned)
+            masks = [user.mask_NN[user.at_R] for user in users]
+            sizes = [len(user.at_R) for user in users]
+        query = (_query(layer.self_attn, normed, turn)[0] * layer.self_attn.scaling).split(sizes, dim=1)
+        new = fresh[-1].split([user.size for user in users], dim=2)
+        mixed = [
+            _onward(mine, some, user.room[:, number], user.past, mask)
+            for mine, some, user, mask in zip(query, new, users, masks, strict=True)
+        ]
+        hidden = _rest(layer, hidden, torch.cat(mixed)[None])
+    return _norm(backbone.norm, hidden)[0], torch.stack(fresh, dim=1)
+
+
+def _onward(query_HQW: Tensor, fresh_2GNW: Tensor, room_2GCW: Tensor, past: int, mask_QN: Tensor) -> Tensor:
+    """Attention (Q, H*W) of one user's tokens over the past and the new tokens, whose keys and values are written behind it."""
+    heads, tokens, width = query_HQW.shape
+    room_2GCW[:, :, past : past + fresh_2GNW.shape[2]] = fresh_2GNW
+    key, value = room_2GCW[:, :, : past + fresh_2GNW.shape[2]]
+    scores = query_HQW.reshape(len(key), -1, width) @ key.transpose(1, 2)
+    scores.view(heads, tokens, -1)[..., past:].add_(mask_QN)
+    return (scores.softmax(dim=-1) @ value).view(heads, tokens, width).transpose(0, 1).flatten(1)
 
 
 def read_beams(

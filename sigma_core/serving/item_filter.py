@@ -4,6 +4,7 @@ Used alike by `sigma recommend` and the HTTP API, before any search: step 1 open
 filter can never be broken and never leaves an empty prefix. No model. Our choice.
 """
 
+import difflib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
@@ -185,12 +186,13 @@ class FilterTable:
             owned: rows bought before.
 
         Raises:
-            FilterError: `only` or `without` names nothing in the catalog.
+            FilterError: a field names nothing in the catalog, or no price lies between the bounds.
         """
         out = np.ones(len(self._rows), np.bool_)
+        _check_prices(wanted)
         for name in _ONE_OF:
             if values := getattr(wanted, name):
-                out &= np.isin(self._values[name], list(values))
+                out &= np.isin(self._values[name], [self._exact(name, value) for value in values])
         if wanted.only:
             out &= np.any([self._must_name(words) for words in wanted.only], axis=0)
         for words in wanted.without:
@@ -216,6 +218,20 @@ class FilterTable:
             out = np.isin(self._group, self._group[mine])
         return out
 
+    def _exact(self, field_name: str, value: str) -> str:
+        """The value as the catalog writes it, whatever its case."""
+        known = self._known[field_name]
+        if value.lower() in known:
+            return known[value.lower()]
+        near = difflib.get_close_matches(value.lower(), known, n=2)
+        hint = f" Did you mean {' or '.join(repr(known[name]) for name in near)}?" if near else ""
+        some = ", ".join([*sorted(known.values())[:3], *(["..."] if len(known) > 3 else [])])
+        raise FilterError(f"{field_name}: the catalog of the day has no {value!r}, it has {some}.{hint}")
+
+    @cached_property
+    def _known(self) -> dict[str, dict[str, str]]:
+        return {name: {value.lower(): value for value in self.values(name)} for name in _ONE_OF}
+
     def _must_name(self, words: str) -> Rows:
         found: Rows = self.named(words.lower())
         if not found.any():
@@ -226,6 +242,12 @@ class FilterTable:
         out = np.zeros(len(self._rows), np.bool_)
         out[[self._rows[item] for item in items if item in self._rows]] = True
         return out
+
+
+def _check_prices(wanted: ItemFilter) -> None:
+    low, high = wanted.min_price, wanted.max_price
+    if low is not None and high is not None and low > high:
+        raise FilterError(f"no price is at least {low:g} and at most {high:g}; swap or loosen the bounds.")
 
 
 class ReadWords(NamedTuple):

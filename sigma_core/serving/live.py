@@ -17,9 +17,12 @@ import polars as pl
 from sigma_core import columns as c
 from sigma_core.instruction.aspects import aspects_of
 from sigma_core.instruction.collate import Request, UserContext
-from sigma_core.serving.item_filter import FilterError, FilterTable, ItemFilter, read_words
+from sigma_core.instruction.routing import Route
+from sigma_core.instruction.tasks import TASKS, TaskError
+from sigma_core.serving.item_filter import FilterError, FilterTable, ItemFilter
 from sigma_core.serving.live_context import Taken, live_context
 from sigma_core.serving.live_store import LiveStore, end_of_day
+from sigma_core.serving.reading import Asked, ReadRequest, RequestReader
 from sigma_core.serving.runtime import LoadedRecommender, RequestError
 
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from sigma_core.serving.session_cache import SessionCache
 
 MAX_FOCUS: Final = 4096  # focus vectors kept
+MAX_OWNED: Final = 8192  # users whose purchases are kept as rows
 _SHOWN: Final = (c.TITLE, c.CATEGORY, c.DEPARTMENT, c.BRAND, c.PRICE_BAND, c.IS_NEW)
 _LIST: Final = (c.ITEM_ID, c.SCORE, c.PREFIX, c.PREFIX_PROBABILITY)
 
@@ -44,8 +48,6 @@ class Settings(NamedTuple):
 
     def with_preset(self, task: str) -> "Settings":
         """What the request left open, by the task's preset; the model's own settings fill the rest."""
-        from sigma_core.instruction.tasks import TASKS
-
         return self._replace(**{k: v for k, v in TASKS[task].preset.items() if getattr(self, k) is None})
 
 
@@ -64,6 +66,8 @@ class Prepared:
     n: int
     settings: Settings
     understood: tuple[str, ...] = ()  # constraints read out of the words, a line each
+    route: Route | None = None  # of free words without a task: what they were taken for
+    followed: bool = False  # whether `task` is the route's
 
 
 class Found(NamedTuple):
@@ -93,8 +97,13 @@ class LiveDay:
         self.item_ids, self.rows = index.item_ids, self.engine.rows
         order = pl.DataFrame({c.ITEM_ID: self.item_ids}, schema={c.ITEM_ID: pl.String})
         items = order.join(catalog, on=c.ITEM_ID, how="left", maintain_order="left")
-        self.shown: list[dict[str, Any]] = items.select(c.ITEM_ID, *_SHOWN).to_dicts()
+        self.shown: list[dict[str, Any]] = items.select(
+            c.ITEM_ID, pl.col(*_SHOWN[:-1]), pl.col(c.IS_NEW).fill_null(value=False)
+        ).to_dicts()
         self.filters = FilterTable(self.item_ids, catalog, loaded.lists.prices)
+        self.reader = RequestReader(
+            loaded.day, loaded.country, loaded.catalog, loaded.lists.words, self.filters, self._vectors
+        )
         group = items[c.TEXT_GROUP].to_list()
         self._group = np.unique(np.asarray(group), return_inverse=True)[1]
         sold = items[c.NUM_EVENTS_28D].to_numpy().astype(np.float64)
@@ -109,6 +118,7 @@ class LiveDay:
         self.store: LiveStore | None = None
         self.sessions: SessionCache | None = None
         self._variant = lru_cache(maxsize=64)(self._make_variant)
+        self._published_owned = lru_cache(maxsize=MAX_OWNED)(self._owned_by)
 
     # ------------------------------------------------------------------------------------- lookups
     @property
@@ -147,9 +157,17 @@ class LiveDay:
         if row is None:
             return None
         context = self.engine.contexts(self.loaded.lists.contexts[row : row + 1])[0]
+        return context, self._published_owned(user_id)
+
+    def owned_rows(self, user_id: str) -> frozenset[int]:
+        """Rows the user bought before, those of live events as soon as they are stored."""
+        since = self.store.taken_by(user_id) if self.store else set()
+        return self._published_owned(user_id) | {self.rows[item] for item in since if item in self.rows}
+
+    def _owned_by(self, user_id: str) -> frozenset[int]:
         place = self._owned_row.get(user_id)
         items = [] if place is None else self.loaded.lists.owned[c.OWNED_ITEMS][place].to_list()
-        return context, frozenset(self.rows[item] for item in items if item in self.rows)
+        return frozenset(self.rows[item] for item in items if item in self.rows)
 
     def prepared_list(self, user_id: str, task: str, most: int | None = None) -> "list[Recommendation]":
         """The first `most` of the user's list of the U2I index, best first; empty when there is none."""
@@ -187,51 +205,41 @@ class LiveDay:
         self._variant.cache_clear()
 
     # ----------------------------------------------------------------------------------- requests
-    def prepare(self, wish: "RecommendRequest") -> Prepared:
-        """Understand a request.
+    def prepare(self, wish: "RecommendRequest", least_confidence: float | None = None) -> Prepared:
+        """Understand a request; free words are routed to a task when that is as sure as `least_confidence` (none: as configured).
 
         Raises:
             RequestError: an unknown task or category, or a task without the value it needs.
         """
-        task = wish.task or ("query" if wish.query else "category" if wish.category else "just_for_you")
-        asked = ItemFilter(**wish.filters.model_dump())
-        read = read_words(self.filters, wish.query, wish.instruction, asked)
-        left = {"query": read.query, "instruction": read.instruction}
-        text, focus = self._words(wish.model_copy(update=left))
+        read = self._read(
+            wish, self.config.http.route_confidence if least_confidence is None else least_confidence
+        )
         context, owned, known = self._who(wish)
         steps = wish.steps
         settings = Settings(
             steps.num_prefixes, steps.items_per_prefix, steps.temperature, wish.explain, steps.prefix_mass
-        ).with_preset(task)
+        ).with_preset(read.task)
         return Prepared(
             self,
             wish.user_id,
             known,
             context,
-            task,
-            Request(text, focus),
-            self._eligible(read.wanted, task, owned),
+            read.task,
+            read.request,
+            self._eligible(read.wanted, read.task, owned),
             owned,
             wish.n,
             settings,
             read.told,
+            read.route,
+            read.followed,
         )
 
-    def _words(self, wish: "RecommendRequest") -> tuple[str, str]:
-        from sigma_core.instruction.requests import DayWords, free_request
-        from sigma_core.instruction.tasks import TaskError
-
-        words = DayWords.from_json(self.loaded.lists.words) if self.loaded.lists.words else None
-        asked = (wish.task or None, wish.query or None, wish.category or None, wish.instruction or None)
+    def _read(self, wish: "RecommendRequest", least_confidence: float) -> ReadRequest:
+        asked = Asked(wish.task, wish.query, wish.category, wish.instruction, wish.user_id or "")
+        wanted = ItemFilter(**dict(wish.filters))
         try:
-            return free_request(
-                *asked,
-                day=self.loaded.day,
-                catalog=self.loaded.catalog,
-                words=words,
-                country=self.loaded.country,
-                user_id=wish.user_id or "",
-            )
+            return self.reader.read(asked, wanted, least_confidence)
         except TaskError as error:
             raise RequestError(str(error).replace("--", "")) from error
 
@@ -247,8 +255,6 @@ class LiveDay:
         return context, owned, bool(wish.profile or owned)
 
     def _eligible(self, wanted: ItemFilter, task: str, owned: frozenset[int]) -> np.ndarray:
-        from sigma_core.instruction.tasks import TASKS
-
         try:
             return self.filters.rows(wanted, TASKS[task].exclude_history, owned)
         except FilterError as error:
@@ -307,13 +313,17 @@ class LiveDay:
             settings.prefix_mass,
         )
 
+    def _vectors(self, texts: list[str]) -> np.ndarray:
+        """Match vectors of a few texts, in batches as small as they are: up to the last bits those of the artifacts."""
+        return self.engine.encoder.match_vectors(texts, few=True)
+
     def focus(self, texts: Iterable[str]) -> dict[str, np.ndarray]:
         """Match vectors of what the texts stand for; the last `MAX_FOCUS` are remembered."""
         wanted = {aspect for text in texts for aspect in aspects_of(text)}
         with self._focus_lock:
             new = sorted(wanted - self._focus.keys())
             if new:
-                self._focus.update(zip(new, self.engine.encoder.match_vectors(new), strict=True))
+                self._focus.update(zip(new, self._vectors(new), strict=True))
             found = {text: self._focus[text] for text in wanted}
             for text in wanted:
                 self._focus.move_to_end(text)

@@ -17,6 +17,8 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from pydantic_core import from_json
+
 from sigma_core.data.events import POSITIVE_TYPES
 
 FILE: Final = Path("live") / "live.sqlite"  # under the root
@@ -215,6 +217,11 @@ class LiveStore:
         query = "SELECT user_id, item_id, time_us, type, session FROM events WHERE user_id = ? ORDER BY time_us, key"
         return [LiveEvent(*row) for row in self._connection.execute(query, (user_id,))]
 
+    def taken_by(self, user_id: str) -> set[str]:
+        """Items of the user's live events that count as taking one."""
+        rows = self._connection.execute("SELECT item_id, type FROM events WHERE user_id = ?", (user_id,))
+        return {item for item, kind in rows if kind in POSITIVE_TYPES}
+
     def counts(self) -> dict[str, int]:
         """Rows of every table."""
         tables = ("events", "due", "users", "lists", "refused")
@@ -277,7 +284,7 @@ class LiveStore:
 
     def _row(self, query: str, values: tuple[str, ...]) -> LiveRow | None:
         row = self._connection.execute(query, values).fetchone()
-        return LiveRow(row[0], row[1], row[2], json.loads(row[3])) if row else None
+        return LiveRow(row[0], row[1], row[2], from_json(row[3], cache_strings=False)) if row else None
 
     @staticmethod
     def _fact(connection: sqlite3.Connection, name: str) -> str | None:

@@ -4,7 +4,7 @@ Imports no dagster, no peft and no great_expectations. Errors name what exists. 
 """
 
 import difflib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sigma_core.generation.recommender import Recommendation, Recommender
     from sigma_core.serving.engine import Engine
     from sigma_core.serving.item_filter import FilterTable
+    from sigma_core.serving.reading import ReadRequest, RequestReader
     from sigma_core.serving.user_to_item import UserToItemIndex
 
 
@@ -87,12 +88,17 @@ class Wish:
 
 @dataclass(frozen=True)
 class Answered:
-    """A list, the constraints read out of the words, the instruction the model read, and the steps behind the list."""
+    """A list, the constraints read out of the words, the instruction the model read, and the steps behind the list.
+
+    `task` is whose preset answered; `taken_for` says, of free words without a task, what they were taken for and how surely.
+    """
 
     rows: list[dict[str, Any]]
     understood: tuple[str, ...]
     instruction: str
     explanation: dict[str, Any] | None = None
+    task: str = ""
+    taken_for: str = ""
 
 
 @dataclass
@@ -130,51 +136,42 @@ class LoadedRecommender:
         import torch
 
         from sigma_core.generation.explain import explain, with_settings
-        from sigma_core.instruction.collate import Request
         from sigma_core.instruction.tasks import TASKS
-        from sigma_core.serving.item_filter import FilterError, read_words
+        from sigma_core.serving.item_filter import FilterError
+        from sigma_core.serving.reading import told_route
 
         if wish.top_n < 1:
             raise RequestError(f"--top-n {wish.top_n}: needed at least 1.")
         user = self._user(user_id)
-        read = read_words(self.filters, wish.query, wish.instruction, wish.wanted)
-        text, focus = self._words(replace(wish, query=read.query, instruction=read.instruction), user_id)
-        task = TASKS[wish.task] if wish.task else None
+        read = self._read(wish, user_id)
+        task = TASKS[read.task]
         owned = self.lists.owned.filter(pl.col(c.USER_ID) == user_id)[c.OWNED_ITEMS].explode().drop_nulls()
         rows = [self.engine.rows[item] for item in owned if item in self.engine.rows]
         try:
-            eligible_N = self.filters.rows(read.wanted, task.exclude_history if task else "none", rows)
+            eligible_N = self.filters.rows(read.wanted, task.exclude_history, rows)
         except FilterError as error:
             raise RequestError(str(error)) from error
         if not eligible_N.any():
             raise RequestError("no item passes the filters: " + ("; ".join(read.told) or "loosen them") + ".")
-        settings = {"temperature": wish.temperature, **(task.preset if task else {}), **wish.given()}
+        settings = {"temperature": wish.temperature, **task.preset, **wish.given()}
         recommender = with_settings(self.engine.recommender, **settings)
         eligible = torch.from_numpy(eligible_N)[None]
         with torch.inference_mode():
-            found = recommender.beam([user], [[Request(text, focus)]], self.engine.focus([focus]), eligible)
+            focus = self.engine.focus([read.request.focus])
+            found = recommender.beam([user], [[read.request]], focus, eligible)
             ranked = recommender.answer(found, eligible, wish.top_n, collapse=True)[0]
             why = explain(recommender, found, eligible)[0] if wish.explain else None
         shown = self._told(recommender, user, why, ranked) if why else None
-        return Answered(self._rows(ranked), read.told, text, shown)
+        text = read.request.instruction
+        return Answered(self._rows(ranked), read.told, text, shown, read.task, told_route(read))
 
-    def _words(self, wish: "Wish", user_id: str) -> tuple[str, str]:
-        from sigma_core.instruction.requests import DayWords, free_request
+    def _read(self, wish: "Wish", user_id: str) -> "ReadRequest":
         from sigma_core.instruction.tasks import TaskError
+        from sigma_core.serving.reading import Asked
 
-        words = DayWords.from_json(self.lists.words) if self.lists.words else None
+        asked = Asked(wish.task, wish.query, wish.category, wish.instruction, user_id)
         try:
-            return free_request(
-                wish.task,
-                wish.query,
-                wish.category,
-                wish.instruction,
-                day=self.day,
-                catalog=self.catalog,
-                words=words,
-                country=self.country,
-                user_id=user_id,
-            )
+            return self.reader.read(asked, wish.wanted, self.engine.config.http.route_confidence)
         except TaskError as error:
             raise RequestError(str(error)) from error
 
@@ -229,6 +226,14 @@ class LoadedRecommender:
                 for found in ranked
             ],
         }
+
+    @cached_property
+    def reader(self) -> "RequestReader":
+        """What understands the day's requests."""
+        from sigma_core.serving.reading import RequestReader
+
+        encode = self.engine.encoder.match_vectors
+        return RequestReader(self.day, self.country, self.catalog, self.lists.words, self.filters, encode)
 
     @cached_property
     def filters(self) -> "FilterTable":

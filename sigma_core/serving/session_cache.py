@@ -117,7 +117,7 @@ class SessionCache:
         path.parent.mkdir(parents=True, exist_ok=True)
         tmp = path.with_name(f".{uuid.uuid4().hex}.tmp")
         try:
-            save_file(states._asdict(), tmp)
+            save_file(states.arrays(), tmp)
             tmp.replace(path)
         except OSError:  # a full disk costs a recomputation
             return
@@ -136,8 +136,10 @@ class SessionCache:
         if path is None or not path.exists():
             return None
         try:
-            return TrunkStates(**load_file(path))
-        except (SafetensorError, OSError, TypeError, ValueError):
+            found = load_file(path)
+            tokens, stats = found["tokens_TK"], found["stats_TS"]
+            return TrunkStates(tokens, stats, found["keys_GHTW"], found["values_GHTW"])
+        except (SafetensorError, OSError, KeyError, ValueError):
             self._files.pop(path, None)
             path.unlink(missing_ok=True)
             return None

@@ -1,10 +1,12 @@
 """An explanation is the list taken apart: its products are the scores, its parts sum to what was searched."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
-from sigma_core.generation.explain import explain, with_settings
+from sigma_core.generation.explain import explain, nearest_history, with_settings
 from sigma_core.generation.recommender import Ask
 from sigma_core.instruction.collate import Request
 from tests.model_world import tiny_user, tiny_world
@@ -54,3 +56,13 @@ def test_a_higher_temperature_flattens_the_distribution_inside_a_prefix() -> Non
         return why.parts[0].items[0][1]
 
     assert largest(10.0) < largest(1.0) < largest(0.2)
+
+
+def test_the_nearest_of_the_history_is_another_item() -> None:
+    """v~ of rows 0 and 1 are 60 degrees apart, row 2 is opposite to row 0: cosines .5 and -1."""
+    vectors = torch.tensor([[1.0, 0.0], [0.5, 0.75**0.5], [-1.0, 0.0]])
+    world = SimpleNamespace(items=SimpleNamespace(tensors=SimpleNamespace(vectors_NE=vectors)))
+    found = nearest_history(world, [0, 1, 2], [0, 1, 1])
+    assert {row: near for row, (near, _) in found.items()} == {0: 1, 1: 0, 2: 1}
+    assert found[0][1] == pytest.approx(0.5)
+    assert nearest_history(world, [0], [0]) == nearest_history(world, [0], []) == {}

@@ -4,12 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sigma_core.generation import recommender
 from sigma_core.generation.recommender import Ask
-from sigma_core.generation.session_states import TrunkStates
+from sigma_core.generation.session_states import Room, TrunkStates, _causal
 from sigma_core.instruction.collate import Prompt, Request, UserContext
+from sigma_core.model.decoder import Onward, read_onwards
 from sigma_core.serving.session_cache import SessionCache
 from tests.model_world import TinyWorld, tiny_user, tiny_world
 
@@ -124,3 +127,72 @@ def test_states_of_nobody_fit_nothing() -> None:
     nothing = np.zeros((0, 5), dtype=np.int32), np.zeros((0, 4), dtype=np.float32)
     states = TrunkStates(*nothing, np.zeros((1, 1, 0, 2)), np.zeros((1, 1, 0, 2)))
     assert states.fits(*nothing) == 0
+
+
+@pytest.mark.parametrize("family", ["Qwen3", "Qwen2", "Llama"])
+def test_tokens_read_onwards_see_what_they_saw_in_one_go(family: str) -> None:
+    """Two users of a decoder with grouped heads: the last tokens behind the first ones, against the transformers model."""
+    import transformers
+
+    torch.manual_seed(4)
+    made = getattr(transformers, f"{family}Config")(
+        vocab_size=8, hidden_size=16, intermediate_size=24, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=4,
+    )  # fmt: skip
+    model = getattr(transformers, f"{family}Model")(made).eval()
+    embeds = torch.randn(2, 9, 16)
+    with torch.inference_mode():
+        cache = transformers.DynamicCache(config=made)
+        want = model(inputs_embeds=embeds, past_key_values=cache, use_cache=True).last_hidden_state
+        pasts, users = (6, 2), []
+        for row, past in enumerate(pasts):
+            room = torch.zeros(2, 3, 2, 12, 4)
+            for layer, there in enumerate(cache.layers):
+                room[0, layer, :, :past] = there.keys[row, :, :past]
+                room[1, layer, :, :past] = there.values[row, :, :past]
+            size = 9 - past
+            users.append(Onward(room, past, size, _causal(size), torch.tensor([0, size - 1])))
+        new = torch.cat([embeds[row, past:] for row, past in enumerate(pasts)])
+        position = torch.cat([torch.arange(past, 9) for past in pasts])
+        got, fresh = read_onwards(model, new, position, users)
+    torch.testing.assert_close(got, want[[0, 0, 1, 1], [6, 8, 2, 8]], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(fresh[0, 1, :, :3], cache.layers[1].keys[0, :, 6:], atol=1e-5, rtol=1e-5)
+    assert torch.equal(users[1].room[1, 2, :, 2:9], fresh[1, 2, :, 3:]), "and they lie behind the past now"
+
+
+def test_a_room_is_written_by_one_reading_at_a_time_and_never_where_it_was_published() -> None:
+    room = Room(1, 1, 5, 2)
+    assert room.both.shape[3] == 32
+    assert not room.claim(0, 9), "whoever made it writes"
+    room.used = 5
+    room.release()
+    assert not room.claim(4, 9), "position 4 was published"
+    assert not room.claim(5, 33), "there is no room"
+    assert room.claim(5, 32)
+    assert not room.claim(5, 9)
+
+
+def test_older_states_of_a_user_stay_as_they_were_while_newer_ones_grow(world: TinyWorld) -> None:
+    """Two futures of one history, read from the same kept states: the second finds the room taken and copies."""
+    user = tiny_user("a", 1, 2, 3)
+    same(world, [user])
+    cache = world.recommender.sessions
+    old = cache.get("a")
+    keys = old.keys_GHTW.copy()
+    (size,), (kept,) = same(world, [grown(user, [7])])
+    new = cache.get("a")
+    assert (kept, new.room is old.room) == (size - 3, True), "the new event went behind the old ones"
+    cache.put("a", old)
+    assert same(world, [grown(user, [9])])[1] == [kept]
+    assert cache.get("a").room is not old.room
+    assert (old.keys_GHTW == keys).all()
+    assert (new.keys_GHTW[:, :, :kept] == keys).all()
+
+
+def test_a_decoder_of_an_unknown_family_is_read_whole(
+    world: TinyWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recommender, "is_known", lambda backbone: False)
+    tokens, kept = same(world, [tiny_user("a", 1, 2, 3)])
+    assert (tokens, kept) == ([0], [0])
+    assert len(world.recommender.sessions) == 0

@@ -86,9 +86,8 @@ def test_any_text_is_read_once_and_for_all(said: str) -> None:
     assert all(value is None or value >= 0 for value in (read.min_price, read.max_price))
     if not read.told():
         assert read.text == said
-    assert set(read.text.split()) <= {
-        part for w in said.split() for part in (w, w.strip(" ,;.!?:"), w.lstrip(" ,;.!?:"), w.rstrip(" ,;"))
-    }
+    left, given_words = ({w.strip(" ,;.!?:") for w in text.split()} for text in (read.text, said))
+    assert left - {""} <= given_words  # a stop may have moved to the word before it
 
 
 def test_every_kind_of_the_file_is_a_rule() -> None:

@@ -12,8 +12,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from sigma_core.config import HttpConfig
+from sigma_core.instruction.routing import Route
 from sigma_core.instruction.tasks import TASKS
 from sigma_core.serving.http.app import create_app
+from sigma_core.serving.http.schemas import Answer
 from sigma_core.serving.http.security import KeyRing
 from sigma_core.serving.live import LiveDay
 from tests.serving.live_world import FakeEncoder, holder, live_day
@@ -33,7 +35,17 @@ def ask(client: TestClient, **wish: Any) -> dict[str, Any]:
     answer = client.post("/v1/recommend", json=wish)
     assert answer.status_code == 200, answer.text
     body: dict[str, Any] = answer.json()
+    assert keeps_schema(body)
     return body
+
+
+def keeps_schema(answer: dict[str, Any]) -> bool:
+    """Answers are written without validation: they must have the fields of `Answer`, no more and no less."""
+    read = Answer.model_validate(answer, strict=True)
+    shown = {name for item in answer["items"] for name in item}
+    return set(answer) == set(Answer.model_fields) and (
+        not shown or shown == set(type(read.items[0]).model_fields)
+    )
 
 
 def items(answer: dict[str, Any]) -> list[str]:
@@ -123,6 +135,22 @@ def test_constraints_in_words_are_filters_and_are_told(client: TestClient) -> No
     assert ask(client, instruction="no fuss tonight")["understood"] == []
 
 
+def test_free_words_are_taken_for_a_task_and_the_answer_says_how_surely(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = client.app.state.service.holder.live.reader  # type: ignore[attr-defined]
+    monkeypatch.setattr(reader, "route", lambda text: Route("discover", 0.97 if "surprise" in text else 0.31))
+    sure = ask(client, user_id="u1", instruction="surprise me", n=23)
+    assert sure["taken_for"] == {"task": "discover", "confidence": 0.97, "followed": True}
+    assert sure["task"] == "discover"
+    assert not {"i02", "i03"} & set(items(sure)), "its preset: nothing that reads like something owned"
+    unsure = ask(client, user_id="u1", instruction="blah", n=23)
+    assert unsure["taken_for"] == {"task": "discover", "confidence": 0.31, "followed": False}
+    assert (unsure["task"], unsure["instruction"]) == ("just_for_you", "blah")
+    assert {"i02", "i03"} & set(items(unsure))
+    assert ask(client, task="longtail", instruction="surprise me")["taken_for"] is None
+
+
 def test_words_that_name_nothing_are_refused(client: TestClient) -> None:
     refused = client.post("/v1/recommend", json={"filters": {"without": ["motor oil"]}})
     assert refused.status_code == 422
@@ -130,9 +158,42 @@ def test_words_that_name_nothing_are_refused(client: TestClient) -> None:
 
 
 def test_filters_that_nothing_passes_give_an_empty_list_that_says_so(client: TestClient) -> None:
-    answer = ask(client, filters={"departments": ["shoes"]})
+    answer = ask(client, instruction="nothing from coffee", filters={"only": ["coffee"], "only_new": True})
     assert answer["items"] == []
-    assert "filters" in answer["note"]
+    assert answer["note"] == "no item passes the filters: only; only_new; nothing from coffee; loosen one"
+    assert ask(client, filters={"departments": ["Grocery"]})["items"], "in any case"
+
+
+@pytest.mark.parametrize(
+    ("wish", "told"),
+    [
+        (
+            {"filters": {"categories": ["cofee"]}},
+            "no 'cofee', it has candy, coffee, soft drinks. Did you mean 'coffee'?",
+        ),
+        ({"filters": {"min_price": 10, "max_price": 1}}, "no price is at least 10 and at most 1"),
+        ({"query": "soda", "category": "coffee"}, "not both"),
+        ({"user_id": "u0", "history": []}, "body: give user_id, or profile and history, not both"),
+        ({"task": "discovery"}, "Did you mean 'discover'?"),
+        ({"task": "query"}, "needs query"),
+    ],
+)
+def test_a_request_that_contradicts_itself_or_the_catalog_says_how(
+    client: TestClient, wish: dict[str, Any], told: str
+) -> None:
+    refused = client.post("/v1/recommend", json=wish)
+    assert refused.status_code == 422
+    assert told in refused.json()["message"]
+
+
+def test_what_is_not_json_is_told(client: TestClient) -> None:
+    def said(content: bytes, kind: str = "application/json") -> str:
+        answer = client.post("/v1/recommend", content=content, headers={"content-type": kind})
+        return str(answer.json()["message"])
+
+    assert said(b'{"n": ') == "the body is not JSON from character 6 on"
+    assert "send JSON with content-type" in said(b"{}", "text/plain")
+    assert "/openapi.json" in client.get("/nowhere").json()["message"]
 
 
 def test_an_explanation_is_the_list_taken_apart(client: TestClient) -> None:
@@ -229,6 +290,7 @@ def test_a_spent_budget_is_answered_from_the_prepared_list(client: TestClient) -
 def test_prepared_lists(client: TestClient) -> None:
     answer = client.get("/v1/users/u0/recommendations", params={"n": 2}).json()
     assert (answer["served_by"], items(answer)) == ("u2i", ["i05", "i04"])
+    assert keeps_schema(answer)
     cold = client.get("/v1/users/nobody/recommendations").json()
     assert (cold["served_by"], cold["user_known"], cold["items"][0]["item_id"]) == (
         "popularity",
@@ -383,7 +445,7 @@ def test_no_other_origin_may_read_answers_unless_configured(client: TestClient) 
 def test_a_fault_shows_neither_trace_nor_user_in_answer_or_log(caplog: pytest.LogCaptureFixture) -> None:
     live = live_day()
 
-    def fault(wish: Any) -> Any:
+    def fault(wish: Any, least: float) -> Any:
         raise KeyError(wish.user_id)
 
     live.prepare = fault  # type: ignore[method-assign]

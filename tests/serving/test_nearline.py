@@ -236,6 +236,8 @@ def test_events_that_are_posted_change_list_and_context(tmp_path: Path) -> None:
             key=lambda e: e["event_time"],
         )
         assert after["recent"][0]["item_id"] == newest["item_id"]
+        bought = {e["item_id"] for e in events if e["event_type"] != "view"} | {"i02"}  # i02: before the day
+        assert {item["item_id"] for item in answer["items"] if item["owned"]} == bought & set(items(answer))
         live = client.post("/v1/recommend", json={"user_id": "u1", "n": 20}).json()
         assert items(live) == items(answer)
         assert client.post("/v1/events", json={"events": events}).json()["accepted"] == 0

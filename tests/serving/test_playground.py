@@ -44,6 +44,24 @@ def test_the_script_names_only_what_the_page_has() -> None:
     assert set(re.findall(r'<label[^>]* for="([\w-]+)"', text("index.html"))) <= ids
 
 
+CONTRAST = """(where) => {
+  const pixel = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+  const rgba = (colour) => {
+    pixel.clearRect(0, 0, 1, 1); pixel.fillStyle = colour; pixel.fillRect(0, 0, 1, 1);
+    return pixel.getImageData(0, 0, 1, 1).data;
+  };
+  const light = (colour) => {
+    const [r, g, b] = [...rgba(colour)].slice(0, 3).map((v) => v / 255).map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  let ground = document.querySelector(where);
+  const ink = light(getComputedStyle(ground).color);
+  while (rgba(getComputedStyle(ground).backgroundColor)[3] < 255) ground = ground.parentElement;
+  const paper = light(getComputedStyle(ground).backgroundColor);
+  return (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05);
+}"""
+
+
 # ------------------------------------------------------------------------------------------ browser
 @pytest.fixture(scope="module")
 def page() -> Iterator[Any]:
@@ -75,6 +93,38 @@ def test_the_main_path_a_wish_gives_a_list_and_its_three_steps(page: Any) -> Non
     assert page.locator("#inside div").count() >= 1
     assert page.locator("#mosaic rect").count() > 3
     assert "the model" in page.inner_text("#served")
+
+
+@pytest.mark.ui
+def test_free_words_say_what_they_were_taken_for(page: Any) -> None:
+    page.click("#tasks >> text=In your words")
+    page.fill("#words", "blah blah")
+    page.click("text=Recommend")
+    page.wait_for_selector("#taken:has-text('% sure')")
+    page.click("#tasks >> text=For you")
+    page.wait_for_selector("#taken", state="hidden")
+
+
+@pytest.mark.ui
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_words_stand_out_from_their_ground_in_both_themes(page: Any, theme: str) -> None:
+    """WCAG AA: a contrast of 4.5 or more."""
+    while page.evaluate("document.documentElement.dataset.theme") != theme:
+        page.click("#theme")
+    for where in (
+        "#items .name",
+        "#items .detail",
+        "#served",
+        "#tasks [aria-checked=true]",
+        ".figure span",
+        "#profile .chip",
+    ):
+        assert page.evaluate(CONTRAST, where) >= 4.5, where
+
+
+@pytest.mark.ui
+def test_what_they_buy_is_asked_again_only_where_events_are_taken(page: Any) -> None:
+    assert page.locator("#items .buy").count() == 0, "this server stays with one day"
 
 
 @pytest.mark.ui

@@ -229,6 +229,16 @@ class Explained(BaseModel):
     prefixes: list[ExplainedPrefix]
 
 
+class TakenFor(BaseModel):
+    """What free words without a task were taken for."""
+
+    task: str = Field(description='the nearest task; "query" for any request that names a thing')
+    confidence: float = Field(description="probability that it is that task, by the text encoder")
+    followed: bool = Field(
+        description="whether its preset answers; else just_for_you does, and the words still reach the model"
+    )
+
+
 class Answer(BaseModel):
     """A ranked list, and which machinery made it."""
 
@@ -238,6 +248,7 @@ class Answer(BaseModel):
     instruction: str = Field(description="the words the model read")
     focus: str = Field(description="what the request was understood to be about")
     understood: list[str] = Field([], description="constraints read out of the words, used as filters")
+    taken_for: TakenFor | None = Field(None, description="of an instruction without a task")
     day: str
     model: str
     milliseconds: float

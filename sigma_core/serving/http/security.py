@@ -10,6 +10,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
@@ -25,6 +26,7 @@ class SecurityError(ValueError):
     """The server would not be safe as asked; the message says what to do."""
 
 
+@lru_cache(maxsize=1024)
 def is_loopback(host: str) -> bool:
     """True for localhost and the loopback addresses."""
     name = host.strip("[]").lower()

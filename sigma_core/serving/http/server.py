@@ -1,5 +1,6 @@
 """Starts the API on a root: checks what must hold before a port is opened, loads the day, then serves until told to stop."""
 
+import gc
 import logging
 import sys
 from dataclasses import dataclass
@@ -66,6 +67,8 @@ def serve(root: Path, options: ServeOptions) -> None:
     store = None if options.as_of else LiveStore.of_root(root)
     holder = Holder(root, live, options.as_of, store, live.config.nearline)
     app = create_app(holder, config, keys)
+    gc.collect()
+    gc.freeze()  # what was loaded stays; the collector need not walk it during a request
     asked = "with API keys" if keys else "without a key, for this machine only"
     sys.stderr.write(
         f"serving {live.day} (model {live.model}) on http://{options.host}:{options.port} {asked}; Ctrl-C stops\n"

@@ -8,7 +8,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
 
@@ -18,14 +18,13 @@ from sigma_core.serving.holder import Holder
 from sigma_core.serving.http.batcher import DeadlineError, MicroBatcher, QueueFullError
 from sigma_core.serving.http.metrics import Metrics
 from sigma_core.serving.http.schemas import (
-    Answer,
     EventsAnswer,
     EventsRequest,
     ItemList,
     RecommendRequest,
     RefusedEvent,
 )
-from sigma_core.serving.http.shown import explained, ranked_items, scored_items
+from sigma_core.serving.http.shown import explained, ranked_items, scored_items, taken_for, told_filters
 from sigma_core.serving.live import Found, LiveDay, Prepared
 from sigma_core.serving.live_store import LiveEvent
 from sigma_core.serving.runtime import RequestError
@@ -74,19 +73,19 @@ class Service:
                 out[number] = found
         return out
 
-    async def recommend(self, wish: RecommendRequest) -> Answer:
-        """The answer, from the model when it makes it within the budget.
+    async def recommend(self, wish: RecommendRequest) -> dict[str, Any]:
+        """The answer (fields of `schemas.Answer`), from the model when it makes it within the budget.
 
         Raises:
             RequestError: the request names something that does not exist, or lacks what its task needs.
         """
         start = time.monotonic()
         budget = (wish.deadline_ms or self.config.deadline_ms) / 1000
-        prepared = await run_in_threadpool(self.holder.live.prepare, wish)
+        prepared = await run_in_threadpool(self.holder.live.prepare, wish, self.config.route_confidence)
         ranked: list[Recommendation] = []
         served_by, found, note = "model", None, ""
         if not prepared.eligible_N.any():
-            note = _NOTES["empty"]
+            note = f"{_NOTES['empty']}: {told_filters(wish, prepared)}; loosen one"
         else:
             found, note = await self._by_model(prepared, budget - (time.monotonic() - start))
             if found is None:
@@ -95,24 +94,23 @@ class Service:
                 ranked = found.ranked
         self.metrics.served.labels(served_by).inc()
         why = found.explanation if found else None
-        return Answer.model_validate(
-            {
-                "served_by": served_by,
-                "user_known": prepared.known,
-                "task": prepared.task,
-                "instruction": prepared.request.instruction,
-                "focus": prepared.request.focus,
-                "understood": list(prepared.understood),
-                "day": prepared.day.day,
-                "model": prepared.day.model,
-                "milliseconds": round((time.monotonic() - start) * 1000, 2),
-                "items": ranked_items(prepared.day, ranked, prepared.owned),
-                "prompt_tokens": found.tokens if found and found.tokens else None,
-                "cached_tokens": found.kept if found and found.tokens else None,
-                "explanation": explained(prepared.day, prepared, why) if why else None,
-                "note": note,
-            }
-        )
+        return {
+            "served_by": served_by,
+            "user_known": prepared.known,
+            "task": prepared.task,
+            "instruction": prepared.request.instruction,
+            "focus": prepared.request.focus,
+            "understood": prepared.understood,
+            "taken_for": taken_for(prepared),
+            "day": prepared.day.day,
+            "model": prepared.day.model,
+            "milliseconds": round((time.monotonic() - start) * 1000, 2),
+            "items": ranked_items(prepared.day, ranked, prepared.owned),
+            "prompt_tokens": found.tokens if found and found.tokens else None,
+            "cached_tokens": found.kept if found and found.tokens else None,
+            "explanation": explained(prepared.day, prepared, why) if why else None,
+            "note": note,
+        }
 
     async def _by_model(self, prepared: Prepared, budget: float) -> tuple[Found | None, str]:
         """What the model found, or None and why not."""
@@ -128,8 +126,8 @@ class Service:
         assert isinstance(found, Found)
         return found, ""
 
-    def prepared_list(self, user_id: str, task: str, n: int) -> Answer:
-        """The user's list of the U2I index; popularity for a user who has none.
+    def prepared_list(self, user_id: str, task: str, n: int) -> dict[str, Any]:
+        """The user's list of the U2I index (fields of `schemas.Answer`); popularity for a user who has none.
 
         Raises:
             RequestError: no list is kept for that task.
@@ -145,19 +143,23 @@ class Service:
         if not ranked:
             ranked = live.most_popular(live.everything_N, n)
         self.metrics.served.labels(served_by).inc()
-        return Answer.model_validate(
-            {
-                "served_by": served_by,
-                "user_known": known,
-                "task": task,
-                "instruction": "",
-                "focus": "",
-                "day": live.day,
-                "model": live.model,
-                "milliseconds": round((time.monotonic() - start) * 1000, 3),
-                "items": ranked_items(live, ranked, frozenset()),
-            }
-        )
+        return {
+            "served_by": served_by,
+            "user_known": known,
+            "task": task,
+            "instruction": "",
+            "focus": "",
+            "understood": (),
+            "taken_for": None,
+            "day": live.day,
+            "model": live.model,
+            "milliseconds": round((time.monotonic() - start) * 1000, 3),
+            "items": ranked_items(live, ranked, live.owned_rows(user_id) if known else frozenset()),
+            "prompt_tokens": None,
+            "cached_tokens": None,
+            "explanation": None,
+            "note": "",
+        }
 
     async def search(self, query: str, n: int) -> ItemList:
         """Items whose words mean what the query means.

@@ -1,4 +1,7 @@
-"""Rows of the index as the answers of the API: titles, probabilities, cards, explanations. No model, no queue."""
+"""Rows of the index as the answers of the API: titles, probabilities, cards, explanations. No model, no queue.
+
+Items are plain values with the fields of `schemas.RankedItem`: a model an item would be half of what a prepared list costs.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -15,12 +18,14 @@ from sigma_core.serving.http.schemas import (
     ExplainedPrefix,
     RankedItem,
     ShownEvent,
+    TakenFor,
     UserCard,
 )
 
 if TYPE_CHECKING:
     from sigma_core.generation.explain import Explanation, PrefixPart
     from sigma_core.generation.recommender import Recommendation
+    from sigma_core.serving.http.schemas import RecommendRequest
     from sigma_core.serving.live import LiveDay, Prepared
 
 _EXPLAINED_ITEMS = 12  # items shown under a prefix
@@ -28,22 +33,22 @@ _EXPLAINED_ITEMS = 12  # items shown under a prefix
 
 def ranked_items(
     live: "LiveDay", ranked: "Sequence[Recommendation]", owned: frozenset[int]
-) -> list[RankedItem]:
+) -> list[dict[str, Any]]:
     """A list for the wire."""
     out = []
     for rank, found in enumerate(ranked, start=1):
         by_model = bool(found.prefix)
         inside = found.score / found.prefix_probability if found.prefix_probability else 0.0
         out.append(
-            RankedItem(
-                rank=rank,
-                score=found.score,
-                prefix=list(found.prefix) if by_model else None,
-                prefix_probability=found.prefix_probability if by_model else None,
-                item_probability=min(inside, 1.0) if by_model else None,
-                owned=found.row in owned,
+            {
                 **live.shown[found.row],
-            )
+                "rank": rank,
+                "score": found.score,
+                "prefix": found.prefix if by_model else None,
+                "prefix_probability": found.prefix_probability if by_model else None,
+                "item_probability": min(inside, 1.0) if by_model else None,
+                "owned": found.row in owned,
+            }
         )
     return out
 
@@ -54,6 +59,19 @@ def scored_items(live: "LiveDay", scored: Iterable[tuple[int, float]]) -> list[R
         RankedItem(rank=rank, score=score, **live.shown[row])
         for rank, (row, score) in enumerate(scored, start=1)
     ]
+
+
+def told_filters(wish: "RecommendRequest", one: "Prepared") -> str:
+    """The filters of a request by name, those of its fields and those read out of its words."""
+    own = wish.filters.model_dump(exclude_defaults=True)
+    return "; ".join((*own, *one.understood)) or f"what {one.task} leaves out of what they had"
+
+
+def taken_for(one: "Prepared") -> TakenFor | None:
+    """What free words were taken for; None where the request named its task."""
+    if one.route is None:
+        return None
+    return TakenFor(task=one.route.task, confidence=round(one.route.confidence, 4), followed=one.followed)
 
 
 def explained(live: "LiveDay", one: "Prepared", why: "Explanation") -> Explained:

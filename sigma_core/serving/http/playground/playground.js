@@ -12,6 +12,7 @@ const TASKS = [
   ["season", "Season", "nothing needed; words are welcome"],
   ["holiday", "Holiday", "nothing needed; words are welcome"],
   ["trending", "Trending", "nothing needed; words are welcome"],
+  ["campaign", "Offers", "what the offer is for; empty: their newest"],
 ];
 const IDEAS = [
   ["", "Halloween is coming, what could we need?"], ["", "something for taco night"], ["", "surprise me with something new"],
@@ -46,7 +47,7 @@ function mark(category) {
   made.setAttribute("aria-hidden", "true");
   return made;
 }
-function ago(days) { return days === 0 ? "today" : days === 1 ? "yesterday" : `${days} days`; }
+function ago(days) { return days === 0 ? "today" : days === 1 ? "yesterday" : `${days} days ago`; }
 
 async function call(path, body, signal) {
   const headers = { "content-type": "application/json" };
@@ -106,6 +107,7 @@ function wish() {
   if (!state.cold && state.user) asked.user_id = state.user;
   if (state.task) asked.task = state.task;
   if (state.task === "query" || state.task === "category") { if (words) asked[state.task] = words; }
+  else if (state.task === "campaign") { if (words) asked.query = words; }
   else if (words) asked.instruction = words;
   return asked;
 }
@@ -155,6 +157,7 @@ async function ask() {
     state.answer = null;
     $("items").replaceChildren();
     $("served").textContent = $("said").textContent = "";
+    $("taken").hidden = true;
     drawSteps();
     say(error.message + (error.id ? ` (request ${error.id.slice(0, 8)})` : ""), true);
   }
@@ -173,6 +176,7 @@ function show() {
   $("served").textContent = `${who} · ${answer.milliseconds.toFixed(0)} ms${told}`;
   $("served").classList.toggle("fallback", answer.served_by !== "model");
   $("said").textContent = [answer.instruction ? `“${answer.instruction}”` : "", ...answer.understood].filter(Boolean).join(" · ");
+  showTaken(answer);
   say(answer.items.length ? answer.note : "Nothing passes these filters. Loosen one of them.");
   const best = Math.max(...answer.items.map((item) => item.score), 1e-12);
   $("items").replaceChildren(...answer.items.map((item) => {
@@ -202,6 +206,14 @@ function show() {
   }));
   drawSteps();
   drawPinned(answer);
+}
+function label(task) { return (TASKS.find(([name]) => name === task) || [task, task])[1]; }
+function showTaken({ task, taken_for: taken }) { // which task free words were taken for, and how surely
+  $("taken").hidden = !taken;
+  if (!taken) return;
+  const sure = `${(100 * taken.confidence).toFixed(0)}% sure`;
+  $("taken").textContent = taken.followed ? `taken for ${label(task)} · ${sure}` : `answered as ${label(task)} · nearest ${label(taken.task)}, ${sure}`;
+  $("taken").classList.toggle("fallback", !taken.followed);
 }
 function shelfOf(item) {
   const shelves = state.answer.explanation?.prefixes || [];
