@@ -54,7 +54,18 @@ def _encoder(summary: Mapping[str, Any]) -> str | None:
         return None
     views = [view for view in before if view in after]
     series = {"untouched": [before[v] or 0 for v in views], "grounded": [after[v] or 0 for v in views]}
-    return bars("recall@20 of held-out pairs", views, series)
+    recall = bars("recall@20 of held-out pairs", views, series)
+    parts = {
+        "share of pairs": "train_share",
+        "first": "contrastive_by_view_first",
+        "last": "contrastive_by_view_last",
+    }
+    by_view = {label: summary.get(key) for label, key in parts.items()}
+    if not all(isinstance(values, dict) for values in by_view.values()):
+        return recall
+    known = {label: [values.get(v, 0) for v in views] for label, values in by_view.items()}
+    share = bars("share of training pairs", views, {"share": known.pop("share of pairs")})
+    return f"{recall}\n\n{share}\n\n{bars('contrastive loss by view', views, known)}"
 
 
 def _codebooks(summary: Mapping[str, Any]) -> str | None:
