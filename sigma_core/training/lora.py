@@ -68,6 +68,7 @@ def train_lora(
         bound_to=bound,
         apf_temperature=after.typical_sigma * config.model.temperature / after.sharpening,
         typical_sigma=after.typical_sigma,
+        catalog_weight=after.catalog_weight,
         figures=figures,
         base_digest=base.digest(),
         adapter_config=adapter_config(config),
