@@ -7,6 +7,7 @@ the task mix is config, sampling is our choice.
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -109,22 +110,36 @@ def sample_steps(
 ) -> Iterator[StepInputs]:
     """`steps` batches; users in shuffled epochs, a user's requests by task weight, target prefixes by chance.
 
-    A task that few users have is practised more often: its users come up to `MAX_REPEATS` times an epoch. `alignment_share` adds
+    With `bucket_steps` above 1, the users of so many steps are cut into batches of like history length, for less padding, and those
+    batches come in random order. A task that few users have is practised more often: its users come up to `MAX_REPEATS` times an epoch. `alignment_share` adds
     users without history (`alignment.py`) to each step; at 0 nothing of it runs and no random number is drawn for it.
     """
     rng = np.random.default_rng(seed)
-    epoch = np.repeat(np.arange(len(data.users)), _repeats(data.users))
     num_aligned = round(config.alignment_share * config.contexts_per_batch)
     aligned = aligned_users(data.users) if num_aligned else []
-    order: list[int] = []
-    for _ in range(steps):
-        while len(order) < config.contexts_per_batch:
-            order.extend(rng.permutation(epoch).tolist())
-        chosen, order = order[: config.contexts_per_batch], order[config.contexts_per_batch :]
-        users = [data.users[i] for i in chosen]
+    for users in islice(_user_batches(data.users, config, rng), steps):
         if num_aligned and aligned:
             users += [aligned[i] for i in rng.choice(len(aligned), num_aligned)]
         yield _step(users, prefixes_NP, config, rng)
+
+
+def _user_batches(
+    users: Sequence[TrainingUser], config: "TrainingConfig", rng: np.random.Generator
+) -> Iterator[list[TrainingUser]]:
+    """Batches without end, from shuffled epochs."""
+    epoch = np.repeat(np.arange(len(users)), _repeats(users))
+    size, many = config.contexts_per_batch, config.bucket_steps
+    order: list[int] = []
+    while True:
+        while len(order) < size * many:
+            order.extend(rng.permutation(epoch).tolist())
+        chosen, order = [users[i] for i in order[: size * many]], order[size * many :]
+        if many == 1:
+            yield chosen
+            continue
+        chosen.sort(key=lambda user: len(user.context.favorite_rows) + len(user.context.recent_rows))
+        for batch in rng.permutation(many):
+            yield chosen[batch * size : (batch + 1) * size]
 
 
 def _repeats(users: Sequence[TrainingUser]) -> np.ndarray:

@@ -14,6 +14,8 @@ import numpy as np
 
 from sigma_core.instruction.collate import Collator
 from sigma_core.training.batches import StepInputs, TrainingSet, build_training_set, sample_steps
+from sigma_core.training.dense import dense_loss
+from sigma_core.training.step_parts import Leaves, ReadStep, Starts, copied_shares
 
 if TYPE_CHECKING:
     import torch
@@ -23,8 +25,7 @@ if TYPE_CHECKING:
     from sigma_core.grounding.encoder import GroundedEncoder
     from sigma_core.instruction.shards import SftShard
     from sigma_core.model.fusion import ItemStreams
-    from sigma_core.model.heads import ItemTensors, Memory
-    from sigma_core.model.losses import Copied
+    from sigma_core.model.heads import Focus, ItemScores, ItemTensors, Slots
     from sigma_core.model.sigma import SigmaModel
     from sigma_core.tokenization.codebooks import Codebooks
     from sigma_core.tokenization.item_features import ItemFeatures
@@ -109,106 +110,170 @@ class Trainer:
         ]
         return torch.stack(aspects).amax(dim=0)
 
-    def losses(self, inputs: StepInputs) -> dict[str, "Tensor"]:
-        """The step's losses by name: `ntp`, `id`, `catalog`, and their weighted sum `loss`."""
+    def group_logits(
+        self,
+        step: ReadStep,
+        ranking: "ItemScores",
+        user_M: "Tensor",
+        slots: "Slots",
+        group_M: "Tensor",
+        sharpness_M: "Tensor | float",
+        focus: "Focus | None" = None,
+    ) -> "Tensor":
+        """Logits (M, G) of all items of each state's prefix group: cosine times sharpness, match with the words, prior."""
         import torch
 
-        from sigma_core.model.heads import Slots
-        from sigma_core.model.losses import catalog_nll, group_products, in_prefix_info_nce, prefix_nll
+        from sigma_core.model.losses import group_products
+
+        sharpness = torch.as_tensor(sharpness_M, device=self.device).expand(len(user_M))
+        query = slots.flat(ranking.query_BQE) * sharpness[:, None]
+        logits = group_products(query, group_M, step.items.vectors_NE, self.groups)
+        if focus is not None:
+            logits = logits + slots.flat(ranking.focus_BQ)[:, None] * self._matches(
+                slots.flat(focus.text_BQVT), slots.flat(focus.valid_BQV), group_M
+            )
+        statistics = self.activity.item_UNS[step.day_B[user_M][:, None], self.groups.members_CG[group_M]]
+        return logits + (statistics @ slots.flat(ranking.activity_BQS)[..., None]).squeeze(-1)
+
+    def losses(self, inputs: StepInputs) -> dict[str, "Tensor"]:
+        """The step's losses by name: `ntp`, `id`, then `catalog` and `dense` where they have a weight, and `loss`, the
+        weighted sum.
+        """
+        weights = self.config.training
+        step = self._read(inputs)
+        starts = self._starts(step)
+        leaves, deeper_nll = self._leaves(step, starts)
+        ntp = sum(deeper_nll, self._first_level_nll(inputs, starts))
+        query_ME, ident = self._in_prefix_loss(inputs, step, starts, leaves)
+        total = weights.weight_ntp * ntp + weights.weight_id * ident
+        out = {"ntp": ntp, "id": ident}
+        if weights.weight_catalog > 0:
+            out["catalog"] = self._catalog_loss(inputs, step, query_ME)
+            total = total + weights.weight_catalog * out["catalog"]
+        if weights.weight_dense > 0:
+            out["dense"] = dense_loss(self, step)
+            total = total + weights.weight_dense * out["dense"]
+        out["loss"] = total
+        return out
+
+    def _read(self, inputs: StepInputs) -> ReadStep:
+        """Lays the batch out and reads it; counts its tokens and its padding."""
+        import torch
+
         from sigma_core.model.sigma import TensorBatch
 
-        model, weights = self.model, self.config.training
         tree = self.collator(inputs.users, inputs.requests)
         self.tokens += int(tree.valid_BL.sum())
         self.padding.append(tree.padding_share)
         batch = TensorBatch(tree, self.focus_vectors(tree.focus_texts), self.device)
         items = self.item_tensors()
-        states = model.read(batch, items.vectors_NE, self.lexical)
+        with torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.config.training.dtype == "bfloat16"
+        ):
+            states = self.model.read(batch, items.vectors_NE, self.lexical).float()
         day = torch.as_tensor(inputs.days, device=self.device)
-        memory = model.memory(batch, items, self.activity.item_UNS, day)
+        memory = self.model.memory(batch, items, self.activity.item_UNS, day)
+        return ReadStep(batch, items, states, memory, day)
 
+    def _starts(self, step: ReadStep) -> Starts:
+        """The first level of the prefix, asked of the state at each request's <|start|>."""
+        import torch
+
+        from sigma_core.model.heads import Slots
+
+        model, batch, memory, states, day = self.model, step.batch, step.memory, step.states_BLD, step.day_B
         user = batch.request_user_R
         slots = Slots(user, len(states))
-        request_T = torch.as_tensor(inputs.target_request, device=self.device)
-        item_T = torch.as_tensor(inputs.target_item, device=self.device)
-        weight_T = torch.as_tensor(inputs.target_weight, device=self.device, dtype=torch.float32)
         start_RD = states[user, batch.request_start_R]
         start = slots.pad(start_RD)
         none = start.new_zeros(*start.shape[:2], 0, dtype=torch.long)
         focus = model.focus(batch, batch.request_focus_RV, slots, start_RD)
         scores = model.prefix_scores(start, memory, 0, none, focus, self.activity.prefix_UKS[day])
-        log_probs = slots.flat(scores.log_prob_BQK)
-        ntp = prefix_nll(log_probs, request_T, self.prefixes[item_T, 0], weight_T)
+        found = scores.log_prob_BQK, scores.copied_BQJ, scores.generated_BQK
+        return Starts(start_RD, *(slots.flat(part) for part in found))
 
+    def _first_level_nll(self, inputs: StepInputs, starts: Starts) -> "Tensor":
+        """L_NTP of the first level: all targets of a request answer it, and it weighs by the root of their number."""
+        import torch
+
+        from sigma_core.model.losses import prefix_nll
+
+        request_T = torch.as_tensor(inputs.target_request, device=self.device)
+        item_T = torch.as_tensor(inputs.target_item, device=self.device)
+        weight_T = torch.as_tensor(inputs.target_weight, device=self.device, dtype=torch.float32)
+        return prefix_nll(starts.log_prob_RK, request_T, self.prefixes[item_T, 0], weight_T)
+
+    def _leaves(self, step: ReadStep, starts: Starts) -> tuple[Leaves, list["Tensor"]]:
+        """The prefix of each leaf, its probability and what of it is copied; and L_NTP of each level after the first."""
+        import torch
+
+        from sigma_core.model.heads import Slots
+        from sigma_core.model.losses import prefix_nll
+
+        model, batch, memory, states = self.model, step.batch, step.memory, step.states_BLD
         leaf_request = batch.leaf_request_M
-        leaf_user = user[leaf_request]
+        leaf_user = batch.request_user_R[leaf_request]
         leaf_slots = Slots(leaf_user, len(states))
         path_MP = batch.leaf_prefix_MP
         path = leaf_slots.pad(path_MP)
         leaf_focus = model.focus(
-            batch, batch.request_focus_RV[leaf_request], leaf_slots, start_RD[leaf_request]
+            batch, batch.request_focus_RV[leaf_request], leaf_slots, starts.state_RD[leaf_request]
         )
         every = torch.arange(len(leaf_user), device=self.device)
-        log_prob_M = log_probs[leaf_request, path_MP[:, 0]]
-        copied_MJ = slots.flat(scores.copied_BQJ)[leaf_request]
-        rest_M = slots.flat(scores.generated_BQK)[leaf_request, path_MP[:, 0]]
+        log_prob_M = starts.log_prob_RK[leaf_request, path_MP[:, 0]]
+        copied_MJ = starts.copied_RJ[leaf_request]
+        rest_M = starts.generated_RK[leaf_request, path_MP[:, 0]]
+        nll: list[torch.Tensor] = []
         for level in range(1, self.prefixes.shape[1]):
             state = leaf_slots.pad(states[leaf_user, batch.leaf_positions_MP1[:, level - 1]])
             scores = model.prefix_scores(state, memory, level, path, leaf_focus)
             deeper = leaf_slots.flat(scores.log_prob_BQK)
-            ntp = ntp + prefix_nll(deeper, every, path_MP[:, level], torch.ones_like(every).float())
+            nll.append(prefix_nll(deeper, every, path_MP[:, level], torch.ones_like(every).float()))
             log_prob_M, copied_MJ = deeper[every, path_MP[:, level]], leaf_slots.flat(scores.copied_BQJ)
             rest_M = leaf_slots.flat(scores.generated_BQK)[every, path_MP[:, level]]
-        state = leaf_slots.pad(states[leaf_user, batch.leaf_positions_MP1[:, -1]])
-        ranking = model.item_scores(state, memory, path, leaf_focus)
-        query = leaf_slots.flat(ranking.query_BQE)
+        return Leaves(leaf_user, leaf_slots, path_MP, leaf_focus, log_prob_M, copied_MJ, rest_M), nll
+
+    def _in_prefix_loss(
+        self, inputs: StepInputs, step: ReadStep, starts: Starts, leaves: Leaves
+    ) -> tuple["Tensor", "Tensor"]:
+        """The leaves' queries h (M, E) at <q>, and L_InfoNCE of their targets."""
+        import torch
+
+        from sigma_core.model.losses import in_prefix_info_nce
+
+        batch, leaf_slots, leaf_focus = step.batch, leaves.slots, leaves.focus
+        path = leaf_slots.pad(leaves.path_MP)
+        state = leaf_slots.pad(step.states_BLD[leaves.user_M, batch.leaf_positions_MP1[:, -1]])
+        ranking = self.model.item_scores(state, step.memory, path, leaf_focus)
         leaf_T = torch.as_tensor(inputs.leaf_target_leaf, device=self.device)
         leaf_item_T = torch.as_tensor(inputs.leaf_target_item, device=self.device)
-        group_M = torch.as_tensor([self.group_number[tuple(p)] for p in path_MP.tolist()], device=self.device)
-        sharpness = self.sharpness(log_probs.detach().exp())[leaf_request]
-        logits = group_products(query * sharpness[:, None], group_M, items.vectors_NE, self.groups)
-        if leaf_focus is not None:
-            logits = logits + leaf_slots.flat(ranking.focus_BQ)[:, None] * self._matches(
-                leaf_slots.flat(leaf_focus.text_BQVT), leaf_slots.flat(leaf_focus.valid_BQV), group_M
-            )
-        statistics = self.activity.item_UNS[day[leaf_user][:, None], self.groups.members_CG[group_M]]
-        logits = logits + (statistics @ leaf_slots.flat(ranking.activity_BQS)[..., None]).squeeze(-1)
-        copied = _copied(memory, leaf_user, path_MP, copied_MJ, rest_M, log_prob_M, leaf_T, leaf_item_T)
+        group_M = self.groups_of(leaves.path_MP)
+        sharpness = self.sharpness(starts.log_prob_RK.detach().exp())[batch.leaf_request_M]
+        logits = self.group_logits(step, ranking, leaves.user_M, leaf_slots, group_M, sharpness, leaf_focus)
+        copied = copied_shares(step.memory, leaves, leaf_T, leaf_item_T)
         ident = in_prefix_info_nce(logits, group_M, self.groups, leaf_T, leaf_item_T, copied)
-        total = weights.weight_ntp * ntp + weights.weight_id * ident
-        out = {"ntp": ntp, "id": ident}
-        if weights.weight_catalog > 0:
-            few = leaf_T < weights.catalog_leaves
-            out["catalog"] = catalog_nll(
-                query[: weights.catalog_leaves],
-                items.vectors_NE,
-                leaf_T[few],
-                leaf_item_T[few],
-                model.config.temperature,
-            )
-            total = total + weights.weight_catalog * out["catalog"]
-        out["loss"] = total
-        return out
+        return leaf_slots.flat(ranking.query_BQE), ident
 
+    def _catalog_loss(self, inputs: StepInputs, step: ReadStep, query_ME: "Tensor") -> "Tensor":
+        """The catalogue-wide item loss of the first leaves."""
+        import torch
 
-def _copied(
-    memory: "Memory",
-    user_M: "Tensor",
-    path_MP: "Tensor",
-    copied_MJ: "Tensor",
-    rest_M: "Tensor",
-    log_prob_M: "Tensor",
-    leaf_T: "Tensor",
-    item_T: "Tensor",
-) -> "Copied":
-    """What the pointer leaves of each leaf's prefix, and its share of each target item."""
-    from sigma_core.model.losses import Copied
+        from sigma_core.model.losses import catalog_nll
 
-    whole_M = log_prob_M.exp()
-    share_MJ = copied_MJ / whole_M[:, None]
-    inside = (memory.prefix_BJP[user_M] == path_MP[:, None]).all(dim=-1)
-    same = memory.row_BJ[user_M][leaf_T] == item_T[:, None]
-    return Copied(rest_M / whole_M, (share_MJ[leaf_T] * (same & inside[leaf_T])).sum(dim=1))
+        most = self.config.training.catalog_leaves
+        leaf_T = torch.as_tensor(inputs.leaf_target_leaf, device=self.device)
+        item_T = torch.as_tensor(inputs.leaf_target_item, device=self.device)
+        few = leaf_T < most
+        return catalog_nll(
+            query_ME[:most], step.items.vectors_NE, leaf_T[few], item_T[few], self.model.config.temperature
+        )
+
+    def groups_of(self, path_MP: "Tensor") -> "Tensor":
+        """Number of the group of each whole prefix (M,)."""
+        import torch
+
+        numbers = [self.group_number[tuple(path)] for path in path_MP.tolist()]
+        return torch.as_tensor(numbers, dtype=torch.long, device=self.device)
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup_share: float) -> float:
@@ -394,6 +459,7 @@ def train_base(
         bound_to=compatibility(codebooks, encoder),
         apf_temperature=after.typical_sigma * config.model.temperature / after.sharpening,
         typical_sigma=after.typical_sigma,
+        catalog_weight=after.catalog_weight,
         figures=figures,
         model=config.model.model_dump(mode="json"),
         shape=shape._asdict(),

@@ -141,3 +141,23 @@ def test_alignment_adds_users_without_history_and_is_off_by_default() -> None:
         assert [r.focus for r in step.requests[-1]] == ["tea"]  # words ask, nobody in particular
         assert step.target_item[step.target_request == max(step.target_request)].tolist() == [2]
     assert on[0].requests[:2] == off[0].requests
+
+
+def test_bucketed_steps_hold_the_same_users_by_length() -> None:
+    """Six users of one to six favourites, two a step: shuffled as drawn, three neighbours' pairs where bucketed."""
+
+    def of_length(n: int) -> TrainingUser:
+        stats = np.ones((n, 4), dtype=np.float32)
+        rows = np.zeros(n, dtype=np.int64)
+        context = UserContext(f"u{n}", "", rows[:0], stats[:0], rows, stats)
+        return TrainingUser(context, (TrainingRequest("just_for_you", "a", "", np.array([1])),))
+
+    data = TrainingSet([of_length(n) for n in range(1, 7)], 0, np.zeros((1, 4, 4), dtype=np.float32))
+    base = {"contexts_per_batch": 2}
+    config = profile_config("toy", {"training": base | {"bucket_steps": 3}}).training
+    steps = [[len(u.favorite_rows) for u in s.users] for s in sample_steps(data, PREFIXES, config, 6, seed=1)]
+    for epoch in (steps[:3], steps[3:]):
+        assert sorted(epoch) == [[1, 2], [3, 4], [5, 6]]
+    plain = profile_config("toy", {"training": base}).training
+    drawn = [[len(u.favorite_rows) for u in s.users] for s in sample_steps(data, PREFIXES, plain, 3, seed=1)]
+    assert sorted(n for step in drawn for n in step) == [1, 2, 3, 4, 5, 6]
