@@ -209,7 +209,9 @@ class TrainingConfig(Section):
     lora_alpha: int = Field(16, ge=1, description="its scale is alpha over rank")
     contexts_per_batch: int = Field(16, ge=1, description="users a step; a user's tasks share one history")
     bucket_steps: int = Field(
-        1, ge=1, description="users of so many steps are cut into batches of like history length; 1: as drawn"
+        1,
+        ge=1,
+        description="what so many steps drew is cut into batches of like length, for less padding; 1: as drawn",
     )
     dtype: Literal["float32", "bfloat16"] = Field(
         "float32",

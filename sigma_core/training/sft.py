@@ -167,10 +167,8 @@ class Trainer:
         self.padding.append(tree.padding_share)
         batch = TensorBatch(tree, self.focus_vectors(tree.focus_texts), self.device)
         items = self.item_tensors()
-        with torch.autocast(
-            self.device.type, torch.bfloat16, enabled=self.config.training.dtype == "bfloat16"
-        ):
-            states = self.model.read(batch, items.vectors_NE, self.lexical).float()
+        dtype = getattr(torch, self.config.training.dtype)
+        states = self.model.read(batch, items.vectors_NE, self.lexical, dtype=dtype)
         day = torch.as_tensor(inputs.days, device=self.device)
         memory = self.model.memory(batch, items, self.activity.item_UNS, day)
         return ReadStep(batch, items, states, memory, day)
@@ -320,7 +318,8 @@ def run_steps(
     history: list[dict[str, float]] = []
     began = time.perf_counter()
     trainer.model.train()
-    for step, inputs in enumerate(sample_steps(data, prefixes_NP, config, steps, seed)):
+    batches = sample_steps(data, prefixes_NP, config, steps, seed, trainer.collator.length)
+    for step, inputs in enumerate(batches):
         rate = learning_rate(step, steps, peak, config.warmup_share)
         for group in optimizer.param_groups:
             group["lr"] = rate * group["ratio"]
