@@ -55,17 +55,17 @@ def _encoder(summary: Mapping[str, Any]) -> str | None:
     views = [view for view in before if view in after]
     series = {"untouched": [before[v] or 0 for v in views], "grounded": [after[v] or 0 for v in views]}
     recall = bars("recall@20 of held-out pairs", views, series)
-    parts = {
-        "share of pairs": "train_share",
-        "first": "contrastive_by_view_first",
-        "last": "contrastive_by_view_last",
-    }
-    by_view = {label: summary.get(key) for label, key in parts.items()}
-    if not all(isinstance(values, dict) for values in by_view.values()):
+    share, first, last = (
+        summary.get(key) for key in ("train_share", "contrastive_by_view_first", "contrastive_by_view_last")
+    )
+    if not (isinstance(share, dict) and isinstance(first, dict) and isinstance(last, dict)):
         return recall
-    known = {label: [values.get(v, 0) for v in views] for label, values in by_view.items()}
-    share = bars("share of training pairs", views, {"share": known.pop("share of pairs")})
-    return f"{recall}\n\n{share}\n\n{bars('contrastive loss by view', views, known)}"
+    losses = {
+        "first steps": [first.get(v, 0.0) for v in views],
+        "last steps": [last.get(v, 0.0) for v in views],
+    }
+    pairs = bars("share of training pairs", views, {"share": [share.get(v, 0.0) for v in views]})
+    return f"{recall}\n\n{pairs}\n\n{bars('contrastive loss of each view', views, losses)}"
 
 
 def _codebooks(summary: Mapping[str, Any]) -> str | None:

@@ -227,6 +227,12 @@ class TrainingConfig(Section):
         ge=0,
         description="of dense supervision: each recent purchase predicts the new ones told after it",
     )
+    weight_item_text: float = Field(
+        0.0,
+        ge=0,
+        description="of item to text: an LLM backbone says an item's words, given prefix and vector; mini cannot",
+    )
+    item_texts: int = Field(16, ge=1, description="items of a step whose words that loss reads")
     catalog_leaves: int = Field(96, ge=1, description="leaves of a step that the catalogue-wide loss reads")
     alignment_share: float = Field(
         0.0,

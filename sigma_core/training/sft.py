@@ -15,6 +15,7 @@ import numpy as np
 from sigma_core.instruction.collate import Collator
 from sigma_core.training.batches import StepInputs, TrainingSet, build_training_set, sample_steps
 from sigma_core.training.dense import dense_loss
+from sigma_core.training.item_text import check_item_text, item_text_loss
 from sigma_core.training.step_parts import Leaves, ReadStep, Starts, copied_shares
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Trainer:
 
         self.model, self.config, self.collator, self.focus = model, config, collator, focus
         self.device = torch.device(config.runtime.device)
+        self.texts = features.texts
         self.lexical = lexical.to(self.device)
         self.streams: ItemStreams = item_streams(features, self.device)
         self.match_NT = torch.as_tensor(features.match(), device=self.device)
@@ -136,8 +138,8 @@ class Trainer:
         return logits + (statistics @ slots.flat(ranking.activity_BQS)[..., None]).squeeze(-1)
 
     def losses(self, inputs: StepInputs) -> dict[str, "Tensor"]:
-        """The step's losses by name: `ntp`, `id`, then `catalog` and `dense` where they have a weight, and `loss`, the
-        weighted sum.
+        """The step's losses by name: `ntp`, `id`, then `catalog`, `item_text` and `dense` where they have a weight, and
+        `loss`, the weighted sum.
         """
         weights = self.config.training
         step = self._read(inputs)
@@ -150,6 +152,9 @@ class Trainer:
         if weights.weight_catalog > 0:
             out["catalog"] = self._catalog_loss(inputs, step, query_ME)
             total = total + weights.weight_catalog * out["catalog"]
+        if weights.weight_item_text > 0:
+            out["item_text"] = item_text_loss(self, step, inputs.leaf_target_item)
+            total = total + weights.weight_item_text * out["item_text"]
         if weights.weight_dense > 0:
             out["dense"] = dense_loss(self, step)
             total = total + weights.weight_dense * out["dense"]
@@ -372,7 +377,7 @@ def make_trainer(
     """A trainer over the item table, with every focus text of both sets grounded.
 
     Raises:
-        ValueError: no example is left to train on.
+        ValueError: no example is left to train on, or items shall be put into words and cannot.
     """
     from sigma_core.model.words import words_of
 
@@ -381,6 +386,7 @@ def make_trainer(
             "the shards hold no example whose target is in the item table, so there is nothing to train on. "
             "Check sft_shards of the training window and the refit's catalog."
         )
+    check_item_text(config, features.texts)
     words = words_of(model)
     focus = focus_table(sorted({*data.focus_texts, *probe.focus_texts}), encoder)
     collator = Collator(

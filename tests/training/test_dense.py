@@ -124,3 +124,13 @@ def test_heads_that_know_nothing_cost_the_logarithm_of_what_there_is_to_choose_f
     group = np.bincount(trainer.group_of.numpy())[trainer.group_of.numpy()[new]]
     expected = math.log(CODES) + np.log(group).mean()
     assert dense_loss(trainer, step).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_bfloat16_is_of_the_backbone_alone_and_changes_losses_by_its_rounding() -> None:
+    whole, half = (
+        losses_of(*small_trainer(weight_dense=0.5, dtype=dtype)) for dtype in ("float32", "bfloat16")
+    )
+    for name, value in whole.items():
+        assert half[name].dtype == torch.float32
+        assert half[name].item() != value.item()
+        assert half[name].item() == pytest.approx(value.item(), rel=0.02)
