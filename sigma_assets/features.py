@@ -5,6 +5,7 @@ paper, hybrid item tokenization; architecture.md on `lora_checkpoint` (features 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -46,7 +47,8 @@ def refit_features(
 ) -> ItemFeatures:
     """Features of the refit's items: all of them have stored codes, so nothing is encoded."""
     semantic_ids = build_semantic_id_map(catalog, codebooks, embeddings)
-    return assemble(catalog.frame[c.ITEM_ID].to_list(), embeddings, id_embeddings, semantic_ids, images)
+    features = assemble(catalog.frame[c.ITEM_ID].to_list(), embeddings, id_embeddings, semantic_ids, images)
+    return with_texts(features, catalog)
 
 
 def catalog_features(
@@ -62,4 +64,10 @@ def catalog_features(
     vectors, _ = embed_items(ids, texts, encoder, known)
     launched = launch_vectors(catalog, codebooks, encoder, [vectors, *known])
     semantic_ids = build_semantic_id_map(catalog, codebooks, launched)
-    return assemble(ids, vectors, id_embeddings, semantic_ids, images)
+    return with_texts(assemble(ids, vectors, id_embeddings, semantic_ids, images), catalog)
+
+
+def with_texts(features: ItemFeatures, catalog: ItemCatalog) -> ItemFeatures:
+    """The features with the texts of their items."""
+    texts = dict(catalog.frame.select(c.ITEM_ID, c.TEXT).iter_rows())
+    return replace(features, texts=[texts[item] for item in features.item_ids])

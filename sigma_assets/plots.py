@@ -54,7 +54,18 @@ def _encoder(summary: Mapping[str, Any]) -> str | None:
         return None
     views = [view for view in before if view in after]
     series = {"untouched": [before[v] or 0 for v in views], "grounded": [after[v] or 0 for v in views]}
-    return bars("recall@20 of held-out pairs", views, series)
+    recall = bars("recall@20 of held-out pairs", views, series)
+    share, first, last = (
+        summary.get(key) for key in ("train_share", "contrastive_by_view_first", "contrastive_by_view_last")
+    )
+    if not (isinstance(share, dict) and isinstance(first, dict) and isinstance(last, dict)):
+        return recall
+    losses = {
+        "first steps": [first.get(v, 0.0) for v in views],
+        "last steps": [last.get(v, 0.0) for v in views],
+    }
+    pairs = bars("share of training pairs", views, {"share": [share.get(v, 0.0) for v in views]})
+    return f"{recall}\n\n{pairs}\n\n{bars('contrastive loss of each view', views, losses)}"
 
 
 def _codebooks(summary: Mapping[str, Any]) -> str | None:

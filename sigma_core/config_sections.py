@@ -208,11 +208,31 @@ class TrainingConfig(Section):
     lora_rank: int = Field(8, ge=1, description="rank of LoRA on the backbone")
     lora_alpha: int = Field(16, ge=1, description="its scale is alpha over rank")
     contexts_per_batch: int = Field(16, ge=1, description="users a step; a user's tasks share one history")
+    bucket_steps: int = Field(
+        1,
+        ge=1,
+        description="what so many steps drew is cut into batches of like length, for less padding; 1: as drawn",
+    )
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="of the backbone's products in training (autocast); weights, heads and losses are float32",
+    )
     branches_per_context: int = Field(5, ge=1, description="requests of a user in one step")
     targets_per_branch: int = Field(6, ge=1, description="target prefixes of a request in one step")
     weight_ntp: float = Field(1.0, ge=0, description="of L_NTP")
     weight_id: float = Field(1.0, ge=0, description="of the in-prefix L_InfoNCE")
     weight_catalog: float = Field(0.2, ge=0, description="of the catalogue-wide item loss")
+    weight_dense: float = Field(
+        0.0,
+        ge=0,
+        description="of dense supervision: each recent purchase predicts the new ones told after it",
+    )
+    weight_item_text: float = Field(
+        0.0,
+        ge=0,
+        description="of item to text: an LLM backbone says an item's words, given prefix and vector; mini cannot",
+    )
+    item_texts: int = Field(16, ge=1, description="items of a step whose words that loss reads")
     catalog_leaves: int = Field(96, ge=1, description="leaves of a step that the catalogue-wide loss reads")
     alignment_share: float = Field(
         0.0,
@@ -260,6 +280,10 @@ class GenerationConfig(Section):
     apf_temperature: float | None = Field(
         None,
         description="tau of APF; none: calibrated on held-out users with the checkpoint",
+    )
+    catalog_fusion: bool = Field(
+        False,
+        description="step 3 also weighs how well an item fits among the whole catalog, by the checkpoint's weight; off: pure APF",
     )
     collapse_text_groups: bool = Field(
         True, description="a list shown to a person holds one item of a text group"

@@ -74,7 +74,7 @@ def contexts_of(arm: Arm, contexts: pl.DataFrame) -> pl.DataFrame:
 
 def ranker_of(trained: TrainedArm, arm: Arm, materials: Materials, progress: Progress) -> SigmaRanker:
     """The arm's model as a ranker over the day's catalog."""
-    config = asking_config(trained.config, materials.config)
+    config = asking_config(trained.config, materials.config, arm)
     return SigmaRanker(
         trained.base,
         trained.checkpoint,
@@ -87,14 +87,15 @@ def ranker_of(trained: TrainedArm, arm: Arm, materials: Materials, progress: Pro
     )
 
 
-def asking_config(trained: SigmaConfig, asked: SigmaConfig) -> SigmaConfig:
+def asking_config(trained: SigmaConfig, asked: SigmaConfig, arm: Arm) -> SigmaConfig:
     """Settings of the answers: the arm's generation; fewer users at a time where a prefix is long, for memory."""
-    size = asked.serving.batch_users
-    return trained.model_copy(
-        update={"serving": asked.serving.model_copy(update={"batch_users": max(1, size // 4)})}
-        if not trained.model.item_vectors
-        else {}
-    )
+    update: dict[str, Any] = {}
+    if arm.reads and (generation := arm.settings.get("generation")):
+        update["generation"] = trained.generation.model_copy(update=generation)
+    if not trained.model.item_vectors:
+        users = max(1, asked.serving.batch_users // 4)
+        update["serving"] = asked.serving.model_copy(update={"batch_users": users})
+    return trained.model_copy(update=update)
 
 
 def answers_of(trained: TrainedArm, arm: Arm, materials: Materials, progress: Progress) -> Lists:

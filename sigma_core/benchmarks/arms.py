@@ -32,7 +32,8 @@ class Arm:
         no_view: the relevance pairs of this view are left out.
         no_kd: grounding without distillation from v_ID.
         task: trained on this task alone, and judged on it alone.
-        reads: it trains nothing and asks SIGMA's model otherwise: in other words, or with less input.
+        reads: it trains nothing and asks SIGMA's model otherwise: in other words, with less input, or with other settings of
+            `generation`.
         words: how requests are worded.
         without: an input that requests lack.
         constant_sigma: step 3 with a constant in the place of APF's sigma, tuned on validation users.
@@ -99,7 +100,11 @@ _TABLE: Final = (
     _model("no_prior", "heads that do not know what is bought (ours)", prior=False),
     _model("paper_heads", "without pointer, words and prior: the paper's heads", pointer=False, words=False, prior=False),
     _training("no_catalog_loss", "without the catalogue-wide loss", weight_catalog=0.0),
-    _training("no_dense", "without dense supervision", weight_dense=0.0),
+    _training("dense", "with dense supervision of history positions", weight_dense=0.1),
+    Arm(
+        "catalog_fusion", "SIGMA ranked with the catalogue-wide score fused into step 3", {"generation": {"catalog_fusion": True}},
+        reads=True,
+    ),
     Arm("constant_sigma", "SIGMA ranked with a constant sigma, tuned on validation users", reads=True, constant_sigma=True),
     Arm("no_history", "SIGMA asked without the history", reads=True, without="history"),
     Arm("no_profile", "SIGMA asked without the profile", reads=True, without="profile"),

@@ -15,7 +15,15 @@ import torch
 from torch import Tensor
 
 from sigma_core.config import GenerationConfig
-from sigma_core.generation.fusion import Copies, apf_sharpness, beam_sigma, fuse, top_in_prefix
+from sigma_core.generation.fusion import (
+    Copies,
+    apf_sharpness,
+    beam_sigma,
+    fuse,
+    top_in_prefix,
+    top_of_rows,
+    with_catalog,
+)
 from sigma_core.generation.prefix_beam import (
     AllowedPrefixes,
     Beams,
@@ -90,6 +98,7 @@ class Recommender:
     ) -> None:
         self.model, self.items, self.collator, self.lexical = model.eval(), items, collator, lexical
         self.config, self.apf_temperature, self.typical_sigma = config, apf_temperature, typical_sigma
+        self.catalog_weight = 0.0  # of the catalogue-wide score in step 3; 0: pure APF
         self.sessions: StatesStore | None = None  # where users' trunk states are kept between calls
         self.ranges = items.ranges
         activity = (
@@ -245,9 +254,12 @@ class Recommender:
             valid = valid & eligible_RN[request[:, None], hits.row_XG]
         logits = hits.cosine_XG.masked_fill_(~valid, float("-inf"))
         kept = min(self.config.items_per_prefix, logits.shape[1])
-        inside, slot = top_in_prefix(logits, self._copies(beams, group), kept)  # top M under each prefix
-        rows = hits.row_XG.gather(1, slot).view(num, -1)
-        total = fuse(beams.log_prob_RK.flatten(), inside).view(num, -1)
+        every = logits.shape[1] if self.catalog_weight else kept
+        inside, slot = top_in_prefix(logits, self._copies(beams, group), every)  # top M under each prefix
+        total = fuse(beams.log_prob_RK.flatten(), inside)
+        if self.catalog_weight:
+            total, slot = self._with_catalog(beams, total, slot, hits.row_XG, kept)
+        rows, total = hits.row_XG.gather(1, slot).view(num, -1), total.view(num, -1)
         wanted = top_n if not collapse else min(4 * top_n + 20, total.shape[1])
         # ties: the smaller row first, so that equal scores give equal lists
         order = torch.argsort(rows, dim=1, stable=True)
@@ -257,6 +269,25 @@ class Recommender:
         row = rows.gather(1, place)
         beam = order.gather(1, place) // kept
         return [self._list(row[r], best[r], beam[r], beams, r, top_n, collapse) for r in range(num)]
+
+    def _with_catalog(
+        self, beams: Beams, total_XG: Tensor, slot_XG: Tensor, row_XG: Tensor, kept: int
+    ) -> tuple[Tensor, Tensor]:
+        """The `kept` best of each prefix and their slots, (X, kept), when the catalogue-wide score counts too."""
+        vectors, tau = self.items.tensors.vectors_NE, self.model.config.temperature
+        num, (pairs, width) = len(beams.query_RKE), total_XG.shape
+        query_XE = beams.query_RKE.flatten(0, 1)
+        norm_X = (query_XE @ vectors.T / tau).logsumexp(dim=1)
+        cosine_XG = (vectors[row_XG.gather(1, slot_XG)] @ query_XE[..., None]).squeeze(-1)
+        fused = with_catalog(
+            total_XG.view(num, -1),
+            cosine_XG.view(num, -1),
+            norm_X[:, None].expand(pairs, width).reshape(num, -1),
+            tau,
+            self.catalog_weight,
+        )
+        best, place = top_of_rows(fused.view(pairs, width), kept)
+        return best, slot_XG.gather(1, place)
 
     def _logits(self, found: "Searched", group_X: Tensor, request_X: Tensor) -> GroupHits:
         """Hits whose "cosines" are logits: cosine * sharpness, how much an item is bought, how well it fits the words."""

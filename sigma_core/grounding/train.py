@@ -117,6 +117,13 @@ def _num_top(network: TextNetwork, config: GroundingConfig) -> int:
 def _recall_figures(plan: PairPlan, recall: dict[str, dict[str, float | None]]) -> dict[str, Any]:
     return {
         **{f"recall@20_{when}": by_view for when, by_view in recall.items()},
+        "retrieval_gain": _gains(recall["before"], recall["after"]),
         "held_out_pairs": {view: len(rows) for view, rows in plan.held_out.items()},
         "retrieval_candidates": int(plan.item_texts.sum()),
     }
+
+
+def _gains(before: dict[str, float | None], after: dict[str, float | None]) -> dict[str, float | None]:
+    """Recall@20 after training less before, by view; None where no pair was held out."""
+    both = {view: (value, after.get(view)) for view, value in before.items()}
+    return {v: None if a is None or b is None else round(b - a, 4) for v, (a, b) in both.items()}

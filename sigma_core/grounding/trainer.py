@@ -141,10 +141,12 @@ class Trainer:
 
     def figures(self) -> dict[str, Any]:
         """What training used, and the mean losses of the first and the last tenth of each phase."""
+        all_pairs = sum(map(len, self._plan.train.values())) or 1
         out: dict[str, Any] = {
             "texts": len(self._plan.texts),
             "pairs_in": self._plan.num_pairs,
             "train_pairs": {view: len(rows) for view, rows in self._plan.train.items()},
+            "train_share": {view: round(len(rows) / all_pairs, 4) for view, rows in self._plan.train.items()},
             "adapter_parameters": self._adapter_parameters,
         }
         for name, values in sorted(self._losses.items()):

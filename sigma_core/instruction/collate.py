@@ -230,6 +230,10 @@ class Collator:
                     leaf_meta.append((len(request_meta) - 1, at, prefix))
         return self._pad(rows, memory, request_meta, request_focus, leaf_meta, list(focus_index))
 
+    def length(self, user: UserContext, requests: Sequence[Request]) -> int:
+        """Tokens of the user's row in a batch, padding left out."""
+        return int(self([user], [requests]).valid_BL.shape[1])
+
     def _trunk(self, row: _Row, context: UserContext) -> "_History":
         row.add(1, special=USER)
         ids = self.words.ids(context.profile_text)

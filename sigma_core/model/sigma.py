@@ -199,16 +199,26 @@ class SigmaModel(nn.Module):
             out[at] = self.item_project(vectors[batch.focus_BL[at]]) + self.roles[batch.role_BL[at]]
         return out
 
-    def read(self, batch: TensorBatch, items_NE: Tensor, lexical_VW: Tensor, cache: Any = None) -> Tensor:
-        """States (B, L, D) after the backbone; fills `cache` when one is given."""
+    def read(
+        self,
+        batch: TensorBatch,
+        items_NE: Tensor,
+        lexical_VW: Tensor,
+        cache: Any = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Tensor:
+        """States (B, L, D) after the backbone, float32; fills `cache` when one is given. The backbone multiplies in `dtype`."""
         extra = {"past_key_values": cache, "use_cache": True} if cache is not None else {}
-        result = self.backbone(
-            inputs_embeds=self.embed(batch, items_NE, lexical_VW),
-            attention_mask=tree_mask(batch),
-            position_ids=batch.position_BL,
-            **extra,
-        )
-        return result.last_hidden_state
+        embeds = self.embed(batch, items_NE, lexical_VW)
+        with torch.autocast(embeds.device.type, dtype, enabled=dtype != torch.float32):
+            result = self.backbone(
+                inputs_embeds=embeds,
+                attention_mask=tree_mask(batch),
+                position_ids=batch.position_BL,
+                **extra,
+            )
+        states: Tensor = result.last_hidden_state
+        return states.float()
 
     def read_starts(
         self, batch: TensorBatch, items_NE: Tensor, lexical_VW: Tensor

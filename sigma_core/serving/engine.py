@@ -70,6 +70,8 @@ class Engine:
             tau,
             checkpoint.typical_sigma,
         )
+        if config.generation.catalog_fusion:
+            self.recommender.catalog_weight = checkpoint.catalog_weight
         self._focus: dict[str, np.ndarray] = {}
 
     def contexts(self, frame: pl.DataFrame) -> list[UserContext]:

@@ -28,6 +28,7 @@ class ItemFeatures:
         has_image: bool [N], all False without images.
         prefix: int32 [N, prefix length].
         lexical: float32 [N, W], hashed words; W may be 0.
+        texts: the items' words, where a training may want to say them.
     """
 
     item_ids: list[str]
@@ -38,6 +39,7 @@ class ItemFeatures:
     has_image: np.ndarray
     prefix: np.ndarray
     lexical: np.ndarray
+    texts: list[str] | None = None
 
     def __len__(self) -> int:
         """Number of items."""

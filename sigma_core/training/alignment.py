@@ -2,7 +2,7 @@
 
 The query and category requests of the shards, asked by nobody in particular: profile and history are empty, instruction, focus and
 targets stay. Part of a step's users beside the real ones, off by default. Source: LC-Rec's auxiliary tasks, of which "query to
-item" is this; "item to text" needs a backbone that generates text, which `mini` does not, and is not built.
+item" is this; "item to text" is `item_text.py`.
 """
 
 from collections.abc import Sequence

@@ -5,9 +5,10 @@ the task mix is config, sampling is our choice.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 COMMON_SHARE = 0.2  # of the users; a task that fewer have is rare
 MAX_REPEATS = 4
+LengthOf = Callable[[UserContext, Sequence[Request]], int]
 
 
 @dataclass(frozen=True)
@@ -105,26 +107,61 @@ class StepInputs:
 
 
 def sample_steps(
-    data: TrainingSet, prefixes_NP: np.ndarray, config: "TrainingConfig", steps: int, seed: int
+    data: TrainingSet,
+    prefixes_NP: np.ndarray,
+    config: "TrainingConfig",
+    steps: int,
+    seed: int,
+    length_of: LengthOf | None = None,
 ) -> Iterator[StepInputs]:
     """`steps` batches; users in shuffled epochs, a user's requests by task weight, target prefixes by chance.
 
-    A task that few users have is practised more often: its users come up to `MAX_REPEATS` times an epoch. `alignment_share` adds
-    users without history (`alignment.py`) to each step; at 0 nothing of it runs and no random number is drawn for it.
+    With `bucket_steps` above 1 and `length_of` (tokens of a user's row), what so many steps drew is cut into batches of like
+    length, for less padding; they come in random order. A task that few users have is practised more often: its users come up
+    to `MAX_REPEATS` times an epoch. `alignment_share` adds users without history (`alignment.py`) to each step; at 0 nothing of
+    it runs and no random number is drawn for it.
     """
     rng = np.random.default_rng(seed)
-    epoch = np.repeat(np.arange(len(data.users)), _repeats(data.users))
     num_aligned = round(config.alignment_share * config.contexts_per_batch)
     aligned = aligned_users(data.users) if num_aligned else []
+    drawn = _drawn(data.users, config, rng)
+    many = 1 if length_of is None else config.bucket_steps
+    left = steps
+    while left > 0:
+        batches: list[list[_UserPart]] = []
+        extra: list[list[_UserPart]] = []
+        for _ in range(many):
+            users = next(drawn)
+            others = [aligned[i] for i in rng.choice(len(aligned), num_aligned)] if aligned else []
+            batches.append([_part(user, prefixes_NP, config, rng) for user in users])
+            extra.append([_part(user, prefixes_NP, config, rng) for user in others])
+        if length_of is not None and many > 1:
+            batches = _bucketed(batches, length_of, rng)
+        for batch, more in zip(batches[:left], extra, strict=False):
+            yield _joined(batch + more)
+        left -= many
+
+
+def _drawn(
+    users: Sequence[TrainingUser], config: "TrainingConfig", rng: np.random.Generator
+) -> Iterator[list[TrainingUser]]:
+    """The users of one step after another, without end, from shuffled epochs."""
+    epoch = np.repeat(np.arange(len(users)), _repeats(users))
     order: list[int] = []
-    for _ in range(steps):
+    while True:
         while len(order) < config.contexts_per_batch:
             order.extend(rng.permutation(epoch).tolist())
         chosen, order = order[: config.contexts_per_batch], order[config.contexts_per_batch :]
-        users = [data.users[i] for i in chosen]
-        if num_aligned and aligned:
-            users += [aligned[i] for i in rng.choice(len(aligned), num_aligned)]
-        yield _step(users, prefixes_NP, config, rng)
+        yield [users[i] for i in chosen]
+
+
+def _bucketed(
+    batches: "list[list[_UserPart]]", length_of: LengthOf, rng: np.random.Generator
+) -> "list[list[_UserPart]]":
+    """The same parts in as many batches of like length, in random order."""
+    size = len(batches[0])
+    parts = sorted(chain(*batches), key=lambda part: length_of(part.context, part.asked))
+    return [parts[n * size : (n + 1) * size] for n in rng.permutation(len(batches))]
 
 
 def _repeats(users: Sequence[TrainingUser]) -> np.ndarray:
@@ -148,32 +185,41 @@ def _pick(
     return [int(index) for index in np.argsort(keys)[:size]]
 
 
-def _step(
-    users: list[TrainingUser], prefixes_NP: np.ndarray, config: "TrainingConfig", rng: np.random.Generator
-) -> StepInputs:
-    asked: list[list[Request]] = []
-    flat: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    leaf_pairs: list[np.ndarray] = []
-    num_requests = num_leaves = 0
-    for user in users:
-        mine: list[Request] = []
-        for index in _pick(user.requests, config, rng):
-            request = user.requests[index]
-            distinct, inverse = np.unique(prefixes_NP[request.targets], axis=0, return_inverse=True)
-            chosen = rng.permutation(len(distinct))[: config.targets_per_branch]
-            mine.append(
-                Request(request.instruction, request.focus, tuple(map(tuple, distinct[chosen].tolist())))
-            )
-            size = len(request.targets)
-            flat.append((np.full(size, num_requests), request.targets, np.full(size, size**-0.5)))
-            for leaf, prefix in enumerate(chosen):
-                items = request.targets[inverse.reshape(-1) == prefix]
-                leaf_pairs.append(np.stack((np.full(len(items), num_leaves + leaf), items)))
-            num_requests += 1
-            num_leaves += len(chosen)
-        asked.append(mine)
-    request_of, item_of, weight = (np.concatenate(parts) for parts in zip(*flat, strict=True))
-    pairs = np.concatenate(leaf_pairs, axis=1)
-    days = np.asarray([u.day for u in users], dtype=np.int64)
-    contexts = [u.context for u in users]
-    return StepInputs(contexts, days, asked, request_of, item_of, weight, pairs[0], pairs[1])
+class _UserPart(NamedTuple):
+    """One user's share of a batch; requests and leaves are numbered from 0."""
+
+    context: UserContext
+    day: int
+    asked: list[Request]
+    targets: list[np.ndarray]  # of each request: item rows
+    leaf_items: list[np.ndarray]  # of each leaf, request by request: item rows
+
+
+def _part(
+    user: TrainingUser, prefixes_NP: np.ndarray, config: "TrainingConfig", rng: np.random.Generator
+) -> _UserPart:
+    part = _UserPart(user.context, user.day, [], [], [])
+    for index in _pick(user.requests, config, rng):
+        request = user.requests[index]
+        distinct, inverse = np.unique(prefixes_NP[request.targets], axis=0, return_inverse=True)
+        chosen = rng.permutation(len(distinct))[: config.targets_per_branch]
+        leaves = tuple(map(tuple, distinct[chosen].tolist()))
+        part.asked.append(Request(request.instruction, request.focus, leaves))
+        part.targets.append(request.targets)
+        part.leaf_items.extend(request.targets[inverse.reshape(-1) == prefix] for prefix in chosen)
+    return part
+
+
+def _joined(parts: Sequence[_UserPart]) -> StepInputs:
+    targets = [items for part in parts for items in part.targets]
+    leaves = [items for part in parts for items in part.leaf_items]
+    return StepInputs(
+        [part.context for part in parts],
+        np.asarray([part.day for part in parts], dtype=np.int64),
+        [part.asked for part in parts],
+        np.repeat(np.arange(len(targets)), [len(items) for items in targets]),
+        np.concatenate(targets),
+        np.concatenate([np.full(len(items), len(items) ** -0.5) for items in targets]),
+        np.repeat(np.arange(len(leaves)), [len(items) for items in leaves]),
+        np.concatenate(leaves),
+    )

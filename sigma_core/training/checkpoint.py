@@ -60,6 +60,7 @@ class ModelArtifact:
         bound_to: the compatibility digest.
         apf_temperature: tau of APF, calibrated on held-out users.
         typical_sigma: geometric mean of sigma there; APF's bounds lie around it.
+        catalog_weight: of the catalogue-wide score in step 3, chosen there too; used where `generation.catalog_fusion` is on.
         figures: what training and its probe measured; not part of the digest.
     """
 
@@ -68,6 +69,7 @@ class ModelArtifact:
     apf_temperature: float
     typical_sigma: float
     figures: dict[str, Any] = field(default_factory=dict)
+    catalog_weight: float = 0.0
 
     def facts(self) -> dict[str, Any]:
         """Probe figures that the contract judges."""
@@ -77,7 +79,12 @@ class ModelArtifact:
     def summary(self) -> dict[str, Any]:
         """Size, calibration and the figures of the run."""
         size = sum(int(array.size) for array in self.tensors.values())
-        return {"parameters": size, "apf_temperature": self.apf_temperature, **self.figures}
+        calibration = {
+            "parameters": size,
+            "apf_temperature": self.apf_temperature,
+            "catalog_weight": self.catalog_weight,
+        }
+        return calibration | self.figures
 
     def check_bound(self, bound_to: str, what: str) -> None:
         """Refuse to be used with another encoder or other codebooks.
@@ -178,6 +185,7 @@ class SigmaBase(ModelArtifact):
             "typical_sigma": self.typical_sigma,
             "model": self.model,
             "shape": self.shape,
+            **({"catalog_weight": self.catalog_weight} if self.catalog_weight else {}),
             **({"adapter_config": self.adapter_config} if self.adapter_config else {}),
             **({"backbone_digest": self.backbone_digest} if self.backbone_digest else {}),
         }
@@ -243,6 +251,7 @@ class LoraCheckpoint(ModelArtifact):
             "apf_temperature": self.apf_temperature,
             "typical_sigma": self.typical_sigma,
             "base_digest": self.base_digest,
+            **({"catalog_weight": self.catalog_weight} if self.catalog_weight else {}),
         }
 
 

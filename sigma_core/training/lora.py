@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from sigma_core.training.adapters import adapter_config, adapter_tensors, attach_adapter
 from sigma_core.training.batches import build_training_set
 from sigma_core.training.checkpoint import LoraCheckpoint, SigmaBase, compatibility, is_head
+from sigma_core.training.loop import run_steps
 from sigma_core.training.probe import probe_loss, run_probe, split_probe
-from sigma_core.training.sft import Progress, make_trainer, run_steps
+from sigma_core.training.sft import make_trainer
 
 if TYPE_CHECKING:
     from sigma_core.config import SigmaConfig
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from sigma_core.instruction.shards import SftShard
     from sigma_core.tokenization.codebooks import Codebooks
     from sigma_core.tokenization.item_features import ItemFeatures
-    from sigma_core.tracking import Tracker
+    from sigma_core.tracking import Progress, Tracker
 
 
 def train_lora(
@@ -30,7 +31,7 @@ def train_lora(
     encoder: "GroundedEncoder",
     config: "SigmaConfig",
     tracker: "Tracker",
-    progress: Progress,
+    progress: "Progress",
 ) -> LoraCheckpoint:
     """The checkpoint of a day, with its loss on held-out users beside the base's.
 
@@ -68,6 +69,7 @@ def train_lora(
         bound_to=bound,
         apf_temperature=after.typical_sigma * config.model.temperature / after.sharpening,
         typical_sigma=after.typical_sigma,
+        catalog_weight=after.catalog_weight,
         figures=figures,
         base_digest=base.digest(),
         adapter_config=adapter_config(config),

@@ -4,6 +4,7 @@ Holds the split, the loss there, the validity of its beams and APF's calibration
 Source: our choice (architecture: checkpoints have contracts too; design decision 7 for the calibration).
 """
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -15,7 +16,8 @@ from sigma_core.training.batches import TrainingSet, sample_steps
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sigma_core.generation.recommender import Recommendation, Recommender
+    from sigma_core.config import SigmaConfig
+    from sigma_core.generation.recommender import Recommendation, Recommender, Searched
     from sigma_core.training.batches import StepInputs
     from sigma_core.training.sft import Trainer
 
@@ -26,6 +28,7 @@ MAX_PROBE_USERS = 160
 
 
 SHARPENINGS = (0.3, 0.5, 0.7, 1.0, 1.5, 2.25)  # tried on the probe: tau_APF is tau_train over one of these
+CATALOG_WEIGHTS = (0.0, 0.1, 0.25, 0.5, 1.0)  # of the catalogue-wide score in step 3, tried after them
 
 
 class Probe(NamedTuple):
@@ -35,6 +38,9 @@ class Probe(NamedTuple):
     beams_valid: float  # share of beams that name existing prefixes
     typical_sigma: float
     sharpening: float  # the one of `SHARPENINGS` with the most targets among the first 20
+    catalog_weight: (
+        float  # the one of `CATALOG_WEIGHTS`, likewise, one for all tasks; 0 where nothing is gained
+    )
 
 
 def split_probe(data: TrainingSet) -> tuple[TrainingSet, TrainingSet]:
@@ -61,40 +67,83 @@ def probe_loss(trainer: "Trainer", probe: TrainingSet, prefixes_NP: np.ndarray, 
 
 
 def run_probe(trainer: "Trainer", probe: TrainingSet, prefixes_NP: np.ndarray, seed: int) -> Probe:
-    """Loss, beam validity, typical sigma and best sharpening of the trainer's model on the probe users.
+    """Loss, beam validity, typical sigma, best sharpening and best catalogue weight of the trainer's model on the probe users.
 
     The model stays in eval mode.
     """
     import torch
 
-    from sigma_core.generation.fusion import beam_sigma, typical
+    from sigma_core.generation.fusion import typical
 
     loss = probe_loss(trainer, probe, prefixes_NP, seed)
-    sigmas: list[Tensor] = []
-    valid: list[float] = []
-    hits = dict.fromkeys(SHARPENINGS, 0)
     existing = {tuple(row) for row in np.unique(prefixes_NP, axis=0).tolist()}
-    generation, tau = trainer.config.generation, trainer.model.config.temperature
     with torch.inference_mode():
         recommender, place = _recommender(trainer)
-        for inputs in sample_steps(probe, prefixes_NP, trainer.config.training, BEAM_STEPS, seed):
-            requests = [[Request(r.instruction, r.focus) for r in mine] for mine in inputs.requests]
-            eligible = torch.ones(
-                sum(map(len, requests)), len(place), dtype=torch.bool, device=trainer.device
-            )
-            users = [context.with_rows(place) for context in inputs.users]
-            days = torch.as_tensor(inputs.days, device=trainer.device)
-            searched = recommender.beam(users, requests, trainer.focus, eligible, days)
-            beams = searched.beams
-            sigmas.append(beam_sigma(beams.log_prob_RK.exp(), generation.sigma_top, generation.sigma_floor))
-            found = beams.prefix_RKP[beams.log_prob_RK > float("-inf")].tolist()
-            valid.append(float(np.mean([tuple(p) in existing for p in found])))
-            recommender.typical_sigma = typical(sigmas[-1]).item()
-            for sharpening in SHARPENINGS:
-                recommender.apf_temperature = recommender.typical_sigma * tau / sharpening
-                hits[sharpening] += _hits(recommender.answer(searched, eligible, 20), inputs, place)
-    best = max(SHARPENINGS, key=lambda sharpening: (hits[sharpening], -sharpening))
-    return Probe(loss, float(np.mean(valid)), typical(torch.cat(sigmas)).item(), best)
+        asked = [
+            _ask(trainer, recommender, place, inputs)
+            for inputs in _batches(trainer, probe, prefixes_NP, seed)
+        ]
+        sharpening, weight = _calibrated(recommender, trainer.config, asked, place)
+    beams = [one.searched.beams for one in asked]
+    found = [b.prefix_RKP[b.log_prob_RK > float("-inf")].tolist() for b in beams]
+    valid = [float(np.mean([tuple(prefix) in existing for prefix in mine])) for mine in found]
+    sigma = typical(torch.cat([one.sigma_R for one in asked])).item()
+    return Probe(loss, float(np.mean(valid)), sigma, sharpening, weight)
+
+
+class _Asked(NamedTuple):
+    """One batch of the probe after step 1."""
+
+    inputs: "StepInputs"
+    searched: "Searched"
+    eligible_RN: "Tensor"
+    sigma_R: "Tensor"
+
+
+def _batches(
+    trainer: "Trainer", probe: TrainingSet, prefixes_NP: np.ndarray, seed: int
+) -> "Iterator[StepInputs]":
+    return sample_steps(probe, prefixes_NP, trainer.config.training, BEAM_STEPS, seed)
+
+
+def _ask(trainer: "Trainer", recommender: "Recommender", place: np.ndarray, inputs: "StepInputs") -> _Asked:
+    """Step 1 for all requests of a batch, nothing filtered."""
+    import torch
+
+    from sigma_core.generation.fusion import beam_sigma
+
+    generation = trainer.config.generation
+    requests = [[Request(r.instruction, r.focus) for r in mine] for mine in inputs.requests]
+    eligible = torch.ones(sum(map(len, requests)), len(place), dtype=torch.bool, device=trainer.device)
+    users = [context.with_rows(place) for context in inputs.users]
+    days = torch.as_tensor(inputs.days, device=trainer.device)
+    searched = recommender.beam(users, requests, trainer.focus, eligible, days)
+    sigma = beam_sigma(searched.beams.log_prob_RK.exp(), generation.sigma_top, generation.sigma_floor)
+    return _Asked(inputs, searched, eligible, sigma)
+
+
+def _calibrated(
+    recommender: "Recommender", config: "SigmaConfig", asked: Sequence[_Asked], place: np.ndarray
+) -> tuple[float, float]:
+    """The sharpening with the most targets among the first 20 in all batches, then the catalogue weight with the most: the same
+    numbers for every task. Equal ones: the smaller.
+
+    A model whose training has no catalogue-wide loss gets weight 0.
+    """
+    from sigma_core.generation.fusion import typical
+
+    def hits(sharpening: float, weight: float) -> int:
+        recommender.catalog_weight = weight
+        found = 0
+        for one in asked:
+            recommender.typical_sigma = typical(one.sigma_R).item()
+            recommender.apf_temperature = recommender.typical_sigma * config.model.temperature / sharpening
+            found += _hits(recommender.answer(one.searched, one.eligible_RN, 20), one.inputs, place)
+        return found
+
+    sharpening = max(SHARPENINGS, key=lambda value: (hits(value, 0.0), -value))
+    weights = CATALOG_WEIGHTS if config.training.weight_catalog > 0 and config.model.item_vectors else (0.0,)
+    return sharpening, max(weights, key=lambda value: (hits(sharpening, value), -value))
 
 
 def beams_valid(trainer: "Trainer", probe: TrainingSet, prefixes_NP: np.ndarray, seed: int) -> float:

@@ -1,37 +1,35 @@
 """Multi-task SFT: trains the whole small model (`SigmaBase`) on shards, and the step both trainings share.
 
-Holds the loss of one step and the loop. Batches are `batches.py`, the adapter of a day `lora.py`, artifacts
+Holds the loss of one step. The loop is `loop.py`, batches are `batches.py`, the adapter of a day `lora.py`, artifacts
 `checkpoint.py`. Source: paper, multi-task supervised fine-tuning; the set-valued target (every distinct item of the next
 week answers) is our choice: the objective then matches the question the evaluation asks.
 """
 
-import math
-import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sigma_core.instruction.collate import Collator
-from sigma_core.training.batches import StepInputs, TrainingSet, build_training_set, sample_steps
+from sigma_core.training.batches import StepInputs, TrainingSet, build_training_set
+from sigma_core.training.dense import dense_loss
+from sigma_core.training.item_text import check_item_text, item_text_loss
+from sigma_core.training.loop import run_steps
+from sigma_core.training.step_parts import Leaves, ReadStep, Starts, copied_shares
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from sigma_core.config import SigmaConfig
     from sigma_core.grounding.encoder import GroundedEncoder
     from sigma_core.instruction.shards import SftShard
     from sigma_core.model.fusion import ItemStreams
-    from sigma_core.model.heads import ItemTensors, Memory
-    from sigma_core.model.losses import Copied
+    from sigma_core.model.heads import Focus, ItemScores, ItemTensors, Slots
     from sigma_core.model.sigma import SigmaModel
     from sigma_core.tokenization.codebooks import Codebooks
     from sigma_core.tokenization.item_features import ItemFeatures
-    from sigma_core.tracking import Tracker
+    from sigma_core.tracking import Progress, Tracker
     from sigma_core.training.checkpoint import SigmaBase
-
-Progress = Callable[[int, int, str], None]
 
 
 class Trainer:
@@ -55,6 +53,7 @@ class Trainer:
 
         self.model, self.config, self.collator, self.focus = model, config, collator, focus
         self.device = torch.device(config.runtime.device)
+        self.texts = features.texts
         self.lexical = lexical.to(self.device)
         self.streams: ItemStreams = item_streams(features, self.device)
         self.match_NT = torch.as_tensor(features.match(), device=self.device)
@@ -109,185 +108,171 @@ class Trainer:
         ]
         return torch.stack(aspects).amax(dim=0)
 
-    def losses(self, inputs: StepInputs) -> dict[str, "Tensor"]:
-        """The step's losses by name: `ntp`, `id`, `catalog`, and their weighted sum `loss`."""
+    def group_logits(
+        self,
+        step: ReadStep,
+        ranking: "ItemScores",
+        user_M: "Tensor",
+        slots: "Slots",
+        group_M: "Tensor",
+        sharpness_M: "Tensor | float",
+        focus: "Focus | None" = None,
+    ) -> "Tensor":
+        """Logits (M, G) of all items of each state's prefix group: cosine times sharpness, match with the words, prior."""
         import torch
 
-        from sigma_core.model.heads import Slots
-        from sigma_core.model.losses import catalog_nll, group_products, in_prefix_info_nce, prefix_nll
+        from sigma_core.model.losses import group_products
+
+        sharpness = torch.as_tensor(sharpness_M, device=self.device).expand(len(user_M))
+        query = slots.flat(ranking.query_BQE) * sharpness[:, None]
+        logits = group_products(query, group_M, step.items.vectors_NE, self.groups)
+        if focus is not None:
+            logits = logits + slots.flat(ranking.focus_BQ)[:, None] * self._matches(
+                slots.flat(focus.text_BQVT), slots.flat(focus.valid_BQV), group_M
+            )
+        statistics = self.activity.item_UNS[step.day_B[user_M][:, None], self.groups.members_CG[group_M]]
+        return logits + (statistics @ slots.flat(ranking.activity_BQS)[..., None]).squeeze(-1)
+
+    def losses(self, inputs: StepInputs) -> dict[str, "Tensor"]:
+        """The step's losses by name: `ntp`, `id`, then `catalog`, `item_text` and `dense` where they have a weight, and
+        `loss`, the weighted sum.
+        """
+        weights = self.config.training
+        step = self._read(inputs)
+        starts = self._starts(step)
+        leaves, deeper_nll = self._leaves(step, starts)
+        ntp = sum(deeper_nll, self._first_level_nll(inputs, starts))
+        query_ME, ident = self._in_prefix_loss(inputs, step, starts, leaves)
+        total = weights.weight_ntp * ntp + weights.weight_id * ident
+        out = {"ntp": ntp, "id": ident}
+        if weights.weight_catalog > 0:
+            out["catalog"] = self._catalog_loss(inputs, step, query_ME)
+            total = total + weights.weight_catalog * out["catalog"]
+        if weights.weight_item_text > 0:
+            out["item_text"] = item_text_loss(self, step, inputs.leaf_target_item)
+            total = total + weights.weight_item_text * out["item_text"]
+        if weights.weight_dense > 0:
+            out["dense"] = dense_loss(self, step)
+            total = total + weights.weight_dense * out["dense"]
+        out["loss"] = total
+        return out
+
+    def _read(self, inputs: StepInputs) -> ReadStep:
+        """Lays the batch out and reads it; counts its tokens and its padding."""
+        import torch
+
         from sigma_core.model.sigma import TensorBatch
 
-        model, weights = self.model, self.config.training
         tree = self.collator(inputs.users, inputs.requests)
         self.tokens += int(tree.valid_BL.sum())
         self.padding.append(tree.padding_share)
         batch = TensorBatch(tree, self.focus_vectors(tree.focus_texts), self.device)
         items = self.item_tensors()
-        states = model.read(batch, items.vectors_NE, self.lexical)
+        dtype = getattr(torch, self.config.training.dtype)
+        states = self.model.read(batch, items.vectors_NE, self.lexical, dtype=dtype)
         day = torch.as_tensor(inputs.days, device=self.device)
-        memory = model.memory(batch, items, self.activity.item_UNS, day)
+        memory = self.model.memory(batch, items, self.activity.item_UNS, day)
+        return ReadStep(batch, items, states, memory, day)
 
+    def _starts(self, step: ReadStep) -> Starts:
+        """The first level of the prefix, asked of the state at each request's <|start|>."""
+        import torch
+
+        from sigma_core.model.heads import Slots
+
+        model, batch, memory, states, day = self.model, step.batch, step.memory, step.states_BLD, step.day_B
         user = batch.request_user_R
         slots = Slots(user, len(states))
-        request_T = torch.as_tensor(inputs.target_request, device=self.device)
-        item_T = torch.as_tensor(inputs.target_item, device=self.device)
-        weight_T = torch.as_tensor(inputs.target_weight, device=self.device, dtype=torch.float32)
         start_RD = states[user, batch.request_start_R]
         start = slots.pad(start_RD)
         none = start.new_zeros(*start.shape[:2], 0, dtype=torch.long)
         focus = model.focus(batch, batch.request_focus_RV, slots, start_RD)
         scores = model.prefix_scores(start, memory, 0, none, focus, self.activity.prefix_UKS[day])
-        log_probs = slots.flat(scores.log_prob_BQK)
-        ntp = prefix_nll(log_probs, request_T, self.prefixes[item_T, 0], weight_T)
+        found = scores.log_prob_BQK, scores.copied_BQJ, scores.generated_BQK
+        return Starts(start_RD, *(slots.flat(part) for part in found))
 
+    def _first_level_nll(self, inputs: StepInputs, starts: Starts) -> "Tensor":
+        """L_NTP of the first level: all targets of a request answer it, and it weighs by the root of their number."""
+        import torch
+
+        from sigma_core.model.losses import prefix_nll
+
+        request_T = torch.as_tensor(inputs.target_request, device=self.device)
+        item_T = torch.as_tensor(inputs.target_item, device=self.device)
+        weight_T = torch.as_tensor(inputs.target_weight, device=self.device, dtype=torch.float32)
+        return prefix_nll(starts.log_prob_RK, request_T, self.prefixes[item_T, 0], weight_T)
+
+    def _leaves(self, step: ReadStep, starts: Starts) -> tuple[Leaves, list["Tensor"]]:
+        """The prefix of each leaf, its probability and what of it is copied; and L_NTP of each level after the first."""
+        import torch
+
+        from sigma_core.model.heads import Slots
+        from sigma_core.model.losses import prefix_nll
+
+        model, batch, memory, states = self.model, step.batch, step.memory, step.states_BLD
         leaf_request = batch.leaf_request_M
-        leaf_user = user[leaf_request]
+        leaf_user = batch.request_user_R[leaf_request]
         leaf_slots = Slots(leaf_user, len(states))
         path_MP = batch.leaf_prefix_MP
         path = leaf_slots.pad(path_MP)
         leaf_focus = model.focus(
-            batch, batch.request_focus_RV[leaf_request], leaf_slots, start_RD[leaf_request]
+            batch, batch.request_focus_RV[leaf_request], leaf_slots, starts.state_RD[leaf_request]
         )
         every = torch.arange(len(leaf_user), device=self.device)
-        log_prob_M = log_probs[leaf_request, path_MP[:, 0]]
-        copied_MJ = slots.flat(scores.copied_BQJ)[leaf_request]
-        rest_M = slots.flat(scores.generated_BQK)[leaf_request, path_MP[:, 0]]
+        log_prob_M = starts.log_prob_RK[leaf_request, path_MP[:, 0]]
+        copied_MJ = starts.copied_RJ[leaf_request]
+        rest_M = starts.generated_RK[leaf_request, path_MP[:, 0]]
+        nll: list[torch.Tensor] = []
         for level in range(1, self.prefixes.shape[1]):
             state = leaf_slots.pad(states[leaf_user, batch.leaf_positions_MP1[:, level - 1]])
             scores = model.prefix_scores(state, memory, level, path, leaf_focus)
             deeper = leaf_slots.flat(scores.log_prob_BQK)
-            ntp = ntp + prefix_nll(deeper, every, path_MP[:, level], torch.ones_like(every).float())
+            nll.append(prefix_nll(deeper, every, path_MP[:, level], torch.ones_like(every).float()))
             log_prob_M, copied_MJ = deeper[every, path_MP[:, level]], leaf_slots.flat(scores.copied_BQJ)
             rest_M = leaf_slots.flat(scores.generated_BQK)[every, path_MP[:, level]]
-        state = leaf_slots.pad(states[leaf_user, batch.leaf_positions_MP1[:, -1]])
-        ranking = model.item_scores(state, memory, path, leaf_focus)
-        query = leaf_slots.flat(ranking.query_BQE)
+        return Leaves(leaf_user, leaf_slots, path_MP, leaf_focus, log_prob_M, copied_MJ, rest_M), nll
+
+    def _in_prefix_loss(
+        self, inputs: StepInputs, step: ReadStep, starts: Starts, leaves: Leaves
+    ) -> tuple["Tensor", "Tensor"]:
+        """The leaves' queries h (M, E) at <q>, and L_InfoNCE of their targets."""
+        import torch
+
+        from sigma_core.model.losses import in_prefix_info_nce
+
+        batch, leaf_slots, leaf_focus = step.batch, leaves.slots, leaves.focus
+        path = leaf_slots.pad(leaves.path_MP)
+        state = leaf_slots.pad(step.states_BLD[leaves.user_M, batch.leaf_positions_MP1[:, -1]])
+        ranking = self.model.item_scores(state, step.memory, path, leaf_focus)
         leaf_T = torch.as_tensor(inputs.leaf_target_leaf, device=self.device)
         leaf_item_T = torch.as_tensor(inputs.leaf_target_item, device=self.device)
-        group_M = torch.as_tensor([self.group_number[tuple(p)] for p in path_MP.tolist()], device=self.device)
-        sharpness = self.sharpness(log_probs.detach().exp())[leaf_request]
-        logits = group_products(query * sharpness[:, None], group_M, items.vectors_NE, self.groups)
-        if leaf_focus is not None:
-            logits = logits + leaf_slots.flat(ranking.focus_BQ)[:, None] * self._matches(
-                leaf_slots.flat(leaf_focus.text_BQVT), leaf_slots.flat(leaf_focus.valid_BQV), group_M
-            )
-        statistics = self.activity.item_UNS[day[leaf_user][:, None], self.groups.members_CG[group_M]]
-        logits = logits + (statistics @ leaf_slots.flat(ranking.activity_BQS)[..., None]).squeeze(-1)
-        copied = _copied(memory, leaf_user, path_MP, copied_MJ, rest_M, log_prob_M, leaf_T, leaf_item_T)
+        group_M = self.groups_of(leaves.path_MP)
+        sharpness = self.sharpness(starts.log_prob_RK.detach().exp())[batch.leaf_request_M]
+        logits = self.group_logits(step, ranking, leaves.user_M, leaf_slots, group_M, sharpness, leaf_focus)
+        copied = copied_shares(step.memory, leaves, leaf_T, leaf_item_T)
         ident = in_prefix_info_nce(logits, group_M, self.groups, leaf_T, leaf_item_T, copied)
-        total = weights.weight_ntp * ntp + weights.weight_id * ident
-        out = {"ntp": ntp, "id": ident}
-        if weights.weight_catalog > 0:
-            few = leaf_T < weights.catalog_leaves
-            out["catalog"] = catalog_nll(
-                query[: weights.catalog_leaves],
-                items.vectors_NE,
-                leaf_T[few],
-                leaf_item_T[few],
-                model.config.temperature,
-            )
-            total = total + weights.weight_catalog * out["catalog"]
-        out["loss"] = total
-        return out
+        return leaf_slots.flat(ranking.query_BQE), ident
 
+    def _catalog_loss(self, inputs: StepInputs, step: ReadStep, query_ME: "Tensor") -> "Tensor":
+        """The catalogue-wide item loss of the first leaves."""
+        import torch
 
-def _copied(
-    memory: "Memory",
-    user_M: "Tensor",
-    path_MP: "Tensor",
-    copied_MJ: "Tensor",
-    rest_M: "Tensor",
-    log_prob_M: "Tensor",
-    leaf_T: "Tensor",
-    item_T: "Tensor",
-) -> "Copied":
-    """What the pointer leaves of each leaf's prefix, and its share of each target item."""
-    from sigma_core.model.losses import Copied
+        from sigma_core.model.losses import catalog_nll
 
-    whole_M = log_prob_M.exp()
-    share_MJ = copied_MJ / whole_M[:, None]
-    inside = (memory.prefix_BJP[user_M] == path_MP[:, None]).all(dim=-1)
-    same = memory.row_BJ[user_M][leaf_T] == item_T[:, None]
-    return Copied(rest_M / whole_M, (share_MJ[leaf_T] * (same & inside[leaf_T])).sum(dim=1))
+        most = self.config.training.catalog_leaves
+        leaf_T = torch.as_tensor(inputs.leaf_target_leaf, device=self.device)
+        item_T = torch.as_tensor(inputs.leaf_target_item, device=self.device)
+        few = leaf_T < most
+        return catalog_nll(
+            query_ME[:most], step.items.vectors_NE, leaf_T[few], item_T[few], self.model.config.temperature
+        )
 
+    def groups_of(self, path_MP: "Tensor") -> "Tensor":
+        """Number of the group of each whole prefix (M,)."""
+        import torch
 
-def learning_rate(step: int, steps: int, peak: float, warmup_share: float) -> float:
-    """Linear warm-up, then cosine decay to a twentieth of the peak."""
-    warmup = max(1, int(steps * warmup_share))
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    done = (step - warmup) / max(1, steps - warmup)
-    return peak * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done)))
-
-
-def run_steps(
-    trainer: Trainer,
-    data: TrainingSet,
-    prefixes_NP: np.ndarray,
-    names: Mapping[str, "torch.nn.Parameter"],
-    *,
-    steps: int,
-    peak: float,
-    seed: int,
-    tracker: "Tracker",
-    progress: Progress,
-    label: str,
-) -> dict[str, Any]:
-    """Train the named parameters for `steps`; returns the figures of the run (first and last losses, tokens, padding share).
-
-    Raises:
-        FloatingPointError: a loss is not finite; nothing of the run should be kept.
-    """
-    import torch
-
-    config = trainer.config.training
-    gains = [parameter for name, parameter in names.items() if name.endswith(".gain")]
-    parameters = [parameter for name, parameter in names.items() if not name.endswith(".gain")]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": parameters, "ratio": 1.0},
-            {"params": gains, "ratio": config.gain_learning_rate_ratio, "weight_decay": 0.0},
-        ],
-        lr=peak,
-        weight_decay=config.weight_decay,
-        betas=(0.9, 0.98),
-    )
-    history: list[dict[str, float]] = []
-    began = time.perf_counter()
-    trainer.model.train()
-    for step, inputs in enumerate(sample_steps(data, prefixes_NP, config, steps, seed)):
-        rate = learning_rate(step, steps, peak, config.warmup_share)
-        for group in optimizer.param_groups:
-            group["lr"] = rate * group["ratio"]
-        losses = trainer.losses(inputs)
-        if not torch.isfinite(losses["loss"]):
-            raise FloatingPointError(
-                f"{label}: loss is {losses['loss'].item()} at step {step}; lower the learning rate."
-            )
-        optimizer.zero_grad(set_to_none=True)
-        losses["loss"].backward()
-        torch.nn.utils.clip_grad_norm_([*parameters, *gains], config.grad_clip)
-        optimizer.step()
-        values = {name: value.item() for name, value in losses.items()}
-        history.append(values)
-        work = {
-            "tokens_per_second": trainer.tokens / max(time.perf_counter() - began, 1e-9),
-            "padding_share": trainer.padding[-1],
-        }
-        tracker.log({**values, "learning_rate": rate, **work}, step=step)
-        progress(step + 1, steps, f"{label} loss {values['loss']:.3f}")
-    trainer.model.eval()
-    seconds = time.perf_counter() - began
-    tenth = max(1, steps // 10)
-    figures: dict[str, Any] = {"steps": steps, "seconds": round(seconds, 1)}
-    for name in history[0]:
-        figures[f"{name}_first"] = float(np.mean([h[name] for h in history[:tenth]]))
-        figures[f"{name}_last"] = float(np.mean([h[name] for h in history[-tenth:]]))
-    figures["tokens_per_second"] = round(trainer.tokens / max(seconds, 1e-9))
-    figures["padding_share"] = round(float(np.mean(trainer.padding)), 4)
-    figures["users"] = len(data.users)
-    figures["dropped_targets"] = data.dropped_targets
-    return figures
+        numbers = [self.group_number[tuple(path)] for path in path_MP.tolist()]
+        return torch.as_tensor(numbers, dtype=torch.long, device=self.device)
 
 
 def focus_table(texts: Sequence[str], encoder: "GroundedEncoder") -> dict[str, np.ndarray]:
@@ -308,7 +293,7 @@ def make_trainer(
     """A trainer over the item table, with every focus text of both sets grounded.
 
     Raises:
-        ValueError: no example is left to train on.
+        ValueError: no example is left to train on, or items shall be put into words and cannot.
     """
     from sigma_core.model.words import words_of
 
@@ -317,6 +302,7 @@ def make_trainer(
             "the shards hold no example whose target is in the item table, so there is nothing to train on. "
             "Check sft_shards of the training window and the refit's catalog."
         )
+    check_item_text(config, features.texts)
     words = words_of(model)
     focus = focus_table(sorted({*data.focus_texts, *probe.focus_texts}), encoder)
     collator = Collator(
@@ -337,7 +323,7 @@ def train_base(
     encoder: "GroundedEncoder",
     config: "SigmaConfig",
     tracker: "Tracker",
-    progress: Progress,
+    progress: "Progress",
 ) -> "SigmaBase":
     """The month's model, trained from scratch; equal inputs and seed give equal weights on one machine.
 
@@ -394,6 +380,7 @@ def train_base(
         bound_to=compatibility(codebooks, encoder),
         apf_temperature=after.typical_sigma * config.model.temperature / after.sharpening,
         typical_sigma=after.typical_sigma,
+        catalog_weight=after.catalog_weight,
         figures=figures,
         model=config.model.model_dump(mode="json"),
         shape=shape._asdict(),

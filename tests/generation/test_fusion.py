@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sigma_core.generation
-from sigma_core.generation.fusion import beam_sigma, fuse, in_prefix_log_probs
+from sigma_core.generation.fusion import beam_sigma, fuse, in_prefix_log_probs, with_catalog
 
 
 def reference(beam: np.ndarray, cosine: list[np.ndarray], top: int, floor: float, tau: float) -> np.ndarray:
@@ -69,6 +69,23 @@ def test_a_peaked_beam_sharpens_and_a_flat_one_flattens() -> None:
     flat = in_prefix_log_probs(cosine, valid, torch.tensor([0.001 / 0.02])).exp()
     assert peaked[0, 0] > 0.99
     assert flat[0, 0] == pytest.approx(0.51, abs=0.01)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**31), st.floats(0.0, 2.0))
+def test_the_catalogue_wide_score_is_one_more_expert(seed: int, weight: float) -> None:
+    """P * Q ** weight in float64, holding as much probability as P did; what may not be listed stays out; weight 0: P."""
+    rng = np.random.default_rng(seed)
+    apf = rng.dirichlet(np.ones(6), 2) * 0.8
+    apf[0, 4] = 0.0
+    cosine, norm = rng.uniform(-1, 1, (2, 6)), rng.uniform(0, 3, (2, 6))
+    expected = apf * np.exp(cosine / 0.2 - norm) ** weight
+    expected *= apf.sum(axis=1, keepdims=True) / expected.sum(axis=1, keepdims=True)
+    given_ = (torch.tensor(values) for values in (np.log(apf.clip(1e-300)), cosine, norm))
+    fused, cosine_RX, norm_RX = given_
+    found = with_catalog(fused.masked_fill(fused < -600, -math.inf), cosine_RX, norm_RX, 0.2, weight)
+    np.testing.assert_allclose(found.exp().numpy(), expected, rtol=1e-9)
+    assert torch.isinf(found[0, 4])
 
 
 def test_a_group_without_a_valid_item_has_no_probability() -> None:

@@ -99,6 +99,31 @@ def test_items_per_prefix_changes_no_score() -> None:
     assert all(score == pytest.approx(wide[row], rel=1e-6) for row, score in few.items())
 
 
+@pytest.mark.parametrize("depth", [1, 2])
+def test_the_catalogue_wide_score_multiplies_what_apf_says(depth: int) -> None:
+    """Ratio of two items' fused scores: that of their APF scores times that of their catalogue-wide ones, to the weight; whatever
+    M is, and only among what the filter leaves."""
+    world = tiny_world(depth, num_prefixes=CODES**3, items_per_prefix=23)
+    asked, user, out = ask(focus="soda", exclude=[2, 3]), [tiny_user("u", 4)], [2, 3]
+    plain = scores(world, 4, asked)
+    world.recommender.catalog_weight = 0.5
+    fused = scores(world, 4, asked)
+    found, _ = world.recommender.search(user, [[asked]], world.focus)
+    beam = {tuple(p): k for k, p in enumerate(found.beams.prefix_RKP[0].tolist())}
+    items = world.table.tensors
+    logits = found.beams.query_RKE[0] @ items.vectors_NE.T / world.model.config.temperature
+    of = {row: logits[beam[tuple(items.prefixes_NP[row].tolist())]] for row in plain}
+    catalog = {row: (line[row] - line.logsumexp(dim=0)).exp().item() for row, line in of.items()}
+    expected = {row: plain[row] * catalog[row] ** 0.5 for row in plain}
+    whole = sum(plain.values()) / sum(expected.values())
+    assert fused == pytest.approx({row: value * whole for row, value in expected.items()}, rel=1e-3, abs=1e-7)
+    assert not set(out) & set(fused)
+    few = tiny_world(depth, num_prefixes=CODES**3, items_per_prefix=1)
+    few.recommender.catalog_weight = 0.5
+    for row, score in scores(few, 4, asked).items():
+        assert score == pytest.approx(fused[row], rel=1e-3, abs=1e-7)
+
+
 def test_a_shown_list_holds_one_item_of_a_text_group() -> None:
     world = tiny_world(1, num_prefixes=5)
     shown = world.recommender.rank([tiny_user("u", 1)], [[ask()]], world.focus, 8, collapse=True)[0]

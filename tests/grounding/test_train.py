@@ -88,6 +88,9 @@ def test_themes_draw_together(config: GroundingConfig, trained: GroundedEncoder)
     assert figures["lora_contrastive_last"] < figures["head_contrastive_first"]
     views = {"collaborative", "search"}
     assert set(figures["recall@20_before"]) == set(figures["recall@20_after"]) == views
+    gain = figures["recall@20_after"]["collaborative"] - figures["recall@20_before"]["collaborative"]
+    assert figures["retrieval_gain"]["collaborative"] == pytest.approx(gain, abs=1e-4)
+    assert sum(figures["train_share"].values()) == pytest.approx(1.0, abs=1e-3)
     first, last = figures["contrastive_by_view_first"], figures["contrastive_by_view_last"]
     assert set(first) == set(last) == views
     assert last["collaborative"] < first["collaborative"]

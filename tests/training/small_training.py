@@ -68,6 +68,7 @@ def small_features(prefix_length: int = 1) -> tuple[ItemFeatures, Codebooks]:
         has_image=np.zeros(len(ids), dtype=bool),
         prefix=codes[:, :prefix_length],
         lexical=np.zeros((len(ids), 0), dtype=np.float32),
+        texts=[catalog[item] for item in ids],
     )
     entries = rng.normal(size=(levels, CODES, TEXT_DIM)) / 4
     return features, Codebooks(

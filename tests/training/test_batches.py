@@ -1,5 +1,7 @@
 """Token trees and batch sampling: what stands where, who sees whom, which targets a step holds."""
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -141,3 +143,28 @@ def test_alignment_adds_users_without_history_and_is_off_by_default() -> None:
         assert [r.focus for r in step.requests[-1]] == ["tea"]  # words ask, nobody in particular
         assert step.target_item[step.target_request == max(step.target_request)].tolist() == [2]
     assert on[0].requests[:2] == off[0].requests
+
+
+def test_bucketed_steps_hold_what_was_drawn_by_length() -> None:
+    """Six users of one to six favourites, two a step: shuffled as drawn, neighbours together where bucketed."""
+
+    def of_length(n: int) -> TrainingUser:
+        stats = np.ones((n, 4), dtype=np.float32)
+        rows = np.zeros(n, dtype=np.int64)
+        context = UserContext(f"u{n}", "", rows[:0], stats[:0], rows, stats)
+        return TrainingUser(context, (TrainingRequest("just_for_you", "a", "", np.array([1])),))
+
+    def drawn(steps: int, length_of: Any = None) -> list[list[int]]:
+        config = profile_config("toy", {"training": {"contexts_per_batch": 2, "bucket_steps": 3}}).training
+        found = sample_steps(data, PREFIXES, config, steps, 1, length_of)
+        return [[len(u.favorite_rows) for u in step.users] for step in found]
+
+    data = TrainingSet([of_length(n) for n in range(1, 7)], 0, np.zeros((1, 4, 4), dtype=np.float32))
+    collator = Collator(FakeWords(), PREFIXES, codebook_size=4, prompt_favorites=9)
+    bucketed = drawn(7, collator.length)
+    assert len(bucketed) == 7  # a bucket may be left unfinished
+    for epoch in (bucketed[:3], bucketed[3:6]):
+        assert sorted(epoch) == [[1, 2], [3, 4], [5, 6]]
+    assert sorted(n for step in drawn(3) for n in step) == [1, 2, 3, 4, 5, 6]
+    few, many = ([collator.length(u.context, [Request("a")]) for u in data.users][n] for n in (0, 5))
+    assert many - few == 5 * 2  # a prefix token and a vector each

@@ -33,6 +33,19 @@ def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_llm(tmp_path_factory.mktemp("qwen3"), "qwen3")
 
 
+def test_an_llm_learns_to_say_an_items_words_and_mini_is_refused(qwen: Path) -> None:
+    features, codebooks = small_features(2)
+    given = (list(small_shards()), features, codebooks, HashEncoder())
+    config = training_config(str(qwen), base_steps=20, weight_item_text=1.0, weight_catalog=0.0)
+    base = train_base(*given, config, NullTracker(), no_progress)  # type: ignore[arg-type]
+    figures = base.figures
+    assert figures["item_text_last"] < figures["item_text_first"]
+    parts = figures["ntp_last"] + figures["id_last"] + figures["item_text_last"]
+    assert figures["loss_last"] == pytest.approx(parts, rel=1e-5)
+    with pytest.raises(ValueError, match=r"model\.backbone is mini, which cannot generate text"):
+        train_base(*given, training_config("mini", weight_item_text=1.0), NullTracker(), no_progress)  # type: ignore[arg-type]
+
+
 @pytest.fixture(scope="module")
 def artifacts(qwen: Path) -> tuple[SigmaBase, LoraCheckpoint]:
     return trained(str(qwen), prefix_length=2, base_steps=20, lora_steps=4)

@@ -84,12 +84,16 @@ def test_peft_itself_can_open_the_adapter_directory(tmp_path: Path) -> None:
 def test_artifacts_survive_the_disk_bit_by_bit(tmp_path: Path) -> None:
     base = tiny_base()
     checkpoint, _ = trained_checkpoint(base)
+    without = checkpoint.digest()
+    checkpoint.catalog_weight = 0.25
+    assert checkpoint.digest() != without
     for number, artifact in enumerate((base, checkpoint)):
         folder = tmp_path / str(number)
         folder.mkdir()
         artifact.save(folder)
         again = type(artifact).load(folder)
         assert again.digest() == artifact.digest()
+        assert again.catalog_weight == artifact.catalog_weight
         assert all(np.array_equal(again.tensors[name], array) for name, array in artifact.tensors.items())
 
 

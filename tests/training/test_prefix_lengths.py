@@ -27,7 +27,11 @@ def test_every_step_follows_the_prefix_length(length: int) -> None:
     assert base.facts()["beams_valid"] == checkpoint.facts()["beams_valid"] == 1.0
     index = build_item_index(base, checkpoint, features)
     assert index.prefixes.shape == (len(features.item_ids), length)
-    engine = Engine(base, checkpoint, index, small_catalog(), HashEncoder(), config)  # type: ignore[arg-type]
+    checkpoint.catalog_weight = 0.25  # as if the validation users had wanted it: used where it is asked for
+    settings = config.generation.model_copy(update={"catalog_fusion": True})
+    for weight, asked in ((0.0, config), (0.25, config.model_copy(update={"generation": settings}))):
+        engine = Engine(base, checkpoint, index, small_catalog(), HashEncoder(), asked)  # type: ignore[arg-type]
+        assert engine.recommender.catalog_weight == weight
     users = engine.contexts(small_shards()[0].contexts.head(3))
     owned = users[0].favorite_rows
     asks = [[Ask(Request(render("query", 0, {"phrase": "soda"}), "soda"), owned)] for _ in users]
