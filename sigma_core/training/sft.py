@@ -113,7 +113,7 @@ class Trainer:
         """The step's losses by name: `ntp`, `id`, `catalog`, and their weighted sum `loss`."""
         import torch
 
-        from sigma_core.model.heads import Slots
+        from sigma_core.model.heads import Slots, fit_of
         from sigma_core.model.losses import catalog_nll, group_products, in_prefix_info_nce, prefix_nll
         from sigma_core.model.sigma import TensorBatch
 
@@ -168,8 +168,13 @@ class Trainer:
         sharpness = self.sharpness(log_probs.detach().exp())[leaf_request]
         logits = group_products(query * sharpness[:, None], group_M, items.vectors_NE, self.groups)
         if leaf_focus is not None:
-            logits = logits + leaf_slots.flat(ranking.focus_BQ)[:, None] * self._matches(
+            match = self._matches(
                 leaf_slots.flat(leaf_focus.text_BQVT), leaf_slots.flat(leaf_focus.valid_BQV), group_M
+            )
+            low, high = leaf_slots.flat(leaf_focus.range_BQ2).unbind(dim=-1)
+            logits = logits + leaf_slots.flat(ranking.focus_BQ)[:, None] * match
+            logits = logits + leaf_slots.flat(ranking.fit_BQ)[:, None] * fit_of(
+                match, low[:, None], high[:, None]
             )
         statistics = self.activity.item_UNS[day[leaf_user][:, None], self.groups.members_CG[group_M]]
         logits = logits + (statistics @ leaf_slots.flat(ranking.activity_BQS)[..., None]).squeeze(-1)
