@@ -30,6 +30,7 @@ class Beams(NamedTuple):
     log_prob_RK: Tensor  # log P(c | T), renormalised over the allowed prefixes at every level
     query_RKE: Tensor  # unit vectors h at <q>
     focus_RK: Tensor  # weight of cos(words, item text) under each prefix
+    fit_RK: Tensor  # weight of whether an item fits the words
     activity_RKS: Tensor  # weights of the items' statistics
     share_RKJ: Tensor  # share of P(c | T) that points at each history item; 0 for items of other prefixes
     row_RJ: Tensor  # item rows of the history
@@ -213,6 +214,7 @@ def prefix_beam(
         score,
         ranking.query_BQE,
         ranking.focus_BQ,
+        ranking.fit_BQ,
         ranking.activity_BQS,
         share * inside,
         memory_R.row_BJ,

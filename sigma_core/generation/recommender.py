@@ -35,7 +35,7 @@ from sigma_core.generation.session_states import ReadStates, StatesStore, read_c
 from sigma_core.generation.subset_search import GroupHits, PrefixRanges, search_groups
 from sigma_core.instruction.collate import Collator, Request, UserContext
 from sigma_core.model.decoder import KeyValues, is_known
-from sigma_core.model.heads import Activity, Focus, ItemTensors, Slots
+from sigma_core.model.heads import Activity, Focus, ItemTensors, Slots, fit_of
 from sigma_core.model.sigma import TensorBatch
 
 if TYPE_CHECKING:
@@ -304,7 +304,11 @@ class Recommender:
             logits = hits.cosine_XG + (statistics @ weights[..., None]).squeeze(-1)
         if found.focus is not None:
             match = self._matches(found.focus, group_X, hits, request_X)
-            logits = logits + beams.focus_RK.flatten()[:, None] * match
+            low, high = found.focus.range_BQ2[request_X, 0].unbind(dim=-1)
+            fits = fit_of(match, low[:, None], high[:, None]) * found.focus.present[request_X, 0]
+            logits = (
+                logits + beams.focus_RK.flatten()[:, None] * match + beams.fit_RK.flatten()[:, None] * fits
+            )
         return hits._replace(cosine_XG=logits)
 
     def _matches(self, focus: Focus, group_X: Tensor, hits: GroupHits, request_X: Tensor) -> Tensor:

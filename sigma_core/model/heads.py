@@ -7,7 +7,7 @@ Shape legend: B users, Q states of a user, J history items, D hidden, E item wid
 U sets of statistics (a training shard each), N items, V aspects of a request.
 """
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +15,11 @@ from torch import Tensor, nn
 
 from sigma_core.data.item_activity import NUM_ACTIVITY_STATS, item_statistics, prefix_statistics
 from sigma_core.instruction.collate import NUM_STATS
+
+ENOUGH: Final = 0.9  # of the way from the catalogue's typical match to its best: from here on words fit
+STEEPNESS: Final = 16.0  # how fast they stop fitting below; both chosen on 2017-06-26
+BEST_PREFIXES: Final = 6  # whose mean match is a request's best one
+_LEAST_RANGE: Final = 0.05
 
 
 class ItemTensors(NamedTuple):
@@ -70,6 +75,7 @@ class Focus(NamedTuple):
     text_BQVT: Tensor
     valid_BQV: Tensor  # bool
     item_BQE: Tensor  # v~ of the words alone, the mean of the aspects
+    range_BQ2: Tensor  # match of the catalogue's typical prefix, and of its best ones
 
     @property
     def present(self) -> Tensor:
@@ -87,6 +93,27 @@ class Focus(NamedTuple):
         cosine = flat.view(batch, states, aspects, -1).masked_fill(~self.valid_BQV[..., None], -2.0)
         return cosine.amax(dim=2) * self.present
 
+    def fit(self, match_BQN: Tensor) -> Tensor:
+        """Whether texts of these matches answer the words, as a log-probability (B, Q, N); 0 for a request without words.
+
+        Some words are near to many things and some to few, so a match is taken as its way from the catalogue's typical match to
+        the best: near the best all fit alike, and what tells them apart is who asks and what is bought. Our choice.
+        """
+        low, high = self.range_BQ2.unbind(dim=-1)
+        return fit_of(match_BQN, low[..., None], high[..., None]) * self.present
+
+
+def fit_of(match: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """`Focus.fit` of matches whose catalogue runs from `low` to `high` (broadcast)."""
+    share = (match - low) / (high - low).clamp_min(_LEAST_RANGE)
+    return nn.functional.logsigmoid(STEEPNESS * (share - ENOUGH))
+
+
+def match_range(match_XK: Tensor) -> Tensor:
+    """Typical match of the prefixes (their median) and that of the best `BEST_PREFIXES` together, (X, 2)."""
+    best = match_XK.topk(min(BEST_PREFIXES, match_XK.shape[1]), dim=1).values.mean(dim=1)
+    return torch.stack((match_XK.median(dim=1).values, best), dim=1)
+
 
 class PrefixScores(NamedTuple):
     """One level of step 1."""
@@ -101,6 +128,7 @@ class ItemScores(NamedTuple):
 
     query_BQE: Tensor  # unit vectors h at <q>
     focus_BQ: Tensor  # weight of cos(words, item text); 0 without words
+    fit_BQ: Tensor  # weight of whether it fits the words (`Focus.fit`); 0 without words
     activity_BQS: Tensor  # weights of the item's statistics
 
 

@@ -34,6 +34,7 @@ from sigma_core.model.heads import (
     Slots,
     best_match,
     masked_softmax,
+    match_range,
 )
 
 if TYPE_CHECKING:
@@ -150,6 +151,9 @@ class SigmaModel(nn.Module):
         self.prefix_activity = Gains(hidden, [1.0] + [0.0] * (NUM_ACTIVITY_STATS - 1))  # by popularity
         # how much words count: in prefixes, items, the pointer, the query vector, the gate
         self.focus_gain = Gains(hidden, [30.0, 20.0, 30.0, 1.0, 15.0], scale=5.0)
+        self.fit_gain = Gains(
+            hidden, [0.5, 0.5, 0.5], scale=0.5
+        )  # of fitting: in prefixes, items, the pointer
         self.lexical_gain = Gains(hidden, [0.4])  # how far words are taken word for word
         self.pointer = Pointer(hidden, [0.0, 0.0, 1.2, 0.1])
         self.copy_gate = Gains(hidden, [2.5])
@@ -284,10 +288,10 @@ class SigmaModel(nn.Module):
         logits = logits + self.prefix_bias[level]
         match_BQK = None
         if focus is not None:
-            gain = self.focus_gain(state_BQD) * focus.present
+            gain, fit = self.focus_gain(state_BQD) * focus.present, self.fit_gain(state_BQD)
             if level == 0:
                 match_BQK = focus.match(self.prefix_match)
-                logits = logits + gain[..., :1] * match_BQK
+                logits = logits + gain[..., :1] * match_BQK + fit[..., :1] * focus.fit(match_BQK)
         if prefix_BKS is not None and level == 0 and self.config.prior:
             logits = logits + self.prefix_activity(state_BQD) @ prefix_BKS.transpose(1, 2)
         if not self.config.pointer:
@@ -298,7 +302,7 @@ class SigmaModel(nn.Module):
         gate = self.copy_gate(state_BQD)
         if focus is not None:
             match_BQJ = focus.match(memory.text_BJT)
-            pointed = pointed + gain[..., 2:3] * match_BQJ
+            pointed = pointed + gain[..., 2:3] * match_BQJ + fit[..., 2:] * focus.fit(match_BQJ)
             if match_BQK is not None:
                 gate = gate + gain[..., 4:] * best_match(match_BQJ, match_BQK, memory)
         if level:
@@ -323,15 +327,17 @@ class SigmaModel(nn.Module):
             same = (memory.prefix_BJP[:, None] == prefix_BQP[:, :, None]).all(dim=-1)
             weights = masked_softmax(self.neighbor.logits(state_BQD, memory) + gain[..., 1:] * same)
             out = out + gain[..., :1] * (weights @ memory.vector_BJE)
-        about = state_BQD.new_zeros(state_BQD.shape[:2])
+        about = fit = state_BQD.new_zeros(state_BQD.shape[:2])
         if focus is not None:
             strength = self.focus_gain(state_BQD) * focus.present
             out = out + strength[..., 3:4] * focus.item_BQE
             about = strength[..., 1]
+            fit = (self.fit_gain(state_BQD) * focus.present)[..., 1]
         activity = self.item_activity(state_BQD)
         return ItemScores(
             nn.functional.normalize(out, dim=-1) if self.config.item_vectors else torch.zeros_like(out),
             about,
+            fit,
             activity if self.config.prior else torch.zeros_like(activity),
         )
 
@@ -348,10 +354,13 @@ class SigmaModel(nn.Module):
         at, valid = index_XV.clamp_min(0), index_XV >= 0
         text_XVT = batch.focus_FT[at]
         vectors = (self.fuse_text_only(batch.focus_FT)[at] * valid[..., None]).sum(dim=1)
+        text_XVT = torch.cat((text_XVT[..., :width], text_XVT[..., width:] * literal_X1), dim=-1)
+        match = (text_XVT.detach() @ self.prefix_match.T).masked_fill(~valid[..., None], -2.0).amax(dim=1)
         return Focus(
-            slots.pad(torch.cat((text_XVT[..., :width], text_XVT[..., width:] * literal_X1), dim=-1)),
+            slots.pad(text_XVT),
             slots.pad(valid),
             slots.pad(nn.functional.normalize(vectors, dim=-1)),
+            slots.pad(match_range(match)),
         )
 
 

@@ -93,6 +93,7 @@ class BeamMemory:
             part["log_prob"],
             part["query"],
             torch.zeros_like(part["log_prob"]),  # lists made ahead know no words
+            torch.zeros_like(part["log_prob"]),
             part["activity"],
             torch.from_numpy(share),
             torch.from_numpy(row),

@@ -121,15 +121,18 @@ class Trainer:
         """Logits (M, G) of all items of each state's prefix group: cosine times sharpness, match with the words, prior."""
         import torch
 
+        from sigma_core.model.heads import fit_of
         from sigma_core.model.losses import group_products
 
         sharpness = torch.as_tensor(sharpness_M, device=self.device).expand(len(user_M))
         query = slots.flat(ranking.query_BQE) * sharpness[:, None]
         logits = group_products(query, group_M, step.items.vectors_NE, self.groups)
         if focus is not None:
-            logits = logits + slots.flat(ranking.focus_BQ)[:, None] * self._matches(
-                slots.flat(focus.text_BQVT), slots.flat(focus.valid_BQV), group_M
-            )
+            match = self._matches(slots.flat(focus.text_BQVT), slots.flat(focus.valid_BQV), group_M)
+            low, high = slots.flat(focus.range_BQ2).unbind(dim=-1)
+            fits = fit_of(match, low[:, None], high[:, None])
+            logits = logits + slots.flat(ranking.focus_BQ)[:, None] * match
+            logits = logits + slots.flat(ranking.fit_BQ)[:, None] * fits
         statistics = self.activity.item_UNS[step.day_B[user_M][:, None], self.groups.members_CG[group_M]]
         return logits + (statistics @ slots.flat(ranking.activity_BQS)[..., None]).squeeze(-1)
 

@@ -1,0 +1,46 @@
+"""What a request's words say of texts: matches of different scales, one answer."""
+
+import pytest
+import torch
+
+from sigma_core.model.heads import BEST_PREFIXES, ENOUGH, Focus, fit_of, match_range
+
+
+def focus(low: float, high: float, present: bool = True) -> Focus:
+    """One request whose matches run from `low` to `high`; its vectors do not matter here."""
+    one = torch.zeros(1, 1, 1, 2)
+    return Focus(one, torch.tensor([[[present]]]), torch.zeros(1, 1, 2), torch.tensor([[[low, high]]]))
+
+
+def test_what_matches_as_well_as_the_best_fits_and_the_typical_does_not() -> None:
+    found = focus(0.2, 0.6).fit(torch.tensor([[[0.2, 0.2 + ENOUGH * 0.4, 0.6, 0.9]]])).exp()[0, 0]
+    assert found[0] < 1e-6
+    assert found[1].item() == pytest.approx(0.5, abs=1e-4)
+    assert found[2] > 0.8
+    assert 0.99 < found[3] <= 1
+
+
+def test_words_that_are_near_to_everything_are_judged_by_their_own_scale() -> None:
+    match = torch.tensor([[[0.1, 0.3, 0.5]]])
+    torch.testing.assert_close(
+        focus(0.1, 0.5).fit(match), focus(0.5, 0.9).fit(match + 0.4), atol=1e-4, rtol=1e-4
+    )
+    torch.testing.assert_close(
+        focus(0.1, 0.5).fit(match), focus(0.2, 1.0).fit(match * 2), atol=1e-4, rtol=1e-4
+    )
+
+
+def test_a_request_without_words_is_fitted_by_everything() -> None:
+    assert focus(0.0, 0.0, present=False).fit(torch.tensor([[[0.0, 1.0]]])).tolist() == [[[0.0, 0.0]]]
+
+
+def test_a_catalogue_in_which_all_match_alike_divides_by_no_zero() -> None:
+    low, high = match_range(torch.full((1, 9), 0.3)).unbind(dim=-1)
+    assert fit_of(torch.tensor([0.3]), low, high).isfinite().all()
+
+
+def test_range_is_the_median_prefix_and_the_mean_of_the_best() -> None:
+    match = torch.arange(21, dtype=torch.float32)[None]
+    expected = [[10.0, sum(range(21 - BEST_PREFIXES, 21)) / BEST_PREFIXES]]
+    assert match_range(match).tolist() == expected
+    assert match_range(match[:, :1]).tolist() == [[0.0, 0.0]]
