@@ -150,7 +150,7 @@ class SigmaModel(nn.Module):
         self.prefix_bias = nn.Parameter(torch.zeros(shape.prefix_length, shape.codebook_size))
         self.prefix_activity = Gains(hidden, [1.0] + [0.0] * (NUM_ACTIVITY_STATS - 1))  # by popularity
         # how much words count: in prefixes, items, the pointer, the query vector, the gate
-        self.focus_gain = Gains(hidden, [30.0, 20.0, 30.0, 1.0, 15.0], scale=5.0)
+        self.focus_gain = Gains(hidden, [15.0, 10.0, 15.0, 1.0, 15.0], scale=5.0)
         self.fit_gain = Gains(
             hidden, [0.5, 0.5, 0.5], scale=0.5
         )  # of fitting: in prefixes, items, the pointer
