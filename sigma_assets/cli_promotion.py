@@ -52,9 +52,10 @@ def promote(as_of: AsOf, reason: Reason, root: Root = Path("var"), verbose: Verb
 
 @app.command()
 def promotions(root: Root = Path("var"), verbose: Verbose = False) -> None:
-    """Which adapter served each day, since when, and why."""
+    """Which adapter served each day, since when, and why; and which months' refits were refused."""
     prepare(root, None, verbose)
     from sigma_assets.promoting import history
+    from sigma_assets.refits import refusals
     from sigma_assets.world import World
 
     sys.stdout.write(f"{'day':<11} {'adapter of':<11} {'since':<11} {'outcome':<9} why\n")
@@ -63,6 +64,8 @@ def promotions(root: Root = Path("var"), verbose: Verbose = False) -> None:
         sys.stdout.write(
             f"{pointer.as_of:<11} {pointer.model.day:<11} {pointer.since:<11} {pointer.outcome:<9} {pointer.reason}{ordered}\n"
         )
+    for refusal in refusals(root):
+        sys.stdout.write(f"refit of {refusal.month} refused {refusal.at}: {refusal.reason}\n")
 
 
 def _print(world: "World", ordered: "Ordered") -> None:

@@ -31,7 +31,7 @@ from sigma_assets.checks.gate import gate_specs
 from sigma_assets.column_metadata import column_schema
 from sigma_assets.freshness import freshness_sensor, is_live, policy_of
 from sigma_assets.io_manager import WINDOW_KEY, SigmaIOManager
-from sigma_assets.jobs import all_jobs, catalog_sensor, schedules
+from sigma_assets.jobs import all_jobs, catalog_sensor, refit_sensor, schedules
 from sigma_assets.nearline_job import nearline_job, nearline_sensor
 from sigma_assets.partitions import DEFAULT_SPAN, Calendar, calendar_of
 from sigma_assets.refit_gate import or_republish
@@ -97,6 +97,7 @@ def build_definitions(
         sensors=[
             sensor(),
             catalog_sensor(root),
+            refit_sensor(root),
             nearline_sensor(root),
             *alert_sensors(root),
             freshness_sensor(root, live=world is not None and is_live(world)),

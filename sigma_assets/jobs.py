@@ -5,7 +5,7 @@ any, because only a source's files may be half there at one minute and whole at 
 training that failed would fail again. Lost processes are retried by `dagster.yaml`, for every job.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -24,6 +24,8 @@ from sigma_assets.catalog_update import (
 )
 from sigma_assets.masters import read_catalog_file
 from sigma_assets.periods import Cadence, as_date, day_key, month_key
+from sigma_assets.refits import REPUBLISHED, Refusal, refusal_of, refusals
+from sigma_assets.stages import STAGES
 from sigma_assets.world import World
 from sigma_core.artifacts import digest_bytes
 from sigma_core.data.sources.base import SourceError
@@ -112,14 +114,50 @@ def catalog_sensor(root: Path) -> dg.SensorDefinition:
     """Takes in `<root>/inbox/catalog/<DAY>.parquet` (or .csv) and runs `catalog_update` for its day; stopped by default."""
 
     @dg.sensor(name="catalog_update", job_name="catalog_update", minimum_interval_seconds=30)
-    def watch() -> Iterator[dg.RunRequest | dg.SkipReason]:
+    def watch() -> list[dg.RunRequest] | dg.SkipReason:
         files = sorted((root / INBOX).glob("[!.]*")) if (root / ROOT_FILE).exists() else []
-        if not files:
-            yield dg.SkipReason(f"no catalog in {root / INBOX}; put one there as <DAY>.parquet or <DAY>.csv")
-        for file in files:
-            yield _take_in(root, file)
+        found = [_take_in(root, file) for file in files]
+        none = f"no catalog in {root / INBOX}; put one there as <DAY>.parquet or <DAY>.csv"
+        return _runs_or_why_not(found, none)
 
     return watch
+
+
+def refit_sensor(root: Path) -> dg.SensorDefinition:
+    """Publishes the former refit for a month whose own was refused, once a refusal; stopped by default."""
+
+    @dg.sensor(name="republish_refused_refit", job_name="monthly_refit", minimum_interval_seconds=30)
+    def watch() -> list[dg.RunRequest] | dg.SkipReason:
+        world = World.open(root) if (root / ROOT_FILE).exists() else None
+        waiting = [one for one in refusals(root) if world and _waits(world, one)]
+        found = [
+            dg.RunRequest(
+                run_key=f"{one.month}-{one.at}",
+                partition_key=one.month,
+                asset_selection=[dg.AssetKey(asset) for asset in REPUBLISHED],
+                tags={"sigma/republished": one.former},
+            )
+            for one in waiting
+        ]
+        return _runs_or_why_not(found, "no refused refit waits for the former one")
+
+    return watch
+
+
+def _waits(world: World, refusal: Refusal) -> bool:
+    """Whether the refusal counts and the former refit is not published for its month yet."""
+    return refusal_of(world, refusal.month) == refusal and any(
+        world.why_stale(STAGES[asset], refusal.month) for asset in REPUBLISHED
+    )
+
+
+def _runs_or_why_not(
+    found: Sequence[dg.RunRequest | dg.SkipReason], none: str
+) -> list[dg.RunRequest] | dg.SkipReason:
+    """What a sensor may answer: runs, or one reason. Dagster throws away a tick that gives both."""
+    runs = [one for one in found if isinstance(one, dg.RunRequest)]
+    reasons = [str(one.skip_message) for one in found if isinstance(one, dg.SkipReason)]
+    return runs or dg.SkipReason("; ".join(reasons) or none)
 
 
 def _take_in(root: Path, file: Path) -> dg.RunRequest | dg.SkipReason:

@@ -129,8 +129,9 @@ def refit_result(verdict: Verdict) -> dg.AssetCheckResult:
 
 
 TO_DO: Final = (
-    "`sigma materialize` goes on with the former month's refit by itself; in the UI run `monthly_refit` of the month once more: it "
-    "publishes the former artifacts and trains nothing. Other data, code or settings train and judge the month again."
+    "`sigma materialize` goes on with the former month's refit by itself; in the UI the sensor `republish_refused_refit` does, or "
+    "`monthly_refit` run once more: it publishes the former artifacts and trains nothing. Other data, code or settings train and "
+    "judge the month again."
 )
 
 

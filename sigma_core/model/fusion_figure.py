@@ -60,7 +60,7 @@ def draw_fusion(
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.5, 0.5 + 1.5 * len(names)), dpi=_DPI)
-    figure.subplots_adjust(left=0.04, right=0.99, bottom=0.06, top=0.86, wspace=0.22, hspace=0.45)
+    figure.subplots_adjust(left=0.04, right=0.99, bottom=0.06, top=0.86, wspace=0.36, hspace=0.45)
     grid = figure.subplots(len(names), 5, squeeze=False, width_ratios=(3, 3, 3, 2, 3))
     flags_N3 = [(True, bool(i), bool(v)) for i, v in zip(streams.has_id_N, streams.has_image_N, strict=True)]
     for row, name in enumerate(names):

@@ -88,6 +88,23 @@ def test_a_dropped_catalog_becomes_the_master_of_its_day_and_a_run(tmp_path: Pat
     assert World.open(world.root).why_stale(STAGES["interaction_events"], "2024-10-20") == "missing"
 
 
+def test_a_bad_catalog_beside_a_good_one_costs_the_good_one_nothing(tmp_path: Path) -> None:
+    world = small_world(tmp_path)
+    inbox = world.root / INBOX
+    inbox.mkdir(parents=True)
+    items = small_source(num_users=20, num_items=40, days=45).products()
+    for name in ("2024-10-20.parquet", "tomorrow.parquet", "yesterday.parquet"):
+        items.head(39).write_parquet(inbox / name)
+    (asked,), _ = tick(world.root)
+    assert asked.partition_key == "2024-10-20"
+    for name in ("tomorrow.parquet", "yesterday.parquet"):
+        items.head(39).write_parquet(inbox / name)
+    runs, why = tick(world.root)
+    assert not runs
+    assert "tomorrow" in why
+    assert "yesterday" in why
+
+
 @pytest.mark.parametrize(("name", "said"), [("tomorrow.csv", "tomorrow"), ("2024-10-20.csv", "item_id")])
 def test_a_bad_catalog_is_put_aside_with_an_alert(
     tmp_path: Path, name: str, said: str, caplog: pytest.LogCaptureFixture

@@ -3,8 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
+from sigma_assets.definitions import build_definitions
 from sigma_assets.refits import REFITS, REPUBLISHED, refusal_of, refusals, refuse, republished_lineage
 from sigma_assets.stages import STAGES
 from sigma_assets.world import World
@@ -72,6 +74,26 @@ def test_other_data_or_settings_or_no_former_refit_end_a_refusal(world: World) -
     assert refusal_of(again(), MONTH) is not None
     world.mark_failure("codebooks", FORMER, "broken")
     assert refusal_of(again(), MONTH) is None, "nothing can stand in for it"
+
+
+def test_the_sensor_asks_once_a_refusal_for_what_days_read_of_a_refit(world: World) -> None:
+    def tick() -> list[dg.RunRequest]:
+        definitions = build_definitions(root=world.root).get_repository_def()
+        with dg.instance_for_test() as instance:
+            context = dg.build_sensor_context(instance=instance, repository_def=definitions)
+            data = definitions.get_sensor_def("republish_refused_refit").evaluate_tick(context)
+        return list(data.run_requests or [])
+
+    (request,) = tick()
+    assert request.partition_key == MONTH
+    assert [key.path[-1] for key in request.asset_selection or ()] == list(REPUBLISHED)
+    assert request.run_key == f"{MONTH}-{refusals(world.root)[0].at}"
+    for asset in REPUBLISHED:
+        made = World.open(world.root)
+        lineage = made.lineage(STAGES[asset], MONTH)
+        extra = {"code_version": made.code_versions[asset], "options": ""}
+        made.store.write(asset, MONTH, Kept(f"{asset} of September"), lineage=lineage, extra=extra)  # type: ignore[arg-type]
+    assert not tick(), "it is published"
 
 
 def test_a_line_that_is_no_refusal_is_named(world: World) -> None:

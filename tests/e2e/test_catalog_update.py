@@ -157,7 +157,7 @@ def test_equal_content_makes_nothing_stale_and_changed_content_exactly_its_reade
     root = tmp_path / "root"
     shutil.copytree(made[0], root)
     with runner_of(World.open(root), Quiet(), verbose=False) as runner:
-        runner._execute(Step("item_catalog", D), {})
+        runner._execute([Step("item_catalog", D)], {})
     assert stale_in_dagster(root) == stale(World.open(root)) == set()
 
     export_catalog(root, DAY, tmp_path / "now.parquet")
