@@ -101,6 +101,9 @@ def subset_search(
     out: Out = None,
     items: Annotated[str, typer.Option(help="Rows of the tables, 64 wide.")] = "10000,1000000",
     group_size: Annotated[int, typer.Option(min=1, help="Items under a prefix, on average.")] = 1000,
+    faiss: Annotated[
+        str, typer.Option(help="Sides of faiss: both, flat, or ivf to save the other's copy.")
+    ] = "both",
     threads: BenchThreads = 2,
     clock: Clock = "wall",
     rounds: Rounds = None,
@@ -109,17 +112,26 @@ def subset_search(
 ) -> None:
     """Step 2 alone: slices of a sorted table against faiss, a flat index a prefix and IVF.
 
-    Ten million rows (--items 10000000) hold 2.5 GB three times over: the table, and a copy in each faiss index.
+    Ten million rows (--items 10000000) hold 2.5 GB three times over: the table, and a copy in each faiss index; with --faiss flat
+    or --faiss ivf twice.
     """
+    if faiss not in ("both", "flat", "ivf"):
+        raise typer.BadParameter(f"--faiss {faiss}: there are both, flat and ivf.")
     prepare(Path("var"), threads, verbose=False)
     from sigma_core.benchmarks.record import Stopwatch, text_table
-    from sigma_core.benchmarks.subset_search import SubsetSearchSettings, run_subset_search
+    from sigma_core.benchmarks.subset_search import FLAT, IVF, SubsetSearchSettings, run_subset_search
 
     watch = Stopwatch()
     sizes = (10_000,) if quick else _numbers(items)
     results = run_subset_search(
         SubsetSearchSettings(
-            sizes, group_size=group_size, rounds=rounds or 9, threads=threads, clock=_clock(clock), seed=seed
+            sizes,
+            group_size=group_size,
+            rounds=rounds or 9,
+            threads=threads,
+            clock=_clock(clock),
+            seed=seed,
+            faiss={"both": (FLAT, IVF), "flat": (FLAT,), "ivf": (IVF,)}[faiss],
         ),
         _shown,
     )

@@ -182,7 +182,7 @@ def _model_stages(loaded: "LoadedRecommender", scale: int) -> dict[str, tuple[in
     assert activity.item_UNS.shape[2] == NUM_ACTIVITY_STATS
     count, shape = len(items.vectors_NE), small.model.shape
     streams = ItemStreams(
-        items.text_NT,
+        items.text_NT[:, : shape.text_dim],  # match vectors begin with those of meaning
         torch.zeros(count, shape.id_dim),
         torch.zeros(count, dtype=torch.bool),
         torch.zeros(count, shape.image_dim),
