@@ -232,44 +232,73 @@ def _event(rng: random.Random, users: list[str], items: list[str], day: Any) -> 
 def _kills(
     folder: Path, options: ServingOptions, users: list[str], items: list[str], day: Any, told: Told
 ) -> dict[str, Any]:
-    """Nearline killed at random moments and started again, against an undisturbed run over the same events."""
+    """Nearline killed at random moments and started again, against an undisturbed run over the same events.
+
+    The event file grows before every start, so that each kill meets work: half of them fall before its events are stored, half
+    while lists are refreshed.
+    """
     rng = random.Random(options.seed)
-    events = folder / "events.jsonl"
-    rows = [_event(rng, users, items, day) for _ in range(10 * len(users))]
-    events.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rows = [
+        json.dumps(_event(rng, users, items, day)) + "\n" for _ in range(max(10 * len(users), options.kills))
+    ]
+    events, growing = folder / "events.jsonl", folder / "growing.jsonl"
+    events.write_text("".join(rows))
     calm, disturbed = (shadow_root(options.root, folder / name) for name in ("calm", "disturbed"))
-    start = time.perf_counter()
-    subprocess.run(_nearline(events, calm), check=True, stdout=subprocess.DEVNULL)
-    whole = time.perf_counter() - start
-    landed = finished = 0
+    first, whole = _run_nearline(events, calm, None)
+    shares = np.array_split(np.arange(len(rows)), max(options.kills, 1))
     places: set[tuple[int, ...]] = set()
-    while landed < options.kills:
-        process = subprocess.Popen(_nearline(events, disturbed), stdout=subprocess.DEVNULL)
-        try:
-            process.wait(rng.uniform(0.3, 1.0) * whole)
-            finished += 1
-            if finished > 3 * options.kills + 10:
-                break
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            landed += 1
-            counts = LiveStore.of_root(disturbed).counts()
-            places.add((counts["events"], counts["users"], counts["due"]))
-            told(f"kill {landed} of {options.kills}: {counts['events']} events, {counts['due']} users due")
-    subprocess.run(_nearline(events, disturbed), check=True, stdout=subprocess.DEVNULL)
+    landed = 0
+    for number in range(options.kills):
+        with growing.open("a") as file:
+            file.writelines(rows[at] for at in shares[number])
+        stored = number % 2 == 1
+        moment = rng.uniform(0.0, whole - first) if stored else rng.uniform(0.5, 1.0) * first
+        _, ended = _run_nearline(growing, disturbed, (stored, moment))
+        landed += ended < 0
+        counts = LiveStore.of_root(disturbed).counts()
+        places.add((counts["events"], counts["users"], counts["due"]))
+        told(f"kill {number + 1} of {options.kills}: {counts['events']} events, {counts['due']} users due")
+    _run_nearline(growing, disturbed, None)
     one, other = LiveStore.of_root(calm), LiveStore.of_root(disturbed)
     apart = max(
         (_apart(one.list_of(u, "just_for_you"), other.list_of(u, "just_for_you")) for u in users), default=0.0
     )
-    equal = one.counts() == other.counts() and apart <= 1e-4
     return {
         "kills": landed,
-        "runs_that_finished_first": finished,
+        "runs_that_finished_first": options.kills - landed,
         "distinct_places": len(places),
-        "u2i_equal": equal,
+        "u2i_equal": one.counts() == other.counts() and apart <= 1e-4,
         "max_score_difference": apart,
     }
+
+
+def _run_nearline(events: Path, root: Path, kill: tuple[bool, float] | None) -> tuple[float, float]:
+    """Seconds until its first line (events are stored) and its end; the end is -1 when it was killed.
+
+    `kill` is (whether to wait for that line, seconds to wait then).
+
+    Raises:
+        RuntimeError: it failed by itself.
+    """
+    start = time.perf_counter()
+    command = _nearline(events, root)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        first = 0.0
+        if kill is None or kill[0]:
+            process.stdout.readline()
+            first = time.perf_counter() - start
+        try:
+            if kill is not None:
+                process.wait(kill[1])
+            process.communicate()
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            return first, -1.0
+    if process.returncode:
+        raise RuntimeError(f"sigma nearline ended with {process.returncode} on {root}.")
+    return first, time.perf_counter() - start
 
 
 def _nearline(events: Path, root: Path) -> list[str]:

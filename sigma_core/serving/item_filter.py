@@ -225,7 +225,7 @@ class FilterTable:
             return known[value.lower()]
         near = difflib.get_close_matches(value.lower(), known, n=2)
         hint = f" Did you mean {' or '.join(repr(known[name]) for name in near)}?" if near else ""
-        some = ", ".join([*sorted(known.values())[:3], *(["..."] if len(known) > 3 else [])])
+        some = ", ".join([*sorted(known.values())[:3], *(["and more"] if len(known) > 3 else [])])
         raise FilterError(f"{field_name}: the catalog of the day has no {value!r}, it has {some}.{hint}")
 
     @cached_property

@@ -9,6 +9,7 @@ import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver
 from dagster._core.loader import LoadingContextForTest
 
+from sigma_assets.abtest import Replayed, analyse_log, simulate_replay
 from sigma_assets.cli import main
 from sigma_assets.definitions import build_definitions
 from sigma_assets.instance import open_instance
@@ -207,6 +208,25 @@ def test_a_day_is_judged_on_the_days_after_it(made: tuple[Path, str], tmp_path: 
     assert (root / "eval_report" / DAY.isoformat() / "manifest.json").stat().st_mtime_ns == written
     early = sigma(*arguments[:-2], "--json", str(tmp_path / "r.json"), "--horizon-days", "30", code=1)
     assert "the source ends 2024-11-07" in early.stderr
+    _a_replay_of_a_policy_against_itself_finds_no_difference(root, tmp_path)
+
+
+def _a_replay_of_a_policy_against_itself_finds_no_difference(root: Path, folder: Path) -> None:
+    asked = Replayed(str(root), f"{root}@{DAY}", "replay", "just_for_you", 10, 0.5, 0.05)
+    said = simulate_replay(asked, folder / "log", folder / "abtest.json")
+    assert said.startswith("A REPLAY of held-out purchases, not an online result.")
+    report = json.loads((folder / "abtest.json").read_text())
+    assert report["abtest"]["replay"]
+    assert not report["sample_ratio"]["assigned"]["mismatch"]
+    assert report["users"]["control"]["exposed"] > 0
+    assert {"hit_rate", "conversion", "categories_taken", "categories_shown"} <= set(report["metrics"])
+    for name, metric in report["metrics"].items():
+        assert metric["p"] is None or metric["p"] > 0.001, name
+        assert metric["required_users"] is None or metric["required_users"] > 0
+    analyse_log(folder / "log", 0.5, 0.05, folder / "again.json")
+    again = json.loads((folder / "again.json").read_text())
+    assert not again["abtest"]["replay"]
+    assert again["metrics"] == report["metrics"]
 
 
 def test_another_setting_remakes_only_what_depends_on_it(made: tuple[Path, str], tmp_path: Path) -> None:
