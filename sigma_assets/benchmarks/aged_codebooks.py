@@ -92,11 +92,11 @@ def with_aged_codebooks(world: World, materials: Materials, age: int) -> Materia
         NothingToTrainError: the data begin later.
         ValueError: the catalog of that day is empty, or nobody had bought enough for item ID vectors.
     """
-    (before_month,) = SELECT["day_before_month"](as_date(month_key(materials.day)), world.span)
-    fitted_on = as_date(before_month) - timedelta(days=age)
+    (cut,) = SELECT["refit_cut"](as_date(month_key(materials.day)), world.span)
+    fitted_on = as_date(cut) - timedelta(days=age)
     if fitted_on < world.span.start:
         raise NothingToTrainError(
-            f"{age} days before {before_month} the data had not begun ({world.span.start})"
+            f"{age} days before {cut} the data had not begun ({world.span.start})"
         )
     runtime, grounding = materials.config.runtime, materials.grounding
     known = materials.events.filter(pl.col(c.EVENT_DATE) <= fitted_on)

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from sigma_core.config import ModelConfig
 
-LEAST: Final = 1e-30  # of a prefix's probability: its logarithm stays finite
+LEAST: Final = 1e-15  # of a prefix's probability: logarithms stay finite, and so do gradients of shares of it
 
 
 class ModelShape(NamedTuple):
