@@ -95,9 +95,7 @@ def with_aged_codebooks(world: World, materials: Materials, age: int) -> Materia
     (cut,) = SELECT["refit_cut"](as_date(month_key(materials.day)), world.span)
     fitted_on = as_date(cut) - timedelta(days=age)
     if fitted_on < world.span.start:
-        raise NothingToTrainError(
-            f"{age} days before {cut} the data had not begun ({world.span.start})"
-        )
+        raise NothingToTrainError(f"{age} days before {cut} the data had not begun ({world.span.start})")
     runtime, grounding = materials.config.runtime, materials.grounding
     known = materials.events.filter(pl.col(c.EVENT_DATE) <= fitted_on)
     catalog = intake_of(world).catalog_builder(world, known, fitted_on).day(fitted_on).frame.sort(c.ITEM_ID)
