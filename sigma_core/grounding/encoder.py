@@ -140,7 +140,7 @@ class GroundedEncoder:
         for name, content in self.tokenizer_files.items():
             (folder / name).write_text(content)
         save_arrays({"weight": self.weight, "bias": self.bias}, directory / _PROJECTION)
-        save_arrays({"idf": self.lexical.idf}, directory / _LEXICAL)
+        save_arrays(self.lexical.arrays(), directory / _LEXICAL)
         _write_text(adapter / "adapter_config.json", self.adapter.config)
         save_arrays(self.adapter.tensors, adapter / "adapter_model.safetensors", metadata={"format": "pt"})
         meta = {"pad_buckets": self.pad_buckets, "figures": self.figures, **self._reading()}
@@ -179,12 +179,12 @@ class GroundedEncoder:
             source=source,
             pooling=meta.get("pooling", "auto"),
             padding_side=meta.get("padding_side", "right"),
-            lexical=LexicalHash(load_file(directory / _LEXICAL)["idf"], **meta["lexical"]),
+            lexical=LexicalHash(**load_file(directory / _LEXICAL), **meta["lexical"]),
         )
 
     def digest(self) -> str:
         """Digest of all that decides a row: merged weights, projection, tokenizer, pad lengths."""
-        lexical = [digest_arrays({"idf": self.lexical.idf}), self.lexical.settings()]
+        lexical = [digest_arrays(self.lexical.arrays()), self.lexical.settings()]
         if self._digest is None and self.source is not None:
             scale = [self.adapter.config.get(name) for name in ("r", "lora_alpha")]
             arrays = digest_arrays({**self.adapter.tensors, "weight": self.weight, "bias": self.bias})

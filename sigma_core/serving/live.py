@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from sigma_core import columns as c
+from sigma_core.grounding.lexical import for_search
 from sigma_core.instruction.aspects import aspects_of
 from sigma_core.instruction.collate import Request, UserContext
 from sigma_core.instruction.routing import Route
@@ -368,8 +369,9 @@ class LiveDay:
         return self._top(cosine, n)
 
     def search(self, vector: np.ndarray, n: int) -> list[tuple[int, float]]:
-        """Rows and cosines of the items whose grounded text is nearest to the query's vector."""
-        return self._top(self.text_vectors @ (vector / np.linalg.norm(vector)), n)
+        """Rows and cosines of the items whose grounded text is nearest to the query's match vector."""
+        asked = for_search(vector, len(vector) - self.engine.encoder.lexical.width)
+        return self._top(self.text_vectors @ (asked / np.linalg.norm(asked)), n)
 
     def _top(self, cosine: np.ndarray, n: int) -> list[tuple[int, float]]:
         most = min(len(cosine), 8 * n + 50)

@@ -15,7 +15,7 @@ import polars as pl
 from sigma_core import columns as c
 from sigma_core.artifacts import ArtifactError, ArtifactStore, read_json
 from sigma_core.config import load_config, parse_date
-from sigma_core.grounding.lexical import unit_rows
+from sigma_core.grounding.lexical import for_search, unit_rows
 from sigma_core.pretrained import PretrainedError
 from sigma_core.serving.runtime import RequestError, pick_day
 
@@ -46,7 +46,8 @@ class LoadedSearch:
             raise RequestError(f"--top-n {top_n}: needed at least 1.")
         if not text.strip():
             raise RequestError('the search text is empty; ask for something: sigma search "red lipstick".')
-        query = unit_rows(self.encoder.match_vectors([text.strip()]))[0]
+        asked = self.encoder.match_vectors([text.strip()])
+        query = unit_rows(for_search(asked, self.embeddings.vectors.shape[1]))[0]
         cosine_N = unit_rows(self.embeddings.match()) @ query
         found = pl.DataFrame({c.ITEM_ID: self.embeddings.item_ids, c.SCORE: cosine_N.astype(np.float64)})
         nearest = (
