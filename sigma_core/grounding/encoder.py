@@ -158,7 +158,7 @@ class GroundedEncoder:
         from safetensors.numpy import load_file
 
         meta = read_json(directory / "meta.json")
-        projection = load_file(directory / _PROJECTION)
+        projection, words = load_file(directory / _PROJECTION), load_file(directory / _LEXICAL)
         folder = directory / "adapter"
         adapter = Adapter(
             read_json(folder / "adapter_config.json"), load_file(folder / "adapter_model.safetensors")
@@ -179,7 +179,7 @@ class GroundedEncoder:
             source=source,
             pooling=meta.get("pooling", "auto"),
             padding_side=meta.get("padding_side", "right"),
-            lexical=LexicalHash(**load_file(directory / _LEXICAL), **meta["lexical"]),
+            lexical=LexicalHash(words["words"], words["idf"], **meta["lexical"]),
         )
 
     def digest(self) -> str:
