@@ -58,8 +58,9 @@ def promotions(root: Root = Path("var"), verbose: Verbose = False) -> None:
     from sigma_assets.refits import refusals
     from sigma_assets.world import World
 
+    world = World.open(root)
     sys.stdout.write(f"{'day':<11} {'adapter of':<11} {'since':<11} {'outcome':<9} why\n")
-    for pointer, order in history(World.open(root)):
+    for pointer, order in history(world):
         ordered = f" (ordered {order.at})" if order else ""
         sys.stdout.write(
             f"{pointer.as_of:<11} {pointer.model.day:<11} {pointer.since:<11} {pointer.outcome:<9} {pointer.reason}{ordered}\n"

@@ -17,7 +17,7 @@ from sigma_assets.periods import day_key
 from sigma_core import columns as c
 from sigma_core.artifacts import digest_frame, digest_json
 from sigma_core.data.masters import Listing, listing_of
-from sigma_core.data.sources.base import PRODUCT_COLUMNS, SourceError, product_master
+from sigma_core.data.sources.base import PRODUCT_COLUMNS, SourceError, product_master, read_table
 
 FOLDER: Final = "product_masters"
 
@@ -89,13 +89,7 @@ def read_catalog_file(path: Path) -> pl.DataFrame:
     Raises:
         SourceError: not readable, no `item_id`, no words, or an item twice; the message says which.
     """
-    if path.suffix not in {".parquet", ".csv"} or not path.is_file():
-        raise SourceError(f"{path} is no .parquet or .csv file; a catalog with a row an item is needed.")
-    try:
-        frame = pl.read_csv(path, infer_schema=False) if path.suffix == ".csv" else pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise SourceError(f"{path} is not a readable {path.suffix[1:]} table: {reason}") from error
+    frame = read_table(path)
     words = [name for name in PRODUCT_COLUMNS if name in frame.columns]
     if c.ITEM_ID not in frame.columns or not words:
         raise SourceError(

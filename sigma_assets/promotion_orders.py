@@ -4,15 +4,14 @@ An order names the day it is for and the adapter (by digest) that serves it; it 
 somebody rolled back is barred until somebody promotes it. Knows files and digests, no Dagster. Our choice.
 """
 
-import json
-import os
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
+from sigma_assets.ledger import append, entries
 from sigma_assets.periods import as_date, day_key
-from sigma_core.artifacts import ArtifactError, digest_json
+from sigma_core.artifacts import digest_json
 
 if TYPE_CHECKING:
     from sigma_assets.world import World
@@ -55,10 +54,7 @@ def give_order(
 ) -> Order:
     """Append an order for `day`; `model` is (day, digest) of the adapter. Hold the root's lock."""
     order = Order(kind, day, *model, taken_back, reason, datetime.now(UTC).isoformat(timespec="seconds"))
-    with (root / ORDERS).open("a") as file:
-        file.write(json.dumps(asdict(order), sort_keys=True) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    append(root / ORDERS, asdict(order))
     return order
 
 
@@ -68,16 +64,7 @@ def orders(root: Path) -> list[Order]:
     Raises:
         ArtifactError: a line is no order; nothing may be promoted while it is unclear what somebody took back.
     """
-    path = root / ORDERS
-    if not path.exists():
-        return []
-    found = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
-        try:
-            found.append(Order(**json.loads(line)))
-        except (TypeError, ValueError) as error:
-            raise ArtifactError(f"{path}, line {number} is no order ({error}); mend or remove it.") from error
-    return found
+    return entries(root / ORDERS, Order, "order")
 
 
 def order_for(root: Path, day: str) -> Order | None:

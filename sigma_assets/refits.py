@@ -5,16 +5,15 @@ assets publish the former month's artifacts under their own partition (`refit_ga
 these, and the month is trained and judged again. Knows files and digests, no Dagster. Our choice.
 """
 
-import json
-import os
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from sigma_assets.ledger import append, entries
 from sigma_assets.periods import as_date, month_key
 from sigma_assets.stages import STAGES
-from sigma_core.artifacts import ArtifactError, digest_json
+from sigma_core.artifacts import digest_json
 
 if TYPE_CHECKING:
     from sigma_assets.world import World
@@ -56,10 +55,7 @@ def refuse(world: "World", month: str, former: str, base: str, reason: str) -> R
     """Append a refusal. Hold the root's lock."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     refusal = Refusal(month, former, recipe_of(world, month), base, reason, now)
-    with (world.root / REFITS).open("a") as file:
-        file.write(json.dumps(asdict(refusal), sort_keys=True) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    append(world.root / REFITS, asdict(refusal))
     return refusal
 
 
@@ -69,18 +65,7 @@ def refusals(root: Path) -> list[Refusal]:
     Raises:
         ArtifactError: a line is no refusal.
     """
-    path = root / REFITS
-    if not path.exists():
-        return []
-    found = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
-        try:
-            found.append(Refusal(**json.loads(line)))
-        except (TypeError, ValueError) as error:
-            raise ArtifactError(
-                f"{path}, line {number} is no refusal ({error}); mend or remove it."
-            ) from error
-    return found
+    return entries(root / REFITS, Refusal, "refusal")
 
 
 def refusal_of(world: "World", month: str) -> Refusal | None:

@@ -185,7 +185,7 @@ _TABLE: Final = (
     ),
     # ----------------------------------------------------------------------------- (c) training
     Stage(
-        name="sigma_base", group="training", cadence="month", version="4", pool=TRAINING, keep=True,
+        name="sigma_base", group="training", cadence="month", version="5", pool=TRAINING, keep=True,
         artifact="sigma_core.training.checkpoint:SigmaBase",
         reads={
             "shards": Read("sft_shards", "base_shards"),

@@ -19,7 +19,7 @@ from sigma_assets.checks.semantic import facts
 from sigma_core import columns as c
 from sigma_core.contracts import Column, Contract, ContractError, Table, contract_names, load_contract
 from sigma_core.data.events import InteractionEvents, clean_events
-from sigma_core.data.sources.base import SourceError
+from sigma_core.data.sources.base import SourceError, read_table
 from sigma_core.data.sources.tabular import Tabular
 
 RAW_TABLES: Final = ("events", "items")
@@ -80,17 +80,6 @@ def check_file(table: str, path: Path, known_items: pl.Series | None = None) -> 
     else:
         found = _check_published(table, frame, is_text=path.suffix == ".csv")
     return sorted(found, key=lambda one: one.severity != "ERROR")
-
-
-def read_table(path: Path) -> pl.DataFrame:
-    """The file as it is; the values of a CSV as text."""
-    if path.suffix not in {".parquet", ".csv"} or not path.is_file():
-        raise SourceError(f"{path} is no .parquet or .csv file.")
-    try:
-        return pl.read_csv(path, infer_schema=False) if path.suffix == ".csv" else pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise SourceError(f"{path} is not a readable {path.suffix[1:]} table: {reason}") from error
 
 
 # ------------------------------------------------------------------------------------------- raw files

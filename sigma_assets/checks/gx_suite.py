@@ -91,9 +91,8 @@ def _batch_definition() -> Any:
     from great_expectations.data_context.types.base import ProgressBarsConfig
     from great_expectations.execution_engine import pandas_execution_engine
 
-    pandas_execution_engine.hash_pandas_dataframe = lambda _: (
-        ""
-    )  # a mark on the batch that nobody reads, for every row
+    # GX hashes every row of a batch for a mark that nobody reads
+    pandas_execution_engine.hash_pandas_dataframe = lambda _: ""
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
     asset = context.data_sources.add_pandas("contracts").add_dataframe_asset("table")

@@ -304,11 +304,9 @@ class Recommender:
             logits = hits.cosine_XG + (statistics @ weights[..., None]).squeeze(-1)
         if found.focus is not None:
             match = self._matches(found.focus, group_X, hits, request_X)
-            low, high = found.focus.range_BQ2[request_X, 0].unbind(dim=-1)
-            fits = fit_of(match, low[:, None], high[:, None]) * found.focus.present[request_X, 0]
-            logits = (
-                logits + beams.focus_RK.flatten()[:, None] * match + beams.fit_RK.flatten()[:, None] * fits
-            )
+            fits = fit_of(match, found.focus.range_BQ2[request_X, 0]) * found.focus.present[request_X, 0]
+            logits = logits + beams.focus_RK.flatten()[:, None] * match
+            logits = logits + beams.fit_RK.flatten()[:, None] * fits
         return hits._replace(cosine_XG=logits)
 
     def _matches(self, focus: Focus, group_X: Tensor, hits: GroupHits, request_X: Tensor) -> Tensor:

@@ -19,9 +19,7 @@ from typing import Any, Final
 import numpy as np
 
 SPREAD: Final = 8  # places of a word
-SEARCH_LITERAL: Final = (
-    0.4  # of the words' weight, where nothing but a text is asked; requests begin there too
-)
+SEARCH_LITERAL: Final = 0.4  # of the words' weight where a text alone is asked; requests begin there too
 _WORD: Final = re.compile(r"[a-z0-9]+")
 _STOP: Final = frozenset(
     ("a", "an", "and", "at", "for", "from", "i", "in", "is", "it", "me", "my", "of", "on", "or", "some", "that", "the",

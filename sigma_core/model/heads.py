@@ -99,13 +99,13 @@ class Focus(NamedTuple):
         Some words are near to many things and some to few, so a match is taken as its way from the catalogue's typical match to
         the best: near the best all fit alike, and what tells them apart is who asks and what is bought. Our choice.
         """
-        low, high = self.range_BQ2.unbind(dim=-1)
-        return fit_of(match_BQN, low[..., None], high[..., None]) * self.present
+        return fit_of(match_BQN, self.range_BQ2) * self.present
 
 
-def fit_of(match: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """`Focus.fit` of matches whose catalogue runs from `low` to `high` (broadcast)."""
-    share = (match - low) / (high - low).clamp_min(_LEAST_RANGE)
+def fit_of(match_N: Tensor, range_2: Tensor) -> Tensor:
+    """`Focus.fit` of matches (..., N) of requests with words, whose catalogue has the range (..., 2) of `match_range`."""
+    low, high = range_2[..., :1], range_2[..., 1:]
+    share = (match_N - low) / (high - low).clamp_min(_LEAST_RANGE)
     return nn.functional.logsigmoid(STEEPNESS * (share - ENOUGH))
 
 

@@ -151,9 +151,8 @@ class SigmaModel(nn.Module):
         self.prefix_activity = Gains(hidden, [1.0] + [0.0] * (NUM_ACTIVITY_STATS - 1))  # by popularity
         # how much words count: in prefixes, items, the pointer, the query vector, the gate
         self.focus_gain = Gains(hidden, [15.0, 10.0, 15.0, 1.0, 15.0], scale=5.0)
-        self.fit_gain = Gains(
-            hidden, [0.5, 0.5, 0.5], scale=0.5
-        )  # of fitting: in prefixes, items, the pointer
+        # and whether they fit: in prefixes, items, the pointer
+        self.fit_gain = Gains(hidden, [1.0, 1.0, 1.0], scale=0.5)
         self.lexical_gain = Gains(hidden, [0.4])  # how far words are taken word for word
         self.pointer = Pointer(hidden, [0.0, 0.0, 1.2, 0.1])
         self.copy_gate = Gains(hidden, [2.5])

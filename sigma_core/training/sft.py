@@ -129,8 +129,7 @@ class Trainer:
         logits = group_products(query, group_M, step.items.vectors_NE, self.groups)
         if focus is not None:
             match = self._matches(slots.flat(focus.text_BQVT), slots.flat(focus.valid_BQV), group_M)
-            low, high = slots.flat(focus.range_BQ2).unbind(dim=-1)
-            fits = fit_of(match, low[:, None], high[:, None])
+            fits = fit_of(match, slots.flat(focus.range_BQ2))
             logits = logits + slots.flat(ranking.focus_BQ)[:, None] * match
             logits = logits + slots.flat(ranking.fit_BQ)[:, None] * fits
         statistics = self.activity.item_UNS[step.day_B[user_M][:, None], self.groups.members_CG[group_M]]

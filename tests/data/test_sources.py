@@ -1,6 +1,7 @@
 """Sources: what is read, and the one clear error for what cannot be."""
 
 from datetime import date, datetime
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -8,7 +9,7 @@ import pytest
 
 from sigma_core import columns as c
 from sigma_core.data.sources import Source, SourceError, open_source
-from sigma_core.data.sources.base import PRODUCT_SCHEMA, RAW_EVENT_SCHEMA
+from sigma_core.data.sources.base import PRODUCT_SCHEMA, RAW_EVENT_SCHEMA, read_table
 from tests.toy_world import small_source, toy_source, write_tabular
 
 
@@ -242,3 +243,15 @@ def test_a_line_with_too_few_fields_is_named(tmp_path):
 def test_small_world_is_the_same_every_time():
     assert small_source().events().equals(small_source().events())
     assert not small_source(seed=1).events().equals(small_source().events())
+
+
+def test_a_table_that_is_not_there_is_told_apart_from_one_of_another_kind(tmp_path: Path) -> None:
+    (tmp_path / "items.xlsx").touch()
+    (tmp_path / "items.parquet").write_text("no parquet")
+    for name, said in (
+        ("gone.csv", "does not exist"),
+        ("items.xlsx", "ends in .xlsx"),
+        ("items.parquet", "not a readable parquet table"),
+    ):
+        with pytest.raises(SourceError, match=said):
+            read_table(tmp_path / name)

@@ -55,7 +55,8 @@ def exhaustive(world: TinyWorld, excluded: set[int], about: str = "") -> dict[in
                 .double()
                 .numpy()[0, 0]
             )
-        weight = np.exp(cosine * sharpness + prior + words)
+        logits = cosine * sharpness + prior + words
+        weight = np.exp(logits - logits.max())  # words that nothing fits leave nothing above zero
         out |= dict(zip(mine, np.exp(log_prob[number]) * weight / weight.sum(), strict=True))
     return out
 

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from sigma_core.config import ModelConfig
 from sigma_core.model.heads import BEST_PREFIXES, ENOUGH, Focus, fit_of, match_range
+from sigma_core.model.sigma import ModelShape, SigmaModel
 
 
 def focus(low: float, high: float, present: bool = True) -> Focus:
@@ -35,8 +37,7 @@ def test_a_request_without_words_is_fitted_by_everything() -> None:
 
 
 def test_a_catalogue_in_which_all_match_alike_divides_by_no_zero() -> None:
-    low, high = match_range(torch.full((1, 9), 0.3)).unbind(dim=-1)
-    assert fit_of(torch.tensor([0.3]), low, high).isfinite().all()
+    assert fit_of(torch.tensor([[0.3]]), match_range(torch.full((1, 9), 0.3))).isfinite().all()
 
 
 def test_range_is_the_median_prefix_and_the_mean_of_the_best() -> None:
@@ -44,3 +45,12 @@ def test_range_is_the_median_prefix_and_the_mean_of_the_best() -> None:
     expected = [[10.0, sum(range(21 - BEST_PREFIXES, 21)) / BEST_PREFIXES]]
     assert match_range(match).tolist() == expected
     assert match_range(match[:, :1]).tolist() == [[0.0, 0.0]]
+
+
+def test_requests_start_with_a_fit_taken_whole_and_half_the_match_it_replaced() -> None:
+    """The start that did best on 2017-06-26; a merge once left the fit at a half, which nothing had measured."""
+    config = ModelConfig(hidden_dim=16, num_layers=1, num_heads=2, item_dim=6, fusion_hidden=12)
+    model = SigmaModel(config, ModelShape(8, 4, 0, 1, 5, lexical_dim=7, match_dim=8))
+    state = torch.zeros(1, 16)
+    assert model.fit_gain(state).tolist() == [[1.0, 1.0, 1.0]]
+    assert model.focus_gain(state).tolist() == [[15.0, 10.0, 15.0, 1.0, 15.0]]

@@ -106,3 +106,20 @@ def need_folder(path: Path | None, source: str, what: str) -> Path:
     if not path.is_dir():
         raise SourceError(f"source {source}: {path} is not a folder; a folder with {what} is needed.")
     return path
+
+
+def read_table(path: Path) -> pl.DataFrame:
+    """A Parquet or CSV file as it is; the values of a CSV as text.
+
+    Raises:
+        SourceError: it is not there, of another kind, or not readable; the message says which.
+    """
+    if not path.is_file():
+        raise SourceError(f"{path} does not exist, or is no file; needed a .parquet or .csv file.")
+    if path.suffix not in {".parquet", ".csv"}:
+        raise SourceError(f"{path} ends in {path.suffix or 'nothing'}; needed a .parquet or .csv file.")
+    try:
+        return pl.read_csv(path, infer_schema=False) if path.suffix == ".csv" else pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise SourceError(f"{path} is not a readable {path.suffix[1:]} table: {reason}") from error

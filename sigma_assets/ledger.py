@@ -1,0 +1,38 @@
+"""Files of one JSON object a line that are only ever appended to: orders, refusals. Knows no meaning of a line. Our choice."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sigma_core.artifacts import ArtifactError
+
+T = TypeVar("T")
+
+
+def append(path: Path, entry: dict[str, Any]) -> None:
+    """Put an entry at the end, on disk when this returns. Hold the root's lock."""
+    with path.open("a") as file:
+        file.write(json.dumps(entry, sort_keys=True) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def entries(path: Path, make: Callable[..., T], what: str) -> list[T]:
+    """`make(**entry)` of every line, oldest first; none where there is no file.
+
+    Raises:
+        ArtifactError: a line is no `what` ("order"); the message names it.
+    """
+    if not path.exists():
+        return []
+    found = []
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        try:
+            found.append(make(**json.loads(line)))
+        except (TypeError, ValueError) as error:
+            raise ArtifactError(
+                f"{path}, line {number} is no {what} ({error}); mend or remove it."
+            ) from error
+    return found
