@@ -235,9 +235,9 @@ def _kills(
     """Nearline killed at random moments and started again, against an undisturbed run over the same events.
 
     The event file grows before every start, so that each kill meets work: half of them fall before its events are stored, half
-    while lists are refreshed.
+    while lists are refreshed. A run that finished before its moment is no kill: the next one gets the moment earlier.
     """
-    rng, tries = random.Random(options.seed), 2 * options.kills
+    rng, tries = random.Random(options.seed), 3 * options.kills
     rows = [json.dumps(_event(rng, users, items, day)) + "\n" for _ in range(max(10 * len(users), tries))]
     events, growing = folder / "events.jsonl", folder / "growing.jsonl"
     events.write_text("".join(rows))
@@ -245,16 +245,19 @@ def _kills(
     first, whole = _run_nearline(events, calm, None)
     places: set[tuple[int, ...]] = set()
     landed = finished = 0
+    rest = whole - first  # of the undisturbed run; a killed one has fewer events, and may be done sooner
     for number, share in enumerate(np.array_split(np.array(rows), tries)):
         with growing.open("a") as file:
             file.writelines(share.tolist())
         if landed == options.kills:
             continue
         stored = number % 2 == 1
-        moment = rng.uniform(0.0, whole - first) if stored else rng.uniform(0.5, 1.0) * first
-        _, ended = _run_nearline(growing, disturbed, (stored, moment))
+        moment = rng.uniform(0.0, rest) if stored else rng.uniform(0.5, 1.0) * first
+        told_first, ended = _run_nearline(growing, disturbed, (stored, moment))
         landed += ended < 0
         finished += ended >= 0
+        if stored and ended >= 0:
+            rest = min(rest, ended - told_first)
         counts = LiveStore.of_root(disturbed).counts()
         places.add((counts["events"], counts["users"], counts["due"]))
         told(f"kill {landed} of {options.kills}: {counts['events']} events, {counts['due']} users due")

@@ -17,6 +17,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 HOST: Final = "127.0.0.1"
+IDLE_S: Final = (
+    2.0  # a connection unused for longer is not used again: the server may be closing it (after 5 s)
+)
 ROUTES: Final = (
     "/v1/recommend",
     "/v1/recommend:batch",
@@ -40,11 +43,12 @@ class Call(NamedTuple):
 
 
 class Connection:
-    """A kept-alive connection; opened anew when the server closed it."""
+    """A kept-alive connection; opened anew when the server closed it, or may be about to because it was idle for `IDLE_S`."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._used = 0.0
 
     async def send(self, call: Call) -> tuple[int, bytes]:
         """Status and body.
@@ -52,6 +56,8 @@ class Connection:
         Raises:
             OSError, asyncio.IncompleteReadError: the connection broke before a whole answer was there.
         """
+        if self._streams and (self._streams[0].at_eof() or time.monotonic() - self._used > IDLE_S):
+            self.close()
         if self._streams is None:
             self._streams = await asyncio.open_connection(HOST, self._port)
         reader, writer = self._streams
@@ -68,6 +74,7 @@ class Connection:
         except BaseException:
             self.close()
             raise
+        self._used = time.monotonic()
         if b"connection: close" in lines:
             self.close()
         return int(lines[0].split()[1]), answer

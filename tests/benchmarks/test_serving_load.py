@@ -9,7 +9,7 @@ import pytest
 
 from sigma_assets.benchmarks.serving import shadow_root
 from sigma_core.benchmarks.serving_incremental import measure_incremental
-from sigma_core.benchmarks.serving_load import Call, clients, malformed, slope_per_hour, steady
+from sigma_core.benchmarks.serving_load import Call, Connection, clients, malformed, slope_per_hour, steady
 from tests.serving.live_world import live_day
 
 
@@ -40,6 +40,28 @@ def test_clients_and_steady_load_count_what_comes_back() -> None:
         load, memory = await steady(port, lambda _: Call("/ok"), 200, 0.2, pid=1, seed=0)
         assert 0 < load.statuses["200"] <= 41
         assert memory
+        server.close()
+
+    asyncio.run(run())
+
+
+def test_a_connection_that_was_idle_is_opened_anew_before_the_server_closes_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened = []
+
+    async def counting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        opened.append(writer)
+        await answer(reader, writer)
+
+    async def run() -> None:
+        server = await asyncio.start_server(counting, "127.0.0.1", 0)
+        connection = Connection(server.sockets[0].getsockname()[1])
+        for most, expected in ((60.0, 1), (60.0, 1), (0.0, 2)):
+            monkeypatch.setattr("sigma_core.benchmarks.serving_load.IDLE_S", most)
+            assert (await connection.send(Call("/ok")))[0] == 200
+            assert len(opened) == expected
+        connection.close()
         server.close()
 
     asyncio.run(run())

@@ -62,6 +62,7 @@ class Gate:
     def __init__(self, app: App, config: HttpConfig, keys: KeyRing, metrics: Metrics) -> None:
         self.app, self.config, self.keys, self.metrics = app, config, keys, metrics
         self.rate = RateLimit(config.rate_per_minute, config.rate_burst)
+        self._inside = 0  # requests being answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request through."""
@@ -84,6 +85,7 @@ class Gate:
                 message = {**message, "headers": [*message.get("headers", []), identity, *own]}
             await send(message)
 
+        self._inside += 1
         try:
             self._admit(scope)
             await self.app(scope, await self._body(scope, receive), sending)
@@ -97,16 +99,21 @@ class Gate:
                 message = "something went wrong; the server's log knows this request id"
                 await _respond(sending, 500, problem("internal", message, request_id), {})
         finally:
+            self._inside -= 1
             self._account(scope, status, time.monotonic() - start, request_id)
 
     def _admit(self, scope: Scope) -> None:
-        """Host, key, rate."""
+        """Host, load, key, rate."""
         path = scope["path"]
         if not self.keys and not is_loopback(_hostname(_header(scope, b"host"))):
             # without keys only this machine may ask; another host name means a page that rebinds DNS
             raise Refused(400, "host", "this server answers to localhost only")
         if path in OPEN_PATHS or path.startswith(OPEN_FOLDERS) or scope["method"] == "OPTIONS":
             return
+        if self._inside > self.config.max_in_flight:
+            raise Refused(
+                429, "busy", "too many requests are being answered; try again in 1 s", Retry_After="1"
+            )
         client = scope.get("client")
         caller = f"client {client[0] if client else ''}"
         name = self.keys.check(_presented(scope)) if self.keys else "local"

@@ -5,11 +5,18 @@ import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from sigma_core.artifacts import ArtifactError, read_json
 from sigma_core.config import HttpConfig, load_config
 from sigma_core.serving.runtime import RequestError
 
+MAX_CONNECTIONS: Final = (
+    2048  # open ones, idle ones too; past it uvicorn says 503. The gate bounds requests far below
+)
+KEEP_ALIVE_S: Final = (
+    5  # an idle connection is closed after so long; who keeps connections must let go of them before
+)
 _MISSING = "`sigma serve` needs the extra `serve`: pip install 'sigma-recommender[serve]' ({error})."
 
 
@@ -81,7 +88,8 @@ def serve(root: Path, options: ServeOptions) -> None:
         server_header=False,
         log_config=None,
         timeout_graceful_shutdown=10,
-        limit_concurrency=1024,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_keep_alive=KEEP_ALIVE_S,
         h11_max_incomplete_event_size=65_536,
     )
 

@@ -47,6 +47,7 @@ class Service:
     def __init__(self, holder: Holder, config: HttpConfig, metrics: Metrics) -> None:
         self.holder, self.config, self.metrics = holder, config, metrics
         self.wake = asyncio.Event()  # new events are there
+        self._inside = 0  # requests that a thread or the model has taken on
         self.batcher: MicroBatcher[Prepared | tuple[LiveDay, str], Found | list[tuple[int, float]]]
         self.batcher = MicroBatcher(
             self._run, config.max_batch, config.batch_wait_ms / 1000, config.max_queue, metrics.batch.observe
@@ -56,6 +57,11 @@ class Service:
     def ready(self) -> bool:
         """True when requests are answered."""
         return self.batcher.running
+
+    @property
+    def inside(self) -> int:
+        """Requests for recommendations that a thread or the model has taken on."""
+        return self._inside
 
     def _run(self, jobs: Sequence[Prepared | tuple[LiveDay, str]]) -> list[Found | list[tuple[int, float]]]:
         """One batch: recommendations by day, searches one by one. Runs in the model's thread."""
@@ -76,22 +82,51 @@ class Service:
     async def recommend(self, wish: RecommendRequest) -> dict[str, Any]:
         """The answer (fields of `schemas.Answer`), from the model when it makes it within the budget.
 
+        Once `max_queue` requests and a batch are inside, counted from their arrival, one more is answered from the prepared lists
+        before the event loop reads another: it waits in no queue, so that what waits is bounded however fast requests come.
+
         Raises:
             RequestError: the request names something that does not exist, or lacks what its task needs.
         """
         start = time.monotonic()
+        if self._inside >= self.config.max_queue + self.config.max_batch:
+            prepared = self.holder.live.prepare(wish, self.config.route_confidence)
+            if prepared.eligible_N.any():
+                return self._told(
+                    wish, prepared, start, None, _NOTES["queue"], prepared.day.fall_back(prepared)
+                )
+            return self._told(wish, prepared, start)
+        self._inside += 1
+        try:
+            return await self._taken_on(wish, start)
+        finally:
+            self._inside -= 1
+
+    async def _taken_on(self, wish: RecommendRequest, start: float) -> dict[str, Any]:
+        """The answer of a request that may wait for a thread and for the model."""
         budget = (wish.deadline_ms or self.config.deadline_ms) / 1000
         prepared = await run_in_threadpool(self.holder.live.prepare, wish, self.config.route_confidence)
-        ranked: list[Recommendation] = []
-        served_by, found, note = "model", None, ""
         if not prepared.eligible_N.any():
+            return self._told(wish, prepared, start)
+        found, note = await self._by_model(prepared, budget - (time.monotonic() - start))
+        if found is None:
+            instead = await run_in_threadpool(prepared.day.fall_back, prepared)
+            return self._told(wish, prepared, start, None, note, instead)
+        return self._told(wish, prepared, start, found)
+
+    def _told(
+        self,
+        wish: RecommendRequest,
+        prepared: Prepared,
+        start: float,
+        found: Found | None = None,
+        note: str = "",
+        instead: "tuple[str, list[Recommendation]] | None" = None,
+    ) -> dict[str, Any]:
+        """The fields of `schemas.Answer`: what the model found, or a list instead of it; without both no item was eligible."""
+        served_by, ranked = instead or ("model", found.ranked if found else [])
+        if found is None and instead is None:
             note = f"{_NOTES['empty']}: {told_filters(wish, prepared)}; loosen one"
-        else:
-            found, note = await self._by_model(prepared, budget - (time.monotonic() - start))
-            if found is None:
-                served_by, ranked = await run_in_threadpool(prepared.day.fall_back, prepared)
-            else:
-                ranked = found.ranked
         self.metrics.served.labels(served_by).inc()
         why = found.explanation if found else None
         return {
