@@ -303,9 +303,7 @@ class HttpConfig(Section):
 
     max_batch: int = Field(16, ge=1, le=256, description="concurrent requests answered by one forward pass")
     batch_wait_ms: float = Field(4.0, ge=0, description="how long a lone request waits for company")
-    max_queue: int = Field(
-        256, ge=1, description="requests waiting for the model, from arrival on; more fall back at once"
-    )
+    max_queue: int = Field(256, ge=1, description="requests waiting from arrival on; more fall back at once")
     deadline_ms: int = Field(
         2000, ge=1, description="budget of a request; past it the answer comes from U2I, then popularity"
     )
@@ -316,11 +314,7 @@ class HttpConfig(Section):
         description="how sure the encoder must be of a task for free words (API and `sigma recommend`); below it just_for_you",
     )
     max_body_bytes: int = Field(262_144, ge=1024, description="larger bodies are refused (413)")
-    max_in_flight: int = Field(
-        1024,
-        ge=1,
-        description="requests of any kind being answered at once; more are told to try again (429)",
-    )
+    max_in_flight: int = Field(1024, ge=1, description="requests being answered at once; more get a 429")
     body_timeout_s: float = Field(10.0, gt=0, description="a body slower than this is refused (408)")
     rate_per_minute: int = Field(60_000, ge=1, description="requests a key may make a minute (429 beyond)")
     rate_burst: int = Field(2000, ge=1, description="requests a key may make at once")
