@@ -17,9 +17,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 HOST: Final = "127.0.0.1"
-IDLE_S: Final = (
-    2.0  # a connection unused for longer is not used again: the server may be closing it (after 5 s)
-)
+IDLE_S: Final = 2.0  # unused for longer, a connection is not used again: the server closes it after 5
 ROUTES: Final = (
     "/v1/recommend",
     "/v1/recommend:batch",

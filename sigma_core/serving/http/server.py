@@ -11,12 +11,10 @@ from sigma_core.artifacts import ArtifactError, read_json
 from sigma_core.config import HttpConfig, load_config
 from sigma_core.serving.runtime import RequestError
 
-MAX_CONNECTIONS: Final = (
-    2048  # open ones, idle ones too; past it uvicorn says 503. The gate bounds requests far below
-)
-KEEP_ALIVE_S: Final = (
-    5  # an idle connection is closed after so long; who keeps connections must let go of them before
-)
+MAX_CONNECTIONS: Final = 2048
+"""Open ones, idle ones too; past it uvicorn says 503. `HttpConfig.max_in_flight` bounds requests far below."""
+KEEP_ALIVE_S: Final = 5
+"""An idle connection is closed after so long; who keeps connections must let go of them before."""
 _MISSING = "`sigma serve` needs the extra `serve`: pip install 'sigma-recommender[serve]' ({error})."
 
 
