@@ -60,6 +60,7 @@ def serve(root: Path, options: ServeOptions) -> None:
     except ModuleNotFoundError as error:
         raise RequestError(_MISSING.format(error=error)) from error
     from sigma_core.serving.holder import Holder, load_live_day
+    from sigma_core.serving.http.heap import use_few_heaps
     from sigma_core.serving.http.security import KeyRing, check_binding
     from sigma_core.serving.live_store import LiveStore
 
@@ -67,6 +68,7 @@ def serve(root: Path, options: ServeOptions) -> None:
     check_binding(options.host, keys)
     config = http_config(root, options.settings)
     _log_to_stderr()
+    use_few_heaps()
     sys.stderr.write(f"loading {root} ...\n")
     live = load_live_day(root, options.as_of)
     store = None if options.as_of else LiveStore.of_root(root)

@@ -8,6 +8,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
@@ -16,6 +17,7 @@ from sigma_core.config import HttpConfig
 from sigma_core.serving.event_files import EventError, read_event
 from sigma_core.serving.holder import Holder
 from sigma_core.serving.http.batcher import DeadlineError, MicroBatcher, QueueFullError
+from sigma_core.serving.http.heap import Trimmer
 from sigma_core.serving.http.metrics import Metrics
 from sigma_core.serving.http.schemas import (
     EventsAnswer,
@@ -235,13 +237,23 @@ class Service:
         return EventsAnswer(accepted=taken.new, known=taken.duplicates, refused=refused)
 
     async def keep_current(self, seconds: float) -> None:
-        """Refresh users with new events, for ever; a failure is logged and tried again."""
+        """Refresh users with new events, for ever; a failure is logged and tried again.
+
+        One thread does it all, so that its memory and its connection to the store are one.
+        """
+        with ThreadPoolExecutor(1, thread_name_prefix="nearline") as thread:
+            await self._keep_current(seconds, thread)
+
+    async def _keep_current(self, seconds: float, thread: ThreadPoolExecutor) -> None:
+        loop, trim = asyncio.get_running_loop(), Trimmer()
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.wake.wait(), seconds)
             self.wake.clear()
             try:
-                refreshed = await run_in_threadpool(self.holder.catch_up)
+                refreshed = await loop.run_in_executor(thread, self.holder.catch_up)
+                if refreshed:
+                    await loop.run_in_executor(thread, trim)
             except Exception as error:  # noqa: BLE001 the next round tries again
                 LOG.error("nearline failed: %s", type(error).__name__)
                 await asyncio.sleep(seconds)
