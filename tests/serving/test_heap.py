@@ -18,7 +18,12 @@ glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc
 
 def test_free_memory_is_given_back_at_most_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     trimmed: list[int] = []
-    library = SimpleNamespace(malloc_trim=lambda kept: trimmed.append(kept) or 1)
+
+    def malloc_trim(kept: int) -> int:
+        trimmed.append(kept)
+        return 1
+
+    library = SimpleNamespace(malloc_trim=malloc_trim)
     clock = iter((0.0, 19.0, 21.0, 22.0, 42.0))
     monkeypatch.setattr(heap, "_libc", lambda: library)
     monkeypatch.setattr(heap, "time", SimpleNamespace(monotonic=lambda: next(clock)))
