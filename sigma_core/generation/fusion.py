@@ -2,8 +2,8 @@
 
 Takes beam scores, cosines and temperatures; it never sees a task's name and has no learned parameter. Source: paper,
 three-step item generation:  P(v | T) = P(c | T) * P(id | T, c),  P(id | T, c) proportional to exp(cos(h, v~) * sigma / tau)
-with sigma the standard deviation of the top beam scores. Normalised over the whole eligible prefix group, so scores do not
-depend on M; sigma is bounded below and always taken over K_sigma scores (our choices, design decision 7).
+with sigma the standard deviation of the top beam scores. Normalised over the whole prefix group, so scores depend neither on M
+nor on a filter; sigma is bounded below and always taken over K_sigma scores (our choices, design decision 7).
 
 Shape legend: R requests, K prefixes, X rows of cosines, G items of a group.
 """
@@ -88,11 +88,14 @@ class Copies(NamedTuple):
     rest_X: "Tensor"
 
 
-def top_in_prefix(logits_XG: "Tensor", copies: Copies, kept: int) -> "tuple[Tensor, Tensor]":
+def top_in_prefix(
+    logits_XG: "Tensor", copies: Copies, kept: int, allowed_XG: "Tensor | None" = None
+) -> "tuple[Tensor, Tensor]":
     """The `kept` largest log P(id | T, c) of each row and their slots, (X, kept): `in_prefix_log_probs`, then topk.
 
     `logits_XG` are cosine * sharpness + prior, -inf where invalid, and are changed. Everything but the copied items moves by one
-    number a row, so only what is kept is normalised, and only copied items are mixed.
+    number a row, so only what is kept is normalised, and only copied items are mixed. What a filter takes away (`allowed_XG` is
+    False) is not kept, and nobody inherits its probability: a prefix that lost its best items stands back as a whole.
     """
     norm_X = logits_XG.logsumexp(dim=1)
     taken_X = norm_X.new_zeros(len(norm_X)).index_add_(0, copies.row_Z, copies.value_Z)
@@ -101,6 +104,8 @@ def top_in_prefix(logits_XG: "Tensor", copies: Copies, kept: int) -> "tuple[Tens
     old_Z = logits_XG[copies.row_Z, copies.slot_Z]
     mixed_Z = (old_Z + shift_X[copies.row_Z]).logaddexp(copies.value_Z.log()) - shift_X[copies.row_Z]
     logits_XG[copies.row_Z, copies.slot_Z] = mixed_Z.masked_fill(old_Z.isinf(), -math.inf)
+    if allowed_XG is not None:
+        logits_XG.masked_fill_(~allowed_XG, -math.inf)
     best, slot = top_of_rows(logits_XG, kept)
     whole_X = (rest_X + taken_X).log()
     found = (best + (shift_X - whole_X)[:, None]).masked_fill(best.isinf(), -math.inf)
@@ -128,17 +133,16 @@ def top_of_rows(values_XG: "Tensor", kept: int) -> "tuple[Tensor, Tensor]":
     return best.values, slot.gather(1, best.indices)
 
 
-def with_catalog(
-    fused_RX: "Tensor", cosine_RX: "Tensor", log_norm_RX: "Tensor", tau: float, weight: float
-) -> "Tensor":
+def with_catalog(fused_RX: "Tensor", logit_RX: "Tensor", log_norm_RX: "Tensor", weight: float) -> "Tensor":
     """APF and the catalogue-wide score as a product of experts: log of P(v | T) * Q(v | T, c) ** weight, scaled per request so that
     it holds as much probability as before.
 
-    Q is the softmax of cosine / tau over the whole catalog: `log_norm_RX` is the log of its sum under each candidate's prefix.
-    Candidates that may not be listed are -inf and stay so; `fused_RX` are all others of the request, else scores would depend on
-    how many are kept. One weight serves every task; 0 changes nothing. Source: our choice (design decision 9).
+    Q is the softmax over the whole catalog of what the catalogue-wide loss trains (`model.losses.catalog_nll`): `logit_RX` are its
+    logits, `log_norm_RX` the log of its sum under each candidate's prefix. Candidates that may not be listed are -inf and stay so;
+    `fused_RX` are all others of the request, else scores would depend on how many are kept. One weight serves every task; 0
+    changes nothing. Source: our choice (design decision 9).
     """
-    total = fused_RX + weight * (cosine_RX / tau - log_norm_RX)
+    total = fused_RX + weight * (logit_RX - log_norm_RX)
     moved = fused_RX.logsumexp(dim=1, keepdim=True) - total.logsumexp(dim=1, keepdim=True)
     return (total + moved).masked_fill(fused_RX.isinf(), -math.inf)
 

@@ -27,7 +27,7 @@ class Beams(NamedTuple):
     """Prefixes of each request, best first. A slot that no prefix fills has log-probability -inf."""
 
     prefix_RKP: Tensor
-    log_prob_RK: Tensor  # log P(c | T), renormalised over the allowed prefixes at every level
+    log_prob_RK: Tensor  # log P(c | T) among prefixes whose first code holds an eligible item
     query_RKE: Tensor  # unit vectors h at <q>
     focus_RK: Tensor  # weight of cos(words, item text) under each prefix
     fit_RK: Tensor  # weight of whether an item fits the words
@@ -56,6 +56,10 @@ class AllowedPrefixes(NamedTuple):
 
     rows_QP: Tensor
     mask_RQ: Tensor
+
+    def existing(self) -> "AllowedPrefixes":
+        """The same prefixes, whatever a request may use."""
+        return self._replace(mask_RQ=torch.ones_like(self.mask_RQ))
 
     def codes(self, level: int, so_far_RKP: Tensor, num_codes: int) -> Tensor:
         """Allowed codes (R, K, C) at `level` after the codes already chosen."""
@@ -170,7 +174,7 @@ def prefix_beam(
 ) -> Beams:
     """Best `num_beams` prefixes of each request, their probabilities and what ranks the items under each.
 
-    `memory_R` must hold no item that may not be returned: the pointer copies whatever it finds there.
+    `memory_R` says which of its items may be returned (`Memory.only`): the pointer copies no other.
 
     With `num_beams` at least the number of allowed prefixes this is exhaustive scoring. Requests are independent: a batch
     gives what single requests give.
@@ -178,6 +182,7 @@ def prefix_beam(
     from sigma_core.instruction.collate import QUERY
 
     depth, num_codes = model.shape.prefix_length, model.shape.codebook_size
+    existing, filtered = allowed.existing(), not bool(allowed.mask_RQ.all())
     embeddings = model.prefix_tokens()
     num, device = len(start_R1D), start_R1D.device
     chosen = torch.zeros(num, 1, 0, dtype=torch.long, device=device)
@@ -186,12 +191,14 @@ def prefix_beam(
     for level in range(depth):
         focus = None if focus_R is None else Focus(*(_widened(part, state.shape[1]) for part in focus_R))
         scores = model.prefix_scores(state, memory_R, level, chosen, focus, prefix_RCS)
-        log_probs = scores.log_prob_BQK
+        last = level == depth - 1
         open_codes = allowed.codes(level, chosen, num_codes)
-        log_probs = log_probs.masked_fill(~open_codes, -torch.inf)
-        log_probs = (log_probs - log_probs.logsumexp(dim=-1, keepdim=True)).masked_fill(
-            ~open_codes, -torch.inf
-        )
+        # one number a request at level 0; deeper, a code that the filter emptied leaves nothing to its siblings
+        whole = open_codes if level == 0 or not filtered else existing.codes(level, chosen, num_codes)
+        norm = scores.log_prob_BQK.masked_fill(~whole, -torch.inf).logsumexp(dim=-1, keepdim=True)
+        if last and filtered:  # before the last level, other items may be reached through what is copied
+            scores = scores.only(memory_R, level)
+        log_probs = (scores.log_prob_BQK - norm).masked_fill(~open_codes, -torch.inf)
         total = (score[..., None] + log_probs).flatten(1)  # (R, K*C)
         score, flat = total.topk(min(num_beams, total.shape[1]), dim=1)
         parent, code = flat // num_codes, flat % num_codes
@@ -199,10 +206,10 @@ def prefix_beam(
             (chosen.gather(1, parent[..., None].expand(-1, -1, level)), code[..., None]), dim=2
         )
         share = scores.copied_BQJ.gather(1, parent[..., None].expand(-1, -1, scores.copied_BQJ.shape[2]))
-        whole = scores.log_prob_BQK.flatten(1).gather(1, flat).exp()
-        share, generated = share / whole[..., None], scores.generated_BQK.flatten(1).gather(1, flat) / whole
+        mass = scores.log_prob_BQK.flatten(1).gather(1, flat).exp()
+        share, generated = share / mass[..., None], scores.generated_BQK.flatten(1).gather(1, flat) / mass
         tokens = embeddings[level][code][:, :, None]  # (R, K, 1, D)
-        if level == depth - 1:
+        if last:
             query = model.specials[QUERY].expand(*tokens.shape)
             tokens = torch.cat((tokens, query), dim=2)
         state = past.extend(model, tokens, parent, level)

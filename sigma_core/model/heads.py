@@ -7,7 +7,7 @@ Shape legend: B users, Q states of a user, J history items, D hidden, E item wid
 U sets of statistics (a training shard each), N items, V aspects of a request.
 """
 
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -16,10 +16,14 @@ from torch import Tensor, nn
 from sigma_core.data.item_activity import NUM_ACTIVITY_STATS, item_statistics, prefix_statistics
 from sigma_core.instruction.collate import NUM_STATS
 
+if TYPE_CHECKING:
+    from sigma_core.model.sigma import SigmaModel
+
 ENOUGH: Final = 0.9  # of the way from the catalogue's typical match to its best: from here on words fit
 STEEPNESS: Final = 16.0  # how fast they stop fitting below; both chosen on 2017-06-26
 BEST_PREFIXES: Final = 6  # whose mean match is a request's best one
 _LEAST_RANGE: Final = 0.05
+LEAST: Final = 1e-15  # of a prefix's probability: logarithms stay finite, and so do gradients of shares of it
 
 
 class ItemTensors(NamedTuple):
@@ -49,6 +53,13 @@ def activity_tensors(
     )
 
 
+def log_counts(model: "SigmaModel", activity: Activity, set_X: Tensor) -> Tensor | float:
+    """Log-prior (X, N) of the catalogue-wide score: log of 1 + events of each item in each named set; 0 for a model that knows
+    no counts.
+    """
+    return activity.item_UNS[..., 0][set_X] if model.config.prior else 0.0
+
+
 class Memory(NamedTuple):
     """What the heads may copy from: all of the user's history items, more than the prompt has room for."""
 
@@ -59,14 +70,15 @@ class Memory(NamedTuple):
     prefix_BJP: Tensor  # codes; -1 where padded
     row_BJ: Tensor  # item rows; 0 where padded
     valid_BJ: Tensor
+    may_BJ: Tensor  # whether it may be returned
 
     def of(self, user: Tensor) -> "Memory":
         """The memory of each given user, one row a request or leaf."""
         return Memory(*(part[user] for part in self))
 
     def only(self, allowed_BJ: Tensor) -> "Memory":
-        """The same memory in which other items cannot be copied."""
-        return self._replace(valid_BJ=self.valid_BJ & allowed_BJ)
+        """The same memory in which no other items may be returned; what would be copied of them is nobody's."""
+        return self._replace(may_BJ=self.may_BJ & allowed_BJ)
 
 
 class Focus(NamedTuple):
@@ -121,6 +133,19 @@ class PrefixScores(NamedTuple):
     log_prob_BQK: Tensor  # rows sum to one before any mask
     copied_BQJ: Tensor  # the part of it that points at each history item: sums to at most one
     generated_BQK: Tensor  # the part of it that does not: what is copied and this make a row's one
+
+    @classmethod
+    def of(cls, generated_BQK: Tensor, copied_BQJ: Tensor, prefix_BJP: Tensor, level: int) -> "PrefixScores":
+        """Both parts together."""
+        code = prefix_BJP[:, None, :, level].clamp_min(0).expand_as(copied_BQJ)
+        copied = torch.zeros_like(generated_BQK).scatter_add(2, code, copied_BQJ)
+        return cls((generated_BQK + copied).clamp_min(LEAST).log(), copied_BQJ, generated_BQK)
+
+    def only(self, memory: Memory, level: int) -> "PrefixScores":
+        """Without what points at items that may not be returned: rows no longer sum to one, for nobody inherits it."""
+        return PrefixScores.of(
+            self.generated_BQK, self.copied_BQJ * memory.may_BJ[:, None], memory.prefix_BJP, level
+        )
 
 
 class ItemScores(NamedTuple):

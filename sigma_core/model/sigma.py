@@ -13,7 +13,7 @@ N items, E item width, T text width, S statistics.
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from sigma_core.config import ModelConfig
-
-LEAST: Final = 1e-15  # of a prefix's probability: logarithms stay finite, and so do gradients of shares of it
 
 
 class ModelShape(NamedTuple):
@@ -259,6 +257,7 @@ class SigmaModel(nn.Module):
             items.prefixes_NP[row].masked_fill(~valid[..., None], -1),
             row,
             valid,
+            valid,
         )
 
     def _codes(self, prefix_BJP: Tensor) -> Tensor:
@@ -309,12 +308,10 @@ class SigmaModel(nn.Module):
             pointed = pointed.masked_fill(~path.all(dim=-1), float("-inf"))
         weights = masked_softmax(pointed)
         copied_BQJ = torch.sigmoid(gate) * weights
-        code = memory.prefix_BJP[:, None, :, level].clamp_min(0).expand_as(copied_BQJ)
-        copied = torch.zeros_like(logits).scatter_add(2, code, copied_BQJ)
         # not 1 minus what is copied: a gate that is all but shut would leave the rounding of that difference
         can_copy = ~pointed.isinf().all(dim=-1, keepdim=True)
         generated = torch.where(can_copy, torch.sigmoid(-gate), 1.0) * logits.softmax(dim=-1)
-        return PrefixScores((generated + copied).clamp_min(LEAST).log(), copied_BQJ, generated)
+        return PrefixScores.of(generated, copied_BQJ, memory.prefix_BJP, level)
 
     def item_scores(
         self, state_BQD: Tensor, memory: Memory, prefix_BQP: Tensor, focus: Focus | None = None

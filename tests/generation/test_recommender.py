@@ -72,6 +72,18 @@ def test_excluded_items_never_return_and_their_prefix_dies_with_them() -> None:
     assert sum(r.score for r in ranked) == pytest.approx(1.0, abs=1e-4)
 
 
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 3), st.lists(st.integers(0, 22), max_size=15))
+def test_a_filter_leaves_the_odds_of_what_it_leaves(seed: int, depth: int, out: list[int]) -> None:
+    """Nobody inherits the probability of what may not be returned, neither in its prefix nor from the history: what is left is
+    ordered as without the filter. At one sharpness: APF's sigma is that of the prefixes that may answer."""
+    world = tiny_world(depth, seed=seed, num_prefixes=CODES**3, sharpness_range=1.0)
+    free, confined = scores(world, seed, ask()), scores(world, seed, ask(exclude=sorted(set(out))))
+    assert confined.keys() == free.keys() - set(out)
+    whole = sum(confined.values()) / sum(free[row] for row in confined)
+    assert confined == pytest.approx({row: whole * free[row] for row in confined}, rel=2e-3, abs=1e-7)
+
+
 @pytest.mark.parametrize("depth", [1, 2])
 def test_a_batch_answers_what_single_requests_answer(depth: int) -> None:
     world = tiny_world(depth, num_prefixes=4)
@@ -112,6 +124,7 @@ def test_the_catalogue_wide_score_multiplies_what_apf_says(depth: int) -> None:
     beam = {tuple(p): k for k, p in enumerate(found.beams.prefix_RKP[0].tolist())}
     items = world.table.tensors
     logits = found.beams.query_RKE[0] @ items.vectors_NE.T / world.model.config.temperature
+    logits = logits + world.table.activity.item_UNS[0, :, 0]  # log of 1 + events
     of = {row: logits[beam[tuple(items.prefixes_NP[row].tolist())]] for row in plain}
     catalog = {row: (line[row] - line.logsumexp(dim=0)).exp().item() for row, line in of.items()}
     expected = {row: plain[row] * catalog[row] ** 0.5 for row in plain}
