@@ -234,7 +234,7 @@ class TrainingConfig(Section):
     )
     item_texts: int = Field(16, ge=1, description="items of a step whose words that loss reads")
     vector_dropout: float = Field(
-        0.2, ge=0, lt=1, description="chance that a leaf ranks items by counts and words alone, to learn to"
+        0.3, ge=0, lt=1, description="chance that a leaf ranks items by counts and words alone, to learn to"
     )
     catalog_leaves: int = Field(96, ge=1, description="leaves of a step that the catalogue-wide loss reads")
     alignment_share: float = Field(

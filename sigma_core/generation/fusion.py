@@ -133,16 +133,17 @@ def top_of_rows(values_XG: "Tensor", kept: int) -> "tuple[Tensor, Tensor]":
     return best.values, slot.gather(1, best.indices)
 
 
-def with_catalog(fused_RX: "Tensor", logit_RX: "Tensor", log_norm_RX: "Tensor", weight: float) -> "Tensor":
+def with_catalog(
+    fused_RX: "Tensor", cosine_RX: "Tensor", log_norm_RX: "Tensor", tau: float, weight: float
+) -> "Tensor":
     """APF and the catalogue-wide score as a product of experts: log of P(v | T) * Q(v | T, c) ** weight, scaled per request so that
     it holds as much probability as before.
 
-    Q is the softmax over the whole catalog of what the catalogue-wide loss trains (`model.losses.catalog_nll`): `logit_RX` are its
-    logits, `log_norm_RX` the log of its sum under each candidate's prefix. Candidates that may not be listed are -inf and stay so;
-    `fused_RX` are all others of the request, else scores would depend on how many are kept. One weight serves every task; 0
-    changes nothing. Source: our choice (design decision 9).
+    Q is the softmax of cosine / tau over the whole catalog: `log_norm_RX` is the log of its sum under each candidate's prefix.
+    Candidates that may not be listed are -inf and stay so; `fused_RX` are all others of the request, else scores would depend on
+    how many are kept. One weight serves every task; 0 changes nothing. Source: our choice (design decision 9).
     """
-    total = fused_RX + weight * (logit_RX - log_norm_RX)
+    total = fused_RX + weight * (cosine_RX / tau - log_norm_RX)
     moved = fused_RX.logsumexp(dim=1, keepdim=True) - total.logsumexp(dim=1, keepdim=True)
     return (total + moved).masked_fill(fused_RX.isinf(), -math.inf)
 

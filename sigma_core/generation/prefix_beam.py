@@ -183,6 +183,7 @@ def prefix_beam(
 
     depth, num_codes = model.shape.prefix_length, model.shape.codebook_size
     existing, filtered = allowed.existing(), not bool(allowed.mask_RQ.all())
+    barred = bool((memory_R.valid_BJ & ~memory_R.may_BJ).any())
     embeddings = model.prefix_tokens()
     num, device = len(start_R1D), start_R1D.device
     chosen = torch.zeros(num, 1, 0, dtype=torch.long, device=device)
@@ -196,7 +197,7 @@ def prefix_beam(
         # one number a request at level 0; deeper, a code that the filter emptied leaves nothing to its siblings
         whole = open_codes if level == 0 or not filtered else existing.codes(level, chosen, num_codes)
         norm = scores.log_prob_BQK.masked_fill(~whole, -torch.inf).logsumexp(dim=-1, keepdim=True)
-        if last and filtered:  # before the last level, other items may be reached through what is copied
+        if last and barred:  # before the last level, other items may be reached through what is copied
             scores = scores.only(memory_R, level)
         log_probs = (scores.log_prob_BQK - norm).masked_fill(~open_codes, -torch.inf)
         total = (score[..., None] + log_probs).flatten(1)  # (R, K*C)

@@ -35,7 +35,7 @@ from sigma_core.generation.session_states import ReadStates, StatesStore, read_c
 from sigma_core.generation.subset_search import GroupHits, PrefixRanges, search_groups
 from sigma_core.instruction.collate import Collator, Request, UserContext
 from sigma_core.model.decoder import KeyValues, is_known
-from sigma_core.model.heads import Activity, Focus, ItemTensors, Slots, fit_of, log_counts
+from sigma_core.model.heads import Activity, Focus, ItemTensors, Slots, fit_of
 from sigma_core.model.sigma import TensorBatch
 
 if TYPE_CHECKING:
@@ -253,12 +253,10 @@ class Recommender:
         kept = min(self.config.items_per_prefix, logits.shape[1])
         every = logits.shape[1] if self.catalog_weight else kept
         allowed = None if _is_one_value(eligible_RN) else eligible_RN[request[:, None], hits.row_XG]
-        inside, slot = top_in_prefix(
-            logits, self._copies(beams, group), every, allowed
-        )  # top M under each prefix
+        inside, slot = top_in_prefix(logits, self._copies(beams, group), every, allowed)
         total = fuse(beams.log_prob_RK.flatten(), inside)
         if self.catalog_weight:
-            total, slot = self._with_catalog(found, total, slot, hits.row_XG, kept)
+            total, slot = self._with_catalog(beams, total, slot, hits.row_XG, kept)
         rows, total = hits.row_XG.gather(1, slot).view(num, -1), total.view(num, -1)
         wanted = top_n if not collapse else min(4 * top_n + 20, total.shape[1])
         # ties: the smaller row first, so that equal scores give equal lists
@@ -271,19 +269,19 @@ class Recommender:
         return [self._list(row[r], best[r], beam[r], beams, r, top_n, collapse) for r in range(num)]
 
     def _with_catalog(
-        self, found: "Searched", total_XG: Tensor, slot_XG: Tensor, row_XG: Tensor, kept: int
+        self, beams: Beams, total_XG: Tensor, slot_XG: Tensor, row_XG: Tensor, kept: int
     ) -> tuple[Tensor, Tensor]:
         """The `kept` best of each prefix and their slots, (X, kept), when the catalogue-wide score counts too."""
-        vectors, beams = self.items.tensors.vectors_NE, found.beams
+        vectors, tau = self.items.tensors.vectors_NE, self.model.config.temperature
         num, (pairs, width) = len(beams.query_RKE), total_XG.shape
-        logits_XN = beams.query_RKE.flatten(0, 1) @ vectors.T / self.model.config.temperature
-        prior = log_counts(self.model, self.items.activity, found.set_R)
-        if isinstance(prior, Tensor):
-            logits_XN = (logits_XN.view(num, -1, len(vectors)) + prior[:, None]).flatten(0, 1)
+        query_XE = beams.query_RKE.flatten(0, 1)
+        norm_X = (query_XE @ vectors.T / tau).logsumexp(dim=1)
+        cosine_XG = (vectors[row_XG.gather(1, slot_XG)] @ query_XE[..., None]).squeeze(-1)
         fused = with_catalog(
             total_XG.view(num, -1),
-            logits_XN.gather(1, row_XG.gather(1, slot_XG)).view(num, -1),
-            logits_XN.logsumexp(dim=1)[:, None].expand(pairs, width).reshape(num, -1),
+            cosine_XG.view(num, -1),
+            norm_X[:, None].expand(pairs, width).reshape(num, -1),
+            tau,
             self.catalog_weight,
         )
         best, place = top_of_rows(fused.view(pairs, width), kept)

@@ -7,7 +7,7 @@ Shape legend: B users, Q states of a user, J history items, D hidden, E item wid
 U sets of statistics (a training shard each), N items, V aspects of a request.
 """
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
@@ -15,9 +15,6 @@ from torch import Tensor, nn
 
 from sigma_core.data.item_activity import NUM_ACTIVITY_STATS, item_statistics, prefix_statistics
 from sigma_core.instruction.collate import NUM_STATS
-
-if TYPE_CHECKING:
-    from sigma_core.model.sigma import SigmaModel
 
 ENOUGH: Final = 0.9  # of the way from the catalogue's typical match to its best: from here on words fit
 STEEPNESS: Final = 16.0  # how fast they stop fitting below; both chosen on 2017-06-26
@@ -51,13 +48,6 @@ def activity_tensors(
             np.stack([prefix_statistics(counts, code_N, num_codes) for counts in counts_UNA]), device=device
         ),
     )
-
-
-def log_counts(model: "SigmaModel", activity: Activity, set_X: Tensor) -> Tensor | float:
-    """Log-prior (X, N) of the catalogue-wide score: log of 1 + events of each item in each named set; 0 for a model that knows
-    no counts.
-    """
-    return activity.item_UNS[..., 0][set_X] if model.config.prior else 0.0
 
 
 class Memory(NamedTuple):

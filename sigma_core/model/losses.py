@@ -91,20 +91,11 @@ def in_prefix_info_nce(
     return -found.mean()
 
 
-def catalog_nll(
-    query_XE: Tensor,
-    items_NE: Tensor,
-    state_T: Tensor,
-    item_T: Tensor,
-    tau: float,
-    log_prior_XN: Tensor | float = 0.0,
-) -> Tensor:
-    """Catalogue-wide item loss: mean of -log softmax of cos/tau plus a log-prior over all N items (exact, no sampling).
+def catalog_nll(query_XE: Tensor, items_NE: Tensor, state_T: Tensor, item_T: Tensor, tau: float) -> Tensor:
+    """Catalogue-wide item loss: mean of -log softmax of cos/tau over all N items (exact, so no logQ correction).
 
-    With the log of how often each item is bought as prior (what logQ correction does to a sampled softmax), the vectors learn
-    what a state makes of an item beyond that, and need not remember what sold while they were trained. Source: our choice
-    (design decision 5), so that vectors are comparable across prefixes.
+    Source: our choice (design decision 5), so that vectors are comparable across prefixes.
     """
-    logits = query_XE @ items_NE.T / tau + log_prior_XN
+    logits = query_XE @ items_NE.T / tau
     log_probs = logits - logits.logsumexp(dim=-1, keepdim=True)
     return -log_probs[state_T, item_T].mean()

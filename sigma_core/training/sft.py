@@ -250,7 +250,9 @@ class Trainer:
         leaf_item_T = torch.as_tensor(inputs.leaf_target_item, device=self.device)
         group_M = self.groups_of(leaves.path_MP)
         sharpness = self.sharpness(starts.log_prob_RK.detach().exp())[batch.leaf_request_M]
-        if self.model.training and self.config.training.vector_dropout > 0:  # drawn on the CPU: alike on every device
+        if (
+            self.model.training and self.config.training.vector_dropout > 0
+        ):  # drawn on the CPU: alike on every device
             kept = torch.rand(len(sharpness)) >= self.config.training.vector_dropout
             sharpness = sharpness * kept.to(self.device)
         logits = self.group_logits(step, ranking, leaves.user_M, leaf_slots, group_M, sharpness, leaf_focus)
@@ -262,22 +264,14 @@ class Trainer:
         """The catalogue-wide item loss of the first leaves."""
         import torch
 
-        from sigma_core.model.heads import log_counts
         from sigma_core.model.losses import catalog_nll
 
         most = self.config.training.catalog_leaves
         leaf_T = torch.as_tensor(inputs.leaf_target_leaf, device=self.device)
         item_T = torch.as_tensor(inputs.leaf_target_item, device=self.device)
         few = leaf_T < most
-        day = step.day_B[step.batch.request_user_R[step.batch.leaf_request_M[:most]]]
-        prior = log_counts(self.model, self.activity, day)
         return catalog_nll(
-            query_ME[:most],
-            step.items.vectors_NE,
-            leaf_T[few],
-            item_T[few],
-            self.model.config.temperature,
-            prior,
+            query_ME[:most], step.items.vectors_NE, leaf_T[few], item_T[few], self.model.config.temperature
         )
 
     def groups_of(self, path_MP: "Tensor") -> "Tensor":

@@ -83,7 +83,7 @@ def test_the_catalogue_wide_score_is_one_more_expert(seed: int, weight: float) -
     expected *= apf.sum(axis=1, keepdims=True) / expected.sum(axis=1, keepdims=True)
     given_ = (torch.tensor(values) for values in (np.log(apf.clip(1e-300)), cosine, norm))
     fused, cosine_RX, norm_RX = given_
-    found = with_catalog(fused.masked_fill(fused < -600, -math.inf), cosine_RX / 0.2, norm_RX, weight)
+    found = with_catalog(fused.masked_fill(fused < -600, -math.inf), cosine_RX, norm_RX, 0.2, weight)
     np.testing.assert_allclose(found.exp().numpy(), expected, rtol=1e-9)
     assert torch.isinf(found[0, 4])
 

@@ -124,7 +124,6 @@ def test_the_catalogue_wide_score_multiplies_what_apf_says(depth: int) -> None:
     beam = {tuple(p): k for k, p in enumerate(found.beams.prefix_RKP[0].tolist())}
     items = world.table.tensors
     logits = found.beams.query_RKE[0] @ items.vectors_NE.T / world.model.config.temperature
-    logits = logits + world.table.activity.item_UNS[0, :, 0]  # log of 1 + events
     of = {row: logits[beam[tuple(items.prefixes_NP[row].tolist())]] for row in plain}
     catalog = {row: (line[row] - line.logsumexp(dim=0)).exp().item() for row, line in of.items()}
     expected = {row: plain[row] * catalog[row] ** 0.5 for row in plain}

@@ -40,13 +40,6 @@ def test_equal_items_cost_the_log_of_the_group_not_of_the_catalogue() -> None:
     inside = in_prefix_info_nce(logits, torch.tensor([0]), groups, *args)
     assert inside.item() == pytest.approx(math.log(3), abs=1e-5)
     assert catalog_nll(query, items, *args, tau=0.1).item() == pytest.approx(math.log(5), abs=1e-5)
-    bought = torch.tensor(
-        [3.0, 1.0, 1.0, 1.0, 1.0]
-    )  # with equal vectors an item is as likely as it is bought
-    expected = np.mean([-math.log(bought[item] / 7) for item in args[1].tolist()])
-    assert catalog_nll(query, items, *args, tau=0.1, log_prior_XN=bought.log()).item() == pytest.approx(
-        expected, abs=1e-5
-    )
 
 
 def test_in_prefix_info_nce_equals_the_float64_reference() -> None:
