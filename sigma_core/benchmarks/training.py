@@ -148,8 +148,10 @@ def _loaded(root: Path, shards: int) -> tuple[Any, ...]:
     from sigma_core.artifacts import ArtifactStore, read_json
     from sigma_core.config import load_config
     from sigma_core.instruction.shards import SftShard
+    from sigma_core.serving.promoted import PromotedModel
     from sigma_core.serving.runtime import load_recommender
     from sigma_core.training.batches import build_training_set
+    from sigma_core.training.checkpoint import SigmaBase
 
     loaded = load_recommender(root)
     store, engine, binding = ArtifactStore(root), loaded.engine, read_json(root / "root.json")
@@ -158,8 +160,11 @@ def _loaded(root: Path, shards: int) -> tuple[Any, ...]:
     data = build_training_set(
         [store.read(SftShard, "sft_shards", key) for key in keys], engine.index.item_ids
     )
-    recommender = engine.recommender
-    model = recommender.model.train()
+    recommender, day = engine.recommender, loaded.day.isoformat()
+    checkpoint = store.read(
+        PromotedModel, "promoted_model", day
+    ).checkpoint  # the engine's model cannot be trained
+    model = checkpoint.build(store.read(SigmaBase, "sigma_base", f"{day[:7]}-01")).train()
     for parameter in model.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
     vectors = recommender.items.tensors.vectors_NE

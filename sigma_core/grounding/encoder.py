@@ -167,7 +167,7 @@ class GroundedEncoder:
         if "backbone" in meta:
             model, source = _referred(meta, adapter)
         else:
-            model = tb.load_model(directory / "model")
+            model = tb.read_model(directory / "model")
         return cls(
             model,
             tb.read_tokenizer_files(directory / "model"),

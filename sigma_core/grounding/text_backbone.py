@@ -98,6 +98,27 @@ def load_model(directory: Path) -> "BertModel":
     return model.float().eval().requires_grad_(False)
 
 
+def read_model(directory: Path) -> Any:
+    """The model of `directory` for reading alone, with the numbers of `load_model` but, where it can be, without transformers.
+
+    Raises:
+        BackboneError: as `load_model`.
+    """
+    from safetensors.torch import load_file
+
+    from sigma_core.grounding.bert import PlainBert, can_read
+
+    if not all((directory / name).exists() for name in (CONFIG, WEIGHTS, TOKENIZER)):
+        return load_model(directory)  # says what is missing
+    values: dict[str, Any] = json.loads((directory / CONFIG).read_text())
+    if not can_read(values):
+        return load_model(directory)
+    try:
+        return PlainBert(values, load_file(directory / WEIGHTS))
+    except RuntimeError as error:
+        raise BackboneError(f"{directory / WEIGHTS}: {error}") from error
+
+
 def read_tokenizer_files(directory: Path) -> dict[str, str]:
     """The tokenizer's files of `directory` as text, by name."""
     return {name: (directory / name).read_text() for name in TOKENIZER_FILES if (directory / name).exists()}

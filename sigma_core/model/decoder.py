@@ -19,9 +19,9 @@ from torch.nn.functional import rms_norm, scaled_dot_product_attention
 
 from sigma_core.model.heads import Slots
 
-FAMILIES: Final = ("Qwen3DecoderLayer", "Qwen2DecoderLayer", "LlamaDecoderLayer")
+FAMILIES: Final = ("PlainDecoderLayer", "Qwen3DecoderLayer", "Qwen2DecoderLayer", "LlamaDecoderLayer")
 TOKENS_AT_A_TIME: Final = 2048  # of a prompt batch: measured best on CPUs with 1 to 2 MiB of cache a core
-NORMED: Final = ("Qwen3Attention",)  # attentions that normalise queries and keys
+NORMED: Final = ("PlainAttention", "Qwen3Attention")  # attentions that normalise queries and keys
 
 
 class KeyValues(NamedTuple):

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from sigma_core.data.item_activity import NUM_ACTIVITY_STATS
 from sigma_core.instruction.collate import NUM_ROLES, NUM_SPECIALS, NUM_STATS, TreeBatch
 from sigma_core.model.backbone import build_backbone, is_mini
+from sigma_core.model.plain_decoder import PlainDecoder
 from sigma_core.model.decoder import KeyValues, read_prompt
 from sigma_core.model.fusion import ItemStreams, ProjectAndFuse
 from sigma_core.model.heads import (
@@ -131,10 +132,12 @@ class SigmaModel(nn.Module):
         Tensor  # (K, T + W), mean match vector of the items under each first code, set from the refit's items
     )
 
-    def __init__(self, config: "ModelConfig", shape: ModelShape) -> None:
+    def __init__(self, config: "ModelConfig", shape: ModelShape, *, answers_only: bool = False) -> None:
+        """With `answers_only` a mini backbone is one that `decoder.py` reads and `read` does not."""
         super().__init__()
         self.config, self.shape = config, shape
-        self.backbone = build_backbone(config)
+        plain = answers_only and is_mini(config)
+        self.backbone: Any = PlainDecoder(config) if plain else build_backbone(config)
         hidden = self.backbone.config.hidden_size
         self.fusion = ProjectAndFuse.of(config, shape)
         self.prefix_tokens = PrefixTokens(shape, hidden)

@@ -49,7 +49,7 @@ class Engine:
         self.index, self.encoder, self.config = index, encoder, config
         self.rows = {item: row for row, item in enumerate(index.item_ids)}
         groups = dict(catalog.frame.select(c.ITEM_ID, c.TEXT_GROUP).iter_rows())
-        model = checkpoint.build(base)
+        model = checkpoint.build(base, answers_only=True)
         words = words_of(model)
         tau = config.generation.apf_temperature or checkpoint.apf_temperature
         self.recommender = Recommender(

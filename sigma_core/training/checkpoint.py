@@ -108,8 +108,10 @@ class SigmaBase(ModelArtifact):
     adapter_config: dict[str, Any] = field(default_factory=dict)
     backbone_digest: str = ""
 
-    def build(self) -> "SigmaModel":
+    def build(self, *, answers_only: bool = False) -> "SigmaModel":
         """The model in evaluation mode, float32; a real LLM is read from where it lies and gets the adapter merged in.
+
+        With `answers_only` a mini model is opened without transformers; it gives the same answers and cannot be trained.
 
         Raises:
             PretrainedError: the LLM is not on this machine.
@@ -125,7 +127,7 @@ class SigmaBase(ModelArtifact):
                 f"sigma_base was trained on {config.backbone} with weights {self.backbone_digest}, here its weights are "
                 f"{found}: the adapter does not fit them. Put the former files back, or materialize sigma_base again."
             )
-        network = SigmaModel(config, ModelShape(**self.shape))
+        network = SigmaModel(config, ModelShape(**self.shape), answers_only=answers_only)
         own = {name: array for name, array in self.tensors.items() if not is_adapter(name)}
         result = network.load_state_dict(
             {n: torch.from_numpy(a.copy()) for n, a in own.items()}, strict=False
@@ -198,8 +200,9 @@ class LoraCheckpoint(ModelArtifact):
     base_digest: str = ""
     adapter_config: dict[str, Any] = field(default_factory=dict)
 
-    def build(self, base: SigmaBase) -> "SigmaModel":
-        """The base with the adapter merged into its backbone and the heads replaced, in evaluation mode.
+    def build(self, base: SigmaBase, *, answers_only: bool = False) -> "SigmaModel":
+        """The base with the adapter merged into its backbone and the heads replaced, in evaluation mode; `answers_only` as in
+        `SigmaBase.build`.
 
         Raises:
             ArtifactError: the base is not the one it was trained on.
@@ -209,7 +212,7 @@ class LoraCheckpoint(ModelArtifact):
                 f"the checkpoint was trained on base {self.base_digest}, arrived base {base.digest()}. "
                 "Materialize lora_checkpoint of this day again."
             )
-        network = base.build()
+        network = base.build(answers_only=answers_only)
         if self.adapter_config:
             merge_adapter(network, self.adapter(), self.adapter_config)
         import torch
