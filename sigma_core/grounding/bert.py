@@ -71,15 +71,9 @@ class _Embeddings(nn.Module):
     def __init__(self, values: Mapping[str, Any]) -> None:
         super().__init__()
         width = values["hidden_size"]
-        for name, size in (
-            ("word", "vocab_size"),
-            ("position", "max_position_embeddings"),
-            ("token_type", "type_vocab_size"),
-        ):
-            # a fresh Embedding draws its weights, and on the meta device that imports the compiler
-            setattr(
-                self, f"{name}_embeddings", nn.Embedding.from_pretrained(torch.empty(values[size], width))
-            )
+        self.word_embeddings = _table(values["vocab_size"], width)
+        self.position_embeddings = _table(values["max_position_embeddings"], width)
+        self.token_type_embeddings = _table(values["type_vocab_size"], width)
         self.LayerNorm = nn.LayerNorm(width, eps=values["layer_norm_eps"])
 
     def forward(self, input_ids: Tensor) -> Tensor:
@@ -90,18 +84,18 @@ class _Embeddings(nn.Module):
         return normed
 
 
+def _table(size: int, width: int) -> nn.Embedding:
+    """An embedding without drawn weights: drawing them on the meta device imports torch's compiler."""
+    return nn.Embedding.from_pretrained(torch.empty(size, width))
+
+
 class _Layer(nn.Module):
     def __init__(self, values: Mapping[str, Any]) -> None:
         super().__init__()
         width, inner, eps = values["hidden_size"], values["intermediate_size"], values["layer_norm_eps"]
         self.heads = int(values["num_attention_heads"])
-        self.attention = nn.Module()
-        self.attention.self = nn.Module()
-        for name in ("query", "key", "value"):
-            setattr(self.attention.self, name, nn.Linear(width, width))
-        self.attention.output = _Onward(width, width, eps)
-        self.intermediate = nn.Module()
-        self.intermediate.dense = nn.Linear(width, inner)
+        self.attention = _Attention(width, eps)
+        self.intermediate = _Intermediate(width, inner)
         self.output = _Onward(inner, width, eps)
 
     def forward(self, states_RTH: Tensor, mask: Tensor) -> Tensor:
@@ -110,11 +104,29 @@ class _Layer(nn.Module):
         query, key, value = (
             part(states_RTH).view(rows).transpose(1, 2) for part in (own.query, own.key, own.value)
         )
-        scale = query.shape[-1] ** -0.5
-        mixed = scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
+        mixed = scaled_dot_product_attention(query, key, value, attn_mask=mask)
         seen = self.attention.output(mixed.transpose(1, 2).contiguous().view(states_RTH.shape), states_RTH)
         after: Tensor = self.output(gelu(self.intermediate.dense(seen)), seen)
         return after
+
+
+class _Attention(nn.Module):
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.self = _Projections(width)
+        self.output = _Onward(width, width, eps)
+
+
+class _Projections(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+
+
+class _Intermediate(nn.Module):
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, inner)
 
 
 class _Onward(nn.Module):

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from sigma_core.data.item_activity import NUM_ACTIVITY_STATS
 from sigma_core.instruction.collate import NUM_ROLES, NUM_SPECIALS, NUM_STATS, TreeBatch
 from sigma_core.model.backbone import build_backbone, is_mini
-from sigma_core.model.plain_decoder import PlainDecoder
 from sigma_core.model.decoder import KeyValues, read_prompt
 from sigma_core.model.fusion import ItemStreams, ProjectAndFuse
 from sigma_core.model.heads import (
@@ -37,6 +36,7 @@ from sigma_core.model.heads import (
     masked_softmax,
     match_range,
 )
+from sigma_core.model.plain_decoder import PlainDecoder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
