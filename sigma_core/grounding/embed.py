@@ -211,11 +211,16 @@ def embed_items(
 
 
 def _gather(parts: Sequence[np.ndarray], row_N: np.ndarray) -> np.ndarray:
-    """Rows of the parts as if they lay one after the other."""
-    out = np.empty((len(row_N), parts[0].shape[1]), dtype=np.float32)
-    start = 0
-    for part in parts:
-        here = np.flatnonzero((row_N >= start) & (row_N < start + len(part)))
-        out[here] = part[row_N[here] - start]
-        start += len(part)
+    """Rows of the parts as if they lay one after the other; copied once, but for the few outside the part with most of them."""
+    ends = np.cumsum([len(part) for part in parts])
+    part_N = np.searchsorted(ends, row_N, side="right")
+    start = np.concatenate(([0], ends))
+    most = int(np.bincount(part_N, minlength=len(parts)).argmax())
+    if not len(parts[most]):
+        return np.zeros((len(row_N), parts[most].shape[1]), dtype=np.float32)
+    out = parts[most].take(row_N - start[most], axis=0, mode="clip")
+    for number, part in enumerate(parts):
+        if number != most:
+            here = np.flatnonzero(part_N == number)
+            out[here] = part[row_N[here] - start[number]]
     return out
