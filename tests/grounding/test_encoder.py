@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from sigma_core.grounding import text_backbone as tb
+from sigma_core.grounding.bert import PlainBert, can_read
 from sigma_core.grounding.encoder import Adapter, GroundedEncoder
 from tests.grounding.tiny_bert import WORDS, write_tiny_bert
 
@@ -167,6 +168,32 @@ def test_weights_that_do_not_fit_are_refused(folder: Path, tmp_path: Path) -> No
         tb.load_model(tmp_path)
     with contextlib.suppress(FileNotFoundError):
         (tmp_path / "config.json").unlink()
+
+
+def test_a_plain_bert_reads_what_transformers_reads_bit_by_bit(
+    encoder: GroundedEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder.save(tmp_path)
+    plain = GroundedEncoder.load(tmp_path)
+    assert isinstance(plain.model, PlainBert)
+    monkeypatch.setattr(tb, "read_model", tb.load_model)
+    whole = GroundedEncoder.load(tmp_path)
+    assert not isinstance(whole.model, PlainBert)
+    assert (plain.encode(TEXTS) == whole.encode(TEXTS)).all()
+    assert plain.digest() == whole.digest() == encoder.digest()
+    (tmp_path / "again").mkdir()
+    plain.save(tmp_path / "again")
+    for path in (tmp_path / "model").iterdir():
+        assert (tmp_path / "again" / "model" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+@pytest.mark.parametrize(
+    "odd", [{"hidden_act": "relu"}, {"is_decoder": True}, {"position_embedding_type": "relative_key"}]
+)
+def test_a_bert_of_another_build_is_left_to_transformers(folder: Path, odd: dict[str, object]) -> None:
+    values = json.loads((folder / "config.json").read_text())
+    assert can_read(values)
+    assert not can_read(values | odd)
 
 
 def test_minilm_knows_that_a_soda_is_no_paper() -> None:

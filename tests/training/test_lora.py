@@ -8,6 +8,8 @@ import torch
 
 from sigma_core.artifacts import ArtifactError
 from sigma_core.config import profile_config
+from sigma_core.model.decoder import read_prompt
+from sigma_core.model.plain_decoder import PlainDecoder
 from sigma_core.training.checkpoint import LORA_TARGETS, LoraCheckpoint, SigmaBase, is_head, tensors_of
 from sigma_core.training.lora import adapter_config, freeze_all_but_adapter
 from tests.model_world import tiny_world
@@ -64,6 +66,24 @@ def test_our_merge_equals_what_peft_computes() -> None:
         torch.testing.assert_close(
             merged.backbone(inputs_embeds=x).last_hidden_state, expected, atol=1e-5, rtol=1e-5
         )
+
+
+def test_a_model_for_answers_alone_reads_bit_by_bit_what_the_trainable_one_reads() -> None:
+    base = tiny_base()
+    checkpoint, _ = trained_checkpoint(base)
+    plain, whole = (checkpoint.build(base, answers_only=alone) for alone in (True, False))
+    assert isinstance(plain.backbone, PlainDecoder)
+    assert not isinstance(whole.backbone, PlainDecoder)
+    expected = whole.state_dict()
+    assert list(plain.state_dict()) == list(expected)
+    assert all((tensor == expected[name]).all() for name, tensor in plain.state_dict().items())
+    x, place, user = torch.randn(2, 5, 16), torch.arange(5).expand(2, -1), torch.tensor([0, 1])
+    with torch.inference_mode():
+        states = [
+            read_prompt(model.backbone, x, None, place, user, torch.tensor([4, 2]))[0]
+            for model in (plain, whole)
+        ]
+    assert (states[0] == states[1]).all()
 
 
 def test_peft_itself_can_open_the_adapter_directory(tmp_path: Path) -> None:
