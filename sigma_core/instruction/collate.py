@@ -116,9 +116,12 @@ def encode_contexts(frame: pl.DataFrame, item_rows: Mapping[str, int]) -> list[U
         c.FAVORITE_DECAYED,
         c.FAVORITE_DECAYED_FAST,
     )
-    both = zip(_kept(frame, recent, item_rows), _kept(frame, favorite, item_rows), strict=True)
     said = frame.select(c.USER_ID, c.PROFILE_TEXT).iter_rows()
-    return [UserContext(*words, *first, *second) for words, (first, second) in zip(said, both, strict=True)]
+    lists = (_kept(frame, columns, item_rows) for columns in (recent, favorite))
+    return [
+        UserContext(user, profile, *first, *second)
+        for (user, profile), first, second in zip(said, *lists, strict=True)
+    ]
 
 
 def _kept(
