@@ -13,6 +13,7 @@ Shape legend: B users, L positions, J history items, R requests, M leaves, P pre
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
@@ -130,14 +131,15 @@ def _kept(
     """Rows (int64) and statistics (float32, (J, S)) of the items that are known, for each user: lists of `columns`, items
     first.
     """
-    items, *stats = (frame[name].explode(empty_as_null=False) for name in columns)
+    items, *stats = frame.select(pl.col(name).explode(empty_as_null=False) for name in columns).get_columns()
     row_X = np.array([item_rows.get(item, -1) for item in items.to_list()], dtype=np.int64)
     stats_XS = np.column_stack([one.to_numpy().astype(np.float64) for one in stats]).astype(np.float32)
     user_X = np.repeat(np.arange(frame.height), frame[columns[0]].list.len().to_numpy())
     known_X = row_X >= 0
-    ends = np.cumsum(np.bincount(user_X[known_X], minlength=frame.height))[:-1]
-    parts = np.split(row_X[known_X], ends), np.split(stats_XS[known_X], ends)
-    return list(zip(*parts, strict=True))[: frame.height]
+    ends = np.cumsum(np.bincount(user_X[known_X], minlength=frame.height))
+    row_X, stats_XS = row_X[known_X], stats_XS[known_X]
+    bounds = pairwise([0, *ends.tolist()])
+    return [(row_X[begin:end], stats_XS[begin:end]) for begin, end in bounds]
 
 
 @dataclass
