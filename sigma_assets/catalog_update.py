@@ -94,8 +94,7 @@ def catalog_update(
             except StepError:
                 take_back(world, binding, day)
                 raise
-            runner.run_together([step for step in wanted[1:] if step.asset != CATALOG_UPDATE[-1]])
-            done = runner.run_singly([step for step in wanted[1:] if step.asset == CATALOG_UPDATE[-1]])
+            done = runner.run_together(wanted[1:])
             encoded = sum(
                 int(runner.metadata(one.step).get("texts_encoded", 0)) for one in done if not one.is_fresh
             )

@@ -3,6 +3,7 @@
 The verbs are in `cli_pipeline.py` and `cli_serving.py`; `cli.py` is the entry point. Imports nothing that costs time.
 """
 
+import gc
 import json
 import logging
 import os
@@ -14,6 +15,8 @@ from typing import Annotated, Final
 import typer
 
 PROFILE_THREADS: Final = 2  # runtime.threads of a root without settings
+GARBAGE_COLLECTION: Final = (50_000, 10, 10)
+"""Python's own first number is 700: a quarter of a short command was the walk over what it imported."""
 THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
 
 app = typer.Typer(
@@ -47,6 +50,7 @@ AsOf = Annotated[str, typer.Option("--as-of", metavar="DATE", help="The day, for
 
 def prepare(root: Path, threads: int | None, verbose: bool) -> None:
     """Settings of the process that must be there before numpy, polars and torch are imported."""
+    gc.set_threshold(*GARBAGE_COLLECTION)
     number = threads or remembered_threads(root)
     for variable in THREAD_VARIABLES:
         os.environ.setdefault(variable, str(number))

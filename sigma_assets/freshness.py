@@ -6,6 +6,7 @@ where the source still grows. Source: stack.md, section 2 (freshness); our choic
 """
 
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,14 +28,15 @@ def policy_of(stage: Stage, contract: Contract, stride: int = 1) -> dg.Freshness
     """The stage's policy. `stride`: days between two partitions of a stage that is not made every day."""
     hours = round(contract.freshness.hours)
     if stage.cadence == "day" and stride == 1:
-        return dg.FreshnessPolicy.cron(
-            deadline_cron=f"0 {hours % _DAY} * * *", lower_bound_delta=timedelta(hours=_DAY)
-        )
+        return _by_cron(f"0 {hours % _DAY} * * *", _DAY)
     if stage.cadence == "day":
         return dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=_DAY * stride + hours % _DAY))
-    return dg.FreshnessPolicy.cron(
-        deadline_cron=f"0 {hours % _DAY} {1 + hours // _DAY} * *", lower_bound_delta=timedelta(hours=hours)
-    )
+    return _by_cron(f"0 {hours % _DAY} {1 + hours // _DAY} * *", hours)
+
+
+@cache  # Dagster walks through a year of each cron expression
+def _by_cron(deadline: str, hours: int) -> dg.FreshnessPolicy:
+    return dg.FreshnessPolicy.cron(deadline_cron=deadline, lower_bound_delta=timedelta(hours=hours))
 
 
 def is_live(world: World, today: date | None = None) -> bool:

@@ -71,14 +71,21 @@ class SigmaIOManager(dg.ConfigurableIOManager):
 
 # ------------------------------------------------------------------------------- shared with ingestion
 _kept: OrderedDict[tuple[str, str], Any] = OrderedDict()
+_newest: dict[str, tuple[tuple[str, str], Any]] = {}  # by asset: what this process wrote last
 
 
 def load(world: World, asset: str, partition: str) -> Any:
-    """The artifact of a partition. Stages marked `keep` share one loaded copy within the process; treat it as frozen."""
+    """The artifact of a partition, to be treated as frozen: readers within the process share one copy of what stages marked
+    `keep` hold, and of what stages marked `share_written` wrote last, as long as that is what lies on disk.
+    """
     stage = STAGES[asset]
-    if not stage.keep:
+    if not stage.keep and asset not in _newest:
         return world.store.read(stage.artifact_type(), asset, partition)
     key = (str(world.store.path(asset, partition)), world.store.manifest(asset, partition)["digest"])
+    if asset in _newest and _newest[asset][0] == key:
+        return _newest[asset][1]
+    if not stage.keep:
+        return world.store.read(stage.artifact_type(), asset, partition)
     if key not in _kept:
         _kept[key] = world.store.read(stage.artifact_type(), asset, partition)
         while len(_kept) > _KEPT_LIMIT:
@@ -115,4 +122,6 @@ def write(
         },
     )
     world.clear_failure(asset, partition)
+    if stage.share_written:
+        _newest[asset] = ((str(world.store.path(asset, partition)), manifest["digest"]), value)
     return manifest

@@ -26,7 +26,8 @@ from sigma_core.grounding.text_cache import RememberingEncoder
 from sigma_core.row_memory import RowMemory
 from sigma_core.tracking import Progress
 
-VECTORS: Final = ".vectors"  # the memory of encoded texts and coded vectors; may be deleted at any time
+VECTORS: Final = ".vectors"
+"""The memory of encoded texts, coded vectors and drawn pictures; may be deleted at any time."""
 BEAMS: Final = ".beams"  # what step 1 found for the lists of the newest days; may be deleted too
 
 
@@ -96,6 +97,11 @@ class SigmaResource(dg.ConfigurableResource):
     def memory(self, kind: str, digest: str) -> RowMemory:
         """Rows that something of this digest has made before."""
         return RowMemory(Path(self.root) / VECTORS / f"{kind}-{digest}")
+
+    @property
+    def pictures(self) -> Path:
+        """The folder of pictures that need not be drawn again."""
+        return Path(self.root) / VECTORS / "pictures"
 
     def beams(self, day: str) -> Path:
         """The file of what step 1 found for the day's lists."""

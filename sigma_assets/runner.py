@@ -214,9 +214,17 @@ class Runner:
             after_run(self.world.root, self.instance, run_id)
             if step.asset == REPUBLISHED[-1] and refusal_of(self.world, step.partition):
                 raise RefitRefusedError(step, _root_cause(error)) from error
-            raise StepError(f"{step}: {_root_cause(error)}") from error
+            raise StepError(f"{self._failed(steps, run_id)}: {_root_cause(error)}") from error
         after_run(self.world.root, self.instance, run_id)
         return run_id
+
+    def _failed(self, steps: Sequence[Step], run_id: str) -> Step:
+        """The step at which a run ended; the first one where Dagster has no record of it."""
+        if len(steps) == 1:
+            return steps[0]
+        stats = self.instance.get_run_step_stats(run_id)
+        failed = {one.step_key for one in stats if one.status and one.status.value == "FAILURE"}
+        return next((step for step in steps if step.asset in failed), steps[0])
 
 
 def _named(asset: str, partitions: Sequence[str]) -> str:

@@ -43,6 +43,7 @@ class Stage:
         source_parts: parts of the source that it reads itself (`binding.SOURCE_PARTS`).
         master_lag_days: how many days before its partition the product master is that it reads.
         keep: readers of many days share one loaded copy within a process.
+        share_written: the next steps of its day read it, and get the value that was written.
         kinds: what Dagster's UI shows as technology.
         pool: concurrency pool of its runs.
     """
@@ -57,6 +58,7 @@ class Stage:
     source_parts: tuple[str, ...] = ()
     master_lag_days: int = 0
     keep: bool = False
+    share_written: bool = False
     kinds: frozenset[str] = frozenset({"parquet"})
     pool: str | None = None
 
@@ -112,7 +114,7 @@ _TABLE: Final = (
         reads={"days": Read("interaction_events", "days_of_month")},
     ),
     Stage(
-        name="item_catalog", group="sources", cadence="day", reads=_EVENTS_UNTIL_TODAY, source_parts=("products",),
+        name="item_catalog", group="sources", cadence="day", reads=_EVENTS_UNTIL_TODAY, source_parts=("products",), share_written=True,
         artifact="sigma_core.data.catalog:ItemCatalog", settings=("data.*", "!data.horizon_days", "!data.country"),
     ),
     Stage(
@@ -158,12 +160,12 @@ _TABLE: Final = (
         settings=("tokenization.*", "runtime.seed"), kinds=frozenset({"faiss", "safetensors"}),
     ),
     Stage(
-        name="item_embeddings", group="tokenization", cadence="day", version="2", artifact=_EMBEDDINGS,
+        name="item_embeddings", group="tokenization", cadence="day", version="2", artifact=_EMBEDDINGS, share_written=True,
         reads={"catalog": Read("item_catalog", "same_day"), "encoder": Read("grounded_encoder", "own_month")},
         kinds=_TENSORS,
     ),
     Stage(
-        name="semantic_id_map", group="tokenization", cadence="day",
+        name="semantic_id_map", group="tokenization", cadence="day", share_written=True,
         artifact="sigma_core.tokenization.semantic_ids:SemanticIdMap",
         reads={
             "catalog": Read("item_catalog", "same_day"),
@@ -233,7 +235,7 @@ _TABLE: Final = (
     ),
     # ------------------------------------------------------------------------------ (d) serving
     Stage(
-        name="item_index", group="serving", cadence="day", version="3",
+        name="item_index", group="serving", cadence="day", version="3", share_written=True,
         artifact="sigma_core.serving.item_index:ItemIndex",
         reads={
             "base": Read("sigma_base", "own_month"),

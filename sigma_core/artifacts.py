@@ -59,7 +59,7 @@ class Artifact(Protocol):
 
 
 # ----------------------------------------------------------------------------------------- digests
-def digest_bytes(*parts: bytes) -> str:
+def digest_bytes(*parts: bytes | memoryview) -> str:
     """Hex blake2b-128 of the parts, each prefixed with its length so that no two splits collide."""
     h = hashlib.blake2b(digest_size=16)
     for part in parts:
@@ -75,10 +75,11 @@ def digest_json(value: Any) -> str:
 
 def digest_arrays(arrays: Mapping[str, np.ndarray]) -> str:
     """Digest of named arrays: name, dtype, shape and bytes, in name order."""
-    parts: list[bytes] = []
+    parts: list[bytes | memoryview] = []
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
-        parts += [name.encode(), str(array.dtype).encode(), str(array.shape).encode(), array.tobytes()]
+        flat = array.reshape(-1).view(np.uint8).data
+        parts += [name.encode(), str(array.dtype).encode(), str(array.shape).encode(), flat]
     return digest_bytes(*parts)
 
 

@@ -8,7 +8,6 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from sigma_core.artifacts import digest_json
@@ -28,6 +27,7 @@ from sigma_core.config_sections import (
     TokenizationConfig,
     TrainingConfig,
 )
+from sigma_core.yaml_files import parse_yaml
 
 __all__ = [
     "PROFILES",
@@ -130,7 +130,7 @@ def load_config(profile: str, file: Path | None = None, settings: tuple[str, ...
     if file is not None:
         if not file.exists():
             raise ConfigError(f"--config {file} does not exist.")
-        loaded = yaml.safe_load(file.read_text()) or {}
+        loaded = parse_yaml(file.read_text()) or {}
         if not isinstance(loaded, dict):
             raise ConfigError(
                 f"--config {file} must hold a mapping of sections, arrived {type(loaded).__name__}."
@@ -143,7 +143,7 @@ def load_config(profile: str, file: Path | None = None, settings: tuple[str, ...
                 f"--set {setting!r}: needed section.key=value, for example training.base_steps=100."
             )
         section, key = path.split(".", 1)
-        values = _merge(values, {section: {key: yaml.safe_load(raw)}})
+        values = _merge(values, {section: {key: parse_yaml(raw)}})
     return profile_config(profile, values)
 
 

@@ -12,6 +12,8 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from sigma_core.yaml_files import parse_yaml
+
 CONTRACTS = "data_contracts"
 ROW_COUNT = "expect_table_row_count_to_be_between"
 COLUMN_KEYS = ("column", "column_A", "column_B")  # keyword arguments of GX that name one column
@@ -161,7 +163,7 @@ def read_contract(path: Path) -> Contract:
         ContractError: not YAML, not a contract, or named otherwise than its file.
     """
     try:
-        values = yaml.safe_load(path.read_text())
+        values = parse_yaml(path.read_text())
     except yaml.YAMLError as error:
         raise ContractError(f"{path} is not valid YAML: {error}") from error
     try:

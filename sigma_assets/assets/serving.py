@@ -40,7 +40,8 @@ def item_index(
 
     features = assemble(embeddings.item_ids, embeddings, id_embeddings, semantic_ids, sigma.images())
     index = build_item_index(base, checkpoint, features)
-    picture = inline_png(fusion_png(base.build_fusion(), features), "two items through the fusion")
+    png = fusion_png(base.build_fusion(), features, sigma.pictures)
+    picture = inline_png(png, "two items through the fusion")
     shown = {"plot": dg.MetadataValue.md(picture)}
     yield from publish(context, sigma, index, metadata=shown, item_ids=features.item_ids)
 

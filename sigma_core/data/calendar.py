@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-import yaml
+from sigma_core.yaml_files import parse_yaml
 
 _THEMES: Final = Path(__file__).with_name("holiday_themes.yaml")
 _SOUTHERN: Final = frozenset({"AR", "AU", "BO", "BR", "CL", "NZ", "PE", "PY", "UY", "ZA"})
@@ -60,7 +60,7 @@ def season_name(day: date, country: str = "US") -> str:
 
 @lru_cache(maxsize=1)
 def _theme_table() -> dict[str, list[str]]:
-    table: dict[str, list[str]] = yaml.safe_load(_THEMES.read_text())
+    table: dict[str, list[str]] = parse_yaml(_THEMES.read_text())
     return table
 
 

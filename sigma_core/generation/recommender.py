@@ -342,15 +342,15 @@ class Recommender:
         seen: set[int] = set()
         probability = beams.log_prob_RK[request].exp().tolist()
         prefixes = beams.prefix_RKP[request].tolist()
-        groups = self.items.text_group_N
-        for item, value, k in zip(row.tolist(), score.tolist(), beam.tolist(), strict=True):
+        all_groups = self.items.text_group_N
+        group = all_groups[row].tolist() if collapse and all_groups is not None else None
+        for at, (item, value, k) in enumerate(zip(row.tolist(), score.tolist(), beam.tolist(), strict=True)):
             if value == float("-inf") or len(out) == top_n:
                 break
-            if collapse and groups is not None:
-                group = int(groups[item])
-                if group in seen:
+            if group is not None:
+                if group[at] in seen:
                     continue
-                seen.add(group)
+                seen.add(group[at])
             out.append(Recommendation(item, float(np.exp(value)), tuple(prefixes[k]), probability[k]))
         return out
 

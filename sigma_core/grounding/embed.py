@@ -79,6 +79,7 @@ class ItemEmbeddings:
             raise ValueError(
                 "ItemEmbeddings: item_ids must be distinct and ascending; use embed_items, which sorts."
             )
+        self._digest: str | None = None
 
     def match(self) -> np.ndarray:
         """float32 [N, text_dim + W], aligned with `GroundedEncoder.match_vectors`."""
@@ -97,7 +98,7 @@ class ItemEmbeddings:
         from safetensors.numpy import save_file
 
         table = pl.DataFrame({c.ITEM_ID: self.item_ids, _TEXT_HASH: self.text_hashes}).cast(pl.String)
-        row, at = np.nonzero(self.lexical)
+        row, at = np.nonzero(self.lexical != 0)
         said = pl.DataFrame({_ROW: row, _AT: at.astype(np.uint16), _VALUE: self.lexical[row, at]})
         table.with_row_index(_ROW).with_columns(pl.col(_ROW).cast(pl.Int64)).join(
             said.group_by(_ROW, maintain_order=True).agg(_AT, _VALUE),
@@ -131,15 +132,11 @@ class ItemEmbeddings:
         )
 
     def digest(self) -> str:
-        """Digest of ids, hashes, vectors and encoder."""
-        return digest_json(
-            [
-                self.item_ids,
-                self.text_hashes,
-                digest_arrays({"vectors": self.vectors, "lexical": self.lexical}),
-                self.encoder_digest,
-            ]
-        )
+        """Digest of ids, hashes, vectors and encoder, computed once: embeddings are never changed."""
+        if self._digest is None:
+            arrays = digest_arrays({"vectors": self.vectors, "lexical": self.lexical})
+            self._digest = digest_json([self.item_ids, self.text_hashes, arrays, self.encoder_digest])
+        return self._digest
 
     def summary(self) -> dict[str, Any]:
         """Number of items, of distinct texts, and the width."""
@@ -194,18 +191,36 @@ def embed_items(
     item_ids = sorted(by_id)
     hashes = [text_hash(by_id[i]) for i in item_ids]
     digest = encoder.digest()
-    source: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # of a text: its vector and its hashed words
+    found: dict[str, int] = {}  # of a text: its row in what is known, all caches one after the other
+    parts: list[tuple[np.ndarray, np.ndarray]] = []  # vectors and hashed words
     for known in cache:
         if known.encoder_digest == digest:
-            source.update(zip(known.text_hashes, zip(known.vectors, known.lexical, strict=True), strict=True))
-    todo = {h: by_id[i] for i, h in zip(item_ids, hashes, strict=True) if h not in source}
-    if todo:
+            start = sum(len(rows) for rows, _ in parts)
+            found.update(zip(known.text_hashes, range(start, start + len(known.text_hashes)), strict=True))
+            parts.append((known.vectors, known.lexical))
+    todo = {h: by_id[i] for i, h in zip(item_ids, hashes, strict=True) if h not in found}
+    if todo or not parts:
         new = list(todo.values())
-        rows = zip(encoder.encode(new, progress), encoder.lexical.encode(new), strict=True)
-        source.update(zip(todo, rows, strict=True))
-    if not hashes:
-        return ItemEmbeddings(
-            [], [], np.zeros((0, encoder.text_dim), np.float32), digest, encoder.lexical.encode([])
-        ), 0
-    vectors, lexical = (np.stack(part) for part in zip(*(source[h] for h in hashes), strict=True))
+        start = sum(len(rows) for rows, _ in parts)
+        found.update(zip(todo, range(start, start + len(todo)), strict=True))
+        encoded = encoder.encode(new, progress) if new else np.zeros((0, encoder.text_dim), np.float32)
+        parts.append((encoded, encoder.lexical.encode(new)))
+    row_N = np.array([found[h] for h in hashes], dtype=np.int64)
+    vectors, lexical = (_gather([part[side] for part in parts], row_N) for side in (0, 1))
     return ItemEmbeddings(item_ids, hashes, vectors, digest, lexical), len(todo)
+
+
+def _gather(parts: Sequence[np.ndarray], row_N: np.ndarray) -> np.ndarray:
+    """Rows of the parts as if they lay one after the other; copied once, but for the few outside the part with most of them."""
+    ends = np.cumsum([len(part) for part in parts])
+    part_N = np.searchsorted(ends, row_N, side="right")
+    start = np.concatenate(([0], ends))
+    most = int(np.bincount(part_N, minlength=len(parts)).argmax())
+    if not len(parts[most]):
+        return np.zeros((len(row_N), parts[most].shape[1]), dtype=np.float32)
+    out = parts[most].take(row_N - start[most], axis=0, mode="clip")
+    for number, part in enumerate(parts):
+        if number != most:
+            here = np.flatnonzero(part_N == number)
+            out[here] = part[row_N[here] - start[number]]
+    return out

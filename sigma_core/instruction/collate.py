@@ -13,6 +13,7 @@ Shape legend: B users, L positions, J history items, R requests, M leaves, P pre
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
@@ -108,16 +109,6 @@ class Request:
 
 def encode_contexts(frame: pl.DataFrame, item_rows: Mapping[str, int]) -> list[UserContext]:
     """Contexts with item ids replaced by rows of the item table; items it does not hold are left out."""
-
-    def kept(items: Sequence[str], *stats: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-        known = [
-            (item_rows[item], *values)
-            for item, *values in zip(items, *stats, strict=True)
-            if item in item_rows
-        ]
-        table = np.asarray(known, dtype=np.float64).reshape(-1, 1 + NUM_STATS)
-        return table[:, 0].astype(np.int64), table[:, 1:].astype(np.float32)
-
     recent = (c.RECENT_ITEMS, c.RECENT_COUNTS, c.RECENT_AGES, c.RECENT_DECAYED, c.RECENT_DECAYED_FAST)
     favorite = (
         c.FAVORITE_ITEMS,
@@ -126,11 +117,29 @@ def encode_contexts(frame: pl.DataFrame, item_rows: Mapping[str, int]) -> list[U
         c.FAVORITE_DECAYED,
         c.FAVORITE_DECAYED_FAST,
     )
-    width = len(recent)
+    said = frame.select(c.USER_ID, c.PROFILE_TEXT).iter_rows()
+    lists = (_kept(frame, columns, item_rows) for columns in (recent, favorite))
     return [
-        UserContext(user, profile, *kept(*lists[:width]), *kept(*lists[width:]))
-        for user, profile, *lists in frame.select(c.USER_ID, c.PROFILE_TEXT, *recent, *favorite).iter_rows()
+        UserContext(user, profile, *first, *second)
+        for (user, profile), first, second in zip(said, *lists, strict=True)
     ]
+
+
+def _kept(
+    frame: pl.DataFrame, columns: Sequence[str], item_rows: Mapping[str, int]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rows (int64) and statistics (float32, (J, S)) of the items that are known, for each user: lists of `columns`, items
+    first.
+    """
+    items, *stats = frame.select(pl.col(name).explode(empty_as_null=False) for name in columns).get_columns()
+    row_X = np.array([item_rows.get(item, -1) for item in items.to_list()], dtype=np.int64)
+    stats_XS = np.column_stack([one.to_numpy().astype(np.float64) for one in stats]).astype(np.float32)
+    user_X = np.repeat(np.arange(frame.height), frame[columns[0]].list.len().to_numpy())
+    known_X = row_X >= 0
+    ends = np.cumsum(np.bincount(user_X[known_X], minlength=frame.height))
+    row_X, stats_XS = row_X[known_X], stats_XS[known_X]
+    bounds = pairwise([0, *ends.tolist()])
+    return [(row_X[begin:end], stats_XS[begin:end]) for begin, end in bounds]
 
 
 @dataclass

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final, TypeAlias
 
-import yaml
+from sigma_core.yaml_files import parse_yaml
 
 WORDS_FILE: Final = Path(__file__).parent / "constraint_words.yaml"
 MOST_WORDS: Final = 5  # longest name looked for after "nothing from"
@@ -254,4 +254,4 @@ def _cut(found: Understood, start: int, end: int, **changes: object) -> Understo
 @lru_cache(maxsize=1)
 def group_rules() -> dict[str, tuple[str, ...]]:
     """Words of constraint_words.yaml -> their rules, in the syntax of phrases.yaml."""
-    return {str(word): tuple(rules) for word, rules in yaml.safe_load(WORDS_FILE.read_text()).items()}
+    return {str(word): tuple(rules) for word, rules in parse_yaml(WORDS_FILE.read_text()).items()}

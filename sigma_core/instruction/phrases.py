@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import polars as pl
-import yaml
 
 from sigma_core import columns as c
+from sigma_core.yaml_files import parse_yaml
 
 PHRASES_FILE: Final = Path(__file__).parent / "phrases.yaml"
 MIN_COVERAGE: Final = 0.2  # share of the catalog that written phrases must answer for, or they are not used
@@ -136,7 +136,7 @@ def load_phrases() -> tuple[PhraseBook, PhraseBook]:
     Raises:
         PhraseError: a phrase without rules, or with a split other than train and test.
     """
-    content = yaml.safe_load(PHRASES_FILE.read_text())
+    content = parse_yaml(PHRASES_FILE.read_text())
     return _read(content["phrases"], is_pseudo=False), _read(content["pseudo_phrases"], is_pseudo=True)
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 import polars as pl
-import yaml
 
 from sigma_core import columns as c
 from sigma_core.data.calendar import Holiday, holidays_between, season_name
@@ -26,6 +25,7 @@ from sigma_core.instruction.aspects import HEAD, LISTED
 from sigma_core.instruction.labels import Kinds
 from sigma_core.instruction.phrases import load_phrases, name_words
 from sigma_core.instruction.tasks import TASKS, Task, TaskError, render, task_named
+from sigma_core.yaml_files import parse_yaml
 
 SHOPPING_HOLIDAYS_FILE: Final = Path(__file__).parent / "shopping_holidays.yaml"
 NUM_RAMPING: Final = 3  # types that a season's request names
@@ -152,7 +152,7 @@ def _shopped_for(first: date, last: date, country: str) -> list[Holiday]:
 
 @lru_cache(maxsize=1)
 def _shopping_words() -> dict[str, list[str]]:
-    words: dict[str, list[str]] = yaml.safe_load(SHOPPING_HOLIDAYS_FILE.read_text())
+    words: dict[str, list[str]] = parse_yaml(SHOPPING_HOLIDAYS_FILE.read_text())
     return words
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-import yaml
 
 from sigma_core.instruction.phrases import name_words
 from sigma_core.instruction.tasks import TASKS, TaskError, listed, render
+from sigma_core.yaml_files import parse_yaml
 
 SPOKEN_FILE: Final = Path(__file__).parent / "spoken_wordings.yaml"
 RIDGE: Final = 0.1  # on squared weights, where a task's wordings weigh 1 together
@@ -117,7 +117,7 @@ def telling_words() -> frozenset[str]:
 
 @lru_cache(maxsize=1)
 def _spoken() -> dict[str, Any]:
-    values: dict[str, Any] = yaml.safe_load(SPOKEN_FILE.read_text())
+    values: dict[str, Any] = parse_yaml(SPOKEN_FILE.read_text())
     return values
 
 

@@ -5,11 +5,15 @@ canvas. Source: paper.md, "What a referee asked for".
 """
 
 import io
+import uuid
 from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from sigma_core.artifacts import digest_arrays, digest_json
 from sigma_core.model.fusion import FusionTrace, ItemStreams, ProjectAndFuse
 
 if TYPE_CHECKING:
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
 STREAMS: Final = ("v_text", "v_ID", "v_img")
 _STRIP_ROWS: Final = 8  # a vector is drawn as a picture of so many rows
 _DPI: Final = 90
+_DRAWING: Final = 1  # raise it when equal numbers are drawn otherwise
 
 
 def example_rows(has_id: np.ndarray, has_image: np.ndarray) -> list[int]:
@@ -29,20 +34,34 @@ def example_rows(has_id: np.ndarray, has_image: np.ndarray) -> list[int]:
     return list(dict.fromkeys((int(count.argmax()), int(count.argmin()))))
 
 
-def fusion_png(fusion: ProjectAndFuse, features: "ItemFeatures") -> bytes:
-    """A PNG of one or two items of the features, a row each: the best known one and the least known one."""
+def fusion_png(fusion: ProjectAndFuse, features: "ItemFeatures", kept: Path | None = None) -> bytes:
+    """A PNG of one or two items of the features, a row each: the best known one and the least known one.
+
+    With a folder `kept`, the picture of equal numbers and names is read from there where it was drawn before: most catalog
+    updates touch neither item.
+    """
+    import torch
+
     from sigma_core.model.sigma import item_streams
 
     rows = example_rows(features.has_id, features.has_image)
-    streams = _of_rows(item_streams(features), rows)
-    import torch
-
+    names = [f"item {features.item_ids[row]}" for row in rows]
+    streams = item_streams(_of_rows(features, rows))
     with torch.inference_mode():
         trace = fusion.trace(streams)
-    names = [f"item {features.item_ids[row]}" for row in rows]
-    figure = draw_fusion(streams, trace, names, features.prefix[rows])
+    prefix_NP = features.prefix[rows]
+    drawn = {**streams._asdict(), **trace._asdict(), "prefix": torch.as_tensor(prefix_NP)}
+    arrays = {name: value.numpy() for name, value in drawn.items() if value is not None}
+    path = kept / f"{digest_json([_DRAWING, names, digest_arrays(arrays)])}.png" if kept else None
+    if path is not None and path.exists():
+        return path.read_bytes()
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    draw_fusion(streams, trace, names, prefix_NP).savefig(buffer, format="png")
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tmp = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+        tmp.write_bytes(buffer.getvalue())
+        tmp.replace(path)
     return buffer.getvalue()
 
 
@@ -74,10 +93,17 @@ def draw_fusion(
     return figure
 
 
-def _of_rows(streams: ItemStreams, rows: Sequence[int]) -> ItemStreams:
-    import torch
-
-    return streams.rows(torch.tensor(rows))
+def _of_rows(features: "ItemFeatures", rows: Sequence[int]) -> SimpleNamespace:
+    """What `item_streams` reads, of some rows."""
+    image = features.image
+    return SimpleNamespace(
+        item_ids=[features.item_ids[row] for row in rows],
+        text=features.text[rows],
+        id=features.id[rows],
+        has_id=features.has_id[rows],
+        image=None if image is None else image[rows],
+        has_image=features.has_image[rows],
+    )
 
 
 def _strip(axes: "Axes", vector: np.ndarray | None, title: str) -> None:

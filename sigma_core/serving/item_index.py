@@ -47,6 +47,7 @@ class ItemIndex:
         self.with_id = with_id
         changes = np.flatnonzero((self.prefixes[1:] != self.prefixes[:-1]).any(axis=1)) + 1
         self.offsets = np.concatenate(([0], changes, [len(self.item_ids)])).astype(np.int64)
+        self._digest: str | None = None
 
     def table(
         self, counts_NA: np.ndarray, num_codes: int, text_groups: Sequence[str] | None = None
@@ -91,10 +92,11 @@ class ItemIndex:
         return cls(vectors=tensors["vectors"], text=tensors["text"], prefixes=tensors["prefixes"], **meta)
 
     def digest(self) -> str:
-        """Digest of ids, vectors, prefixes and binding."""
-        return digest_json(
-            [digest_arrays({"v": self.vectors, "t": self.text, "p": self.prefixes}), self._meta()]
-        )
+        """Digest of ids, vectors, prefixes and binding, computed once: an index is never changed."""
+        if self._digest is None:
+            arrays = {"v": self.vectors, "t": self.text, "p": self.prefixes}
+            self._digest = digest_json([digest_arrays(arrays), self._meta()])
+        return self._digest
 
     def summary(self) -> dict[str, Any]:
         """Sizes."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
+import numpy as np
 import polars as pl
 
 from sigma_core import columns as c
@@ -132,20 +133,45 @@ def build_user_to_item_index(
     )
     lists = _lists(engine, memory, users, requests, progress)
     memory.save()
-    rows = [
-        (users[at].user_id, task, rank, index.item_ids[r.row], r.score, list(r.prefix), r.prefix_probability)
-        for at in range(len(users))
-        for task, ranked in zip(tasks, lists[at], strict=True)
-        for rank, r in enumerate(ranked, start=1)
-    ]
     value = UserToItemIndex(
-        pl.DataFrame(rows, schema=U2I_SCHEMA, orient="row"),
+        _table(users, tasks, index.item_ids, lists),
         contexts,
         owned,
         dict(words or {}),
         pl.DataFrame(schema=PRICES_SCHEMA) if prices is None else prices,
     )
     return value, {"users_searched": memory.searched, "users_with_kept_prefixes": memory.remembered}
+
+
+def _table(
+    users: "Sequence[UserContext]",
+    tasks: Sequence[str],
+    item_ids: Sequence[str],
+    lists: "Mapping[int, list[list[Recommendation]]]",
+) -> pl.DataFrame:
+    """The lists as rows of `U2I_SCHEMA`, by user, task and rank; made by columns, as they are many."""
+    ranked = [
+        (user.user_id, task, one)
+        for at, user in enumerate(users)
+        for task, one in zip(tasks, lists[at], strict=True)
+    ]
+    shown = [r for _, _, one in ranked for r in one]
+    columns = {
+        c.USER_ID: [user for user, _, one in ranked for _ in one],
+        c.TASK: [task for _, task, one in ranked for _ in one],
+        c.RANK: [rank for _, _, one in ranked for rank in range(1, len(one) + 1)],
+        c.ITEM_ID: [item_ids[r.row] for r in shown],
+        c.SCORE: [r.score for r in shown],
+        c.PREFIX: _prefixes([r.prefix for r in shown]),
+        c.PREFIX_PROBABILITY: [r.prefix_probability for r in shown],
+    }
+    return pl.DataFrame(columns, schema=U2I_SCHEMA)
+
+
+def _prefixes(prefixes: Sequence[tuple[int, ...]]) -> pl.Series:
+    if not prefixes:
+        return pl.Series([], dtype=U2I_SCHEMA[c.PREFIX])
+    return pl.Series(np.asarray(prefixes, dtype=np.int32)).cast(U2I_SCHEMA[c.PREFIX])
 
 
 def _lists(

@@ -72,7 +72,8 @@ def assemble(
             f"{len(item_ids)} item ids arrived, {len(order)} of them distinct; needed distinct ones."
         )
     known = semantic_ids.frame[c.ITEM_ID].to_list()
-    text_row = text.rows(order)
+    whole = order == text.item_ids
+    text_row = slice(None) if whole else text.rows(order)
     id_rows, has_id = _optional_rows(order, ids.item_ids, ids.vectors)
     image_rows, has_image = None, np.zeros(len(order), dtype=bool)
     if images is not None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from sigma_assets import io_manager
 from sigma_assets.alerts import AlertLog
 from sigma_assets.instance import open_instance, reconcile
 from sigma_assets.planner import Step
@@ -27,9 +28,10 @@ from sigma_core.artifacts import (
     write_artifact,
     write_json,
 )
+from sigma_core.data.catalog import ItemCatalog
 from sigma_core.data.events import InteractionEvents
 from tests.assets.roots import Quiet, small_world
-from tests.toy_world import toy_events
+from tests.toy_world import toy_catalog, toy_events
 
 DAYS = ("2024-10-19", "2024-10-20")
 STEPS = [Step("interaction_events", day) for day in DAYS]
@@ -227,3 +229,12 @@ def test_an_artifact_that_cannot_be_put_in_place_leaves_the_old_one(
     with pytest.raises((PermissionError, ArtifactError)):
         write_artifact(new, tmp_path / "a")
     assert pl.read_parquet(tmp_path / "a" / "table.parquet").height == toy_events().height
+
+
+def test_what_a_process_wrote_is_shared_as_long_as_it_lies_on_disk(tmp_path: Path) -> None:
+    world, catalog = small_world(tmp_path), toy_catalog()
+    io_manager.write(world, "item_catalog", DAYS[0], catalog, lineage={})
+    assert io_manager.load(world, "item_catalog", DAYS[0]) is catalog
+    other = ItemCatalog(catalog.frame.head(1))
+    world.store.write("item_catalog", DAYS[0], other)  # another process
+    assert io_manager.load(world, "item_catalog", DAYS[0]).frame.equals(other.frame)

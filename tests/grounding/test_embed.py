@@ -40,6 +40,18 @@ def test_only_unknown_texts_are_encoded_and_rows_equal_those_from_scratch() -> N
     assert today.digest() == scratch.digest()
 
 
+def test_rows_come_from_whichever_cache_has_the_text() -> None:
+    encoder = CountingEncoder()
+    first, _ = embed_items(["a", "b", "c"], ["one", "three", "eleven"], encoder)
+    second, _ = embed_items(["d"], ["seventeen"], encoder)
+    empty, _ = embed_items([], [], encoder)
+    texts = ["seventeen", "eleven", "new here", "one"]
+    mixed, encoded = embed_items(["w", "x", "y", "z"], texts, encoder, [empty, first, second])
+    scratch, _ = embed_items(["w", "x", "y", "z"], texts, CountingEncoder())
+    assert encoded == 1
+    assert mixed.digest() == scratch.digest()
+
+
 def test_vectors_of_another_encoder_are_not_copied() -> None:
     old, _ = embed_items(["a"], ["cola"], CountingEncoder("old"))
     _, encoded = embed_items(["a"], ["cola"], CountingEncoder("new"), [old])

@@ -1,5 +1,7 @@
 """The figure says what the trace says: which streams are there, their gates, the prefix."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
@@ -39,7 +41,7 @@ def test_the_best_known_and_the_least_known_item_are_chosen() -> None:
     assert example_rows(np.array([True, True]), np.array([False, False])) == [0]
 
 
-def test_it_is_a_png_the_same_each_time() -> None:
+def test_it_is_a_png_the_same_each_time_and_drawn_once_for_equal_numbers(tmp_path: Path) -> None:
     class Features:
         item_ids = ("i1", "i2", "i3")
         has_id, has_image = np.array([False, True, True]), np.array([False, False, True])
@@ -51,3 +53,10 @@ def test_it_is_a_png_the_same_each_time() -> None:
     first, second = (fusion_png(fusion(), Features()) for _ in range(2))  # type: ignore[arg-type]
     assert first.startswith(b"\x89PNG")
     assert first == second
+    kept = fusion_png(fusion(), Features(), tmp_path)  # type: ignore[arg-type]
+    assert kept == first
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(b"drawn before")
+    assert fusion_png(fusion(), Features(), tmp_path) == b"drawn before"  # type: ignore[arg-type]
+    Features.prefix = np.array([[1], [2], [4]])
+    assert fusion_png(fusion(), Features(), tmp_path) != b"drawn before"  # type: ignore[arg-type]

@@ -32,6 +32,7 @@ from sigma_core.data.sources.base import (
     product_master,
     raw_events,
 )
+from sigma_core.yaml_files import parse_yaml
 
 SUFFIXES: Final = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
 SETTINGS: Final = "amazon.yaml"
@@ -225,7 +226,7 @@ def _k_core(file: Path) -> int:
     if not file.exists():
         return 1
     try:
-        values = yaml.safe_load(file.read_text()) or {}
+        values = parse_yaml(file.read_text()) or {}
     except yaml.YAMLError as error:
         raise SourceError(f"{file} is no YAML: {error}") from error
     k_core = values.get("k_core", 1) if isinstance(values, dict) else None

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
-import yaml
 
 from sigma_core import columns as c
+from sigma_core.yaml_files import parse_yaml
 
 _TABLE: Final = Path(__file__).with_name("retail_words.yaml")
 _UNITS: Final = {
@@ -32,7 +32,7 @@ _LAST_WORDS: Final = ("other", "others", "loose", "general", "specialty")  # sai
 
 @lru_cache(maxsize=1)
 def _table() -> dict[str, Any]:
-    table: dict[str, Any] = yaml.safe_load(_TABLE.read_text())
+    table: dict[str, Any] = parse_yaml(_TABLE.read_text())
     table["vague"] = frozenset(table["vague"])
     return table
 
