@@ -55,7 +55,7 @@ class Memory(NamedTuple):
 
     hidden_BJD: Tensor  # as the prompt would hold them, without their prefix
     vector_BJE: Tensor
-    text_BJT: Tensor
+    text_BJT: Tensor  # match vectors; T is 0 where no request of the batch has words
     stats_BJS: Tensor  # of user and item (`NUM_STATS`), then of the item (`NUM_ACTIVITY_STATS`)
     prefix_BJP: Tensor  # codes; -1 where padded
     row_BJ: Tensor  # item rows; 0 where padded
@@ -63,7 +63,9 @@ class Memory(NamedTuple):
     may_BJ: Tensor  # whether it may be returned
 
     def of(self, user: Tensor) -> "Memory":
-        """The memory of each given user, one row a request or leaf."""
+        """The memory of each given user, one row a request or leaf; itself where every user has one."""
+        if torch.equal(user, torch.arange(len(self.row_BJ), device=user.device)):
+            return self
         return Memory(*(part[user] for part in self))
 
     def only(self, allowed_BJ: Tensor) -> "Memory":

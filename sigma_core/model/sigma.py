@@ -249,10 +249,11 @@ class SigmaModel(nn.Module):
             self.item_project(vectors) if self.config.item_vectors else self._codes(items.prefixes_NP[row])
         )
         hidden = known + self.roles[batch.memory_role_BJ.clamp_min(0)] + self.stats_project(own)
+        has_words = self.config.words and len(batch.focus_FT) > 0
         return Memory(
             hidden,
             vectors,
-            items.text_NT[row],
+            items.text_NT[row] if has_words else items.text_NT[:, :0][row],
             torch.cat((own, item_UNS[set_B[:, None], row]), dim=-1),
             items.prefixes_NP[row].masked_fill(~valid[..., None], -1),
             row,
