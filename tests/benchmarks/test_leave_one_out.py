@@ -15,7 +15,8 @@ from sigma_core.benchmarks.leave_one_out.networks import CatalogModel
 from sigma_core.benchmarks.leave_one_out.ranks import Ranks, differences, gains, metric_values, target_ranks
 from sigma_core.benchmarks.leave_one_out.run import MODELS, run, table
 from sigma_core.benchmarks.leave_one_out.sequence import ByteDropout, Trunk, batches, make_batch
-from sigma_core.benchmarks.leave_one_out.settings import Profile, Training, TrunkShape
+from sigma_core.benchmarks.leave_one_out.settings import Profile, Sigma, Training, TrunkShape
+from sigma_core.benchmarks.leave_one_out.sigma_network import SigmaNetwork
 from sigma_core.benchmarks.leave_one_out.trainer import fit
 
 NUM_ITEMS = 24
@@ -199,6 +200,31 @@ def test_batches_hold_every_sequence_once():
         seen += numbers.tolist()
     assert sorted(seen) == list(range(8))
     assert make_batch(sequences[:2]).last_columns().tolist() == [0, 8]
+
+
+@pytest.mark.parametrize("cosine", [False, True])
+def test_a_stream_of_sigma_is_a_catalogue_model_and_the_weighed_steps(cosine):
+    torch.manual_seed(0)
+    shape = TrunkShape(width=8, blocks=1, drop=0.0, input_drop=0.0)
+    batch = make_batch([np.array([0, 4, 2]), np.array([5, 1, 8, 3])])
+    alone = CatalogModel(2 * torch.randn(9, 8), shape, 50, cosine=cosine)
+    network = SigmaNetwork(
+        [torch.zeros(9, 8)],
+        torch.arange(9) % 3,
+        shape,
+        Sigma(num_prefixes=3, sigma_top=3),
+        50,
+        cosine=[cosine],
+    )
+    network.streams[0].tower.load_state_dict(alone.tower.state_dict())
+    loss = {}
+    for weight in (0.0, 0.5, 1.0):
+        network.settings = Sigma(num_prefixes=3, sigma_top=3, steps_weight=weight)
+        loss[weight] = network.loss(batch).item()
+    assert loss[0.0] == pytest.approx(alone.loss(batch).item(), rel=1e-5)
+    assert loss[1.0] - loss[0.0] == pytest.approx(2 * (loss[0.5] - loss[0.0]), rel=1e-4)
+    assert loss[1.0] - loss[0.0] > 1.0  # a prefix of three and an item of three: about 2 log 3 untrained
+    assert torch.allclose(network.scores(batch), alone.scores(batch), atol=1e-5)
 
 
 def test_items_of_the_same_sequences_are_near():

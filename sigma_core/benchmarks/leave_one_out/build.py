@@ -49,9 +49,16 @@ def gr_sid(lab: "Lab", protocol: Protocol) -> SemanticIdModel:
 
 
 def sigma(lab: "Lab", protocol: Protocol) -> SigmaNetwork:
-    """SIGMA: an ID stream from the collaborative teacher, a text stream from content, prefixes on both together."""
+    """SIGMA: an ID stream started as `sasrec`, a text stream started as `text`, and a fused stream started from content and the
+    collaborative teacher together (plain products, as ID vectors); prefixes on content and teacher.
+    """
     width = lab.profile.trunk.width
-    starts = [_start(lab.together(protocol), width), _start(lab.content(), width)]
+    both = np.concatenate([unit(lab.content()), lab.together(protocol)], axis=1)
+    starts = [
+        torch.randn(lab.data.num_items, width) * width**-0.5,
+        _start(lab.content(), width),
+        _start(both, width),
+    ]
     prefixes = lab.remember(f"prefixes-{protocol}", lambda: prefix_codes(lab, protocol))
     return SigmaNetwork(
         starts,
@@ -59,6 +66,7 @@ def sigma(lab: "Lab", protocol: Protocol) -> SigmaNetwork:
         lab.profile.trunk,
         lab.profile.sigma,
         lab.profile.training.max_length,
+        cosine=(False, True, False),
     )
 
 

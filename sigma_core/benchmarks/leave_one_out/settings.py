@@ -61,7 +61,10 @@ class Sigma(Section):
         0.98, gt=0, le=1, description="probability that the searched prefixes hold together"
     )
     catalog_share: float = Field(
-        0.25, gt=0, le=1, description="share of positions with the catalogue-wide loss"
+        1.0, gt=0, le=1, description="share of positions with the catalogue-wide loss"
+    )
+    steps_weight: float = Field(
+        0.3, ge=0, description="of the prefix and in-prefix losses, beside the catalogue-wide loss at 1"
     )
     sigma_top: int = Field(20, ge=2, description="beam scores whose standard deviation APF takes")
     sigma_floor: float = Field(1e-4, gt=0, description="least sigma")

@@ -1,16 +1,17 @@
-"""SIGMA over sequences: two towers, prefixes first, then items within prefixes, and a catalogue-wide score beside them.
+"""SIGMA over sequences: three towers, prefixes first, then items within prefixes, and a catalogue-wide score beside them.
 
-An item is its prefix and its unique vector v~, here the unit vectors of an ID stream (started from the collaborative teacher)
-and of a text stream (started from content) side by side; each stream reads the sequence with a trunk of its own and must
-predict alone, which is what makes adding their scores worth it. Losses: next prefix, InfoNCE within the prefix (softmax over
-all items that share it), and the catalogue-wide softmax on a share of the positions. Ranking is the paper's three steps with
-APF; fusing the catalogue-wide score into step 3 is our extension, its weight chosen on validation. Sources: paper, hybrid
-item tokenization, L_NTP, L_ID, three-step generation; streams trained apart are EnsRec's idea.
+An item is its prefix and its unique vector v~, here the vectors of an ID stream, a text stream and a fused stream side by side
+(`build.sigma` says what each starts from, and which compares by cosine and which by plain products); each stream reads the
+sequence with a trunk of its own and must predict alone, which is what makes adding their scores worth it. Losses: next prefix
+and InfoNCE within the prefix (softmax over all items that share it), both weighed by `steps_weight`, and the catalogue-wide
+softmax on a share of the positions. Ranking is the paper's three steps with APF; fusing the catalogue-wide score into step 3
+is our extension, its weight chosen on validation. Sources: paper, hybrid item tokenization, L_NTP, L_ID, three-step generation;
+streams that share nothing but the prefixes are EnsRec's idea, the third one ours.
 
 Shape legend: B sequences, X positions with a successor, N items, D width, C prefixes, G largest prefix group, T streams.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -25,28 +26,32 @@ from sigma_core.generation.fusion import apf_sharpness, beam_sigma, in_prefix_lo
 from sigma_core.model.losses import PrefixGroups, group_products
 
 FUSION_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the catalogue-wide score in step 3; chosen on validation
-DEFAULT_WEIGHT = 0.5
 _FAR_BELOW = -40.0  # log-probability of an item whose prefix no beam reached
 
 
 class _Stream(nn.Module):
     """One tower with its prefix head, and the query that knows the prefix."""
 
-    def __init__(self, start_ND: Tensor, shape: TrunkShape, settings: Sigma, max_length: int) -> None:
+    def __init__(
+        self, start_ND: Tensor, shape: TrunkShape, settings: Sigma, max_length: int, *, cosine: bool
+    ) -> None:
         super().__init__()
         width = start_ND.shape[1]
-        self.tower = Tower(start_ND, shape, max_length, cosine=True)
+        self.tower = Tower(start_ND, shape, max_length, cosine=cosine)
         self.prefix = nn.Linear(width, settings.num_prefixes)
         self.fed_back = nn.Parameter(torch.randn(settings.num_prefixes, width // 2) * 0.02)
         self.read = nn.Linear(width, width // 2)
         self.turn = nn.Linear(width // 2, width)
         nn.init.zeros_(self.turn.weight)
-        self.log_sharpness = nn.Parameter(torch.tensor(shape.temperature).log().neg())
+        self.log_sharpness = nn.Parameter(torch.tensor(shape.temperature).log().neg(), requires_grad=cosine)
 
     def within(self, state: Tensor, prefix: Tensor) -> Tensor:
-        """Unit query at <q>, from the state and the prefix that was fed back."""
+        """Query at <q>, from the state and the prefix that was fed back: its products with the items are logits."""
         turned = self.turn(nn.functional.gelu(self.read(state) + self.fed_back[prefix]))
-        return nn.functional.normalize(self.tower.query(state) + turned, dim=-1)
+        query: Tensor = self.tower.query(state) + turned
+        if not self.tower.cosine:
+            return query
+        return nn.functional.normalize(query, dim=-1) * self.log_sharpness.exp()
 
 
 class _Steps(NamedTuple):
@@ -58,7 +63,10 @@ class _Steps(NamedTuple):
 
 
 class SigmaNetwork(nn.Module):
-    """SIGMA's network; `starts` are the streams' first item vectors (N, D), `prefix_of_N` each item's prefix."""
+    """SIGMA's network; `starts` are the streams' first item vectors (N, D), `prefix_of_N` each item's prefix.
+
+    A stream whose `cosine` is true compares unit rows over a learned temperature, any other takes plain products.
+    """
 
     typical_sigma: Tensor
 
@@ -69,19 +77,23 @@ class SigmaNetwork(nn.Module):
         shape: TrunkShape,
         settings: Sigma,
         max_length: int,
+        *,
+        cosine: Sequence[bool],
     ) -> None:
         super().__init__()
         self.settings = settings
         self.groups = PrefixGroups.build(prefix_of_N.long())
         num_used = len(self.groups.members_CG)
         self.streams = nn.ModuleList(
-            _Stream(start, shape, settings.model_copy(update={"num_prefixes": num_used}), max_length)
-            for start in starts
+            _Stream(
+                start, shape, settings.model_copy(update={"num_prefixes": num_used}), max_length, cosine=unit
+            )
+            for start, unit in zip(starts, cosine, strict=True)
         )
         self.register_buffer("typical_sigma", torch.tensor(0.0))  # 0: constant sharpness
 
     def loss(self, batch: Batch) -> Tensor:
-        """Sum over streams of prefix, in-prefix and catalogue-wide cross-entropy."""
+        """Sum over streams of the catalogue-wide cross-entropy and `steps_weight` x (prefix + in-prefix cross-entropy)."""
         inputs, has_next, item_X = next_items(batch)
         prefix_X = self.groups.group_of_N[item_X]
         share = torch.randperm(len(item_X))[: max(1, round(len(item_X) * self.settings.catalog_share))]
@@ -89,11 +101,11 @@ class SigmaNetwork(nn.Module):
         for stream in self._each_stream():
             items = stream.tower.items()
             state_XD = stream.tower.states(inputs, items)[has_next]
-            total = total + nn.functional.cross_entropy(stream.prefix(state_XD), prefix_X)
+            steps = nn.functional.cross_entropy(stream.prefix(state_XD), prefix_X)
             logits = group_products(stream.within(state_XD, prefix_X), prefix_X, items, self.groups)
-            logits = logits * stream.log_sharpness.exp()
             logits = logits.masked_fill(~self.groups.valid_CG[prefix_X], float("-inf"))
-            total = total + nn.functional.cross_entropy(logits, self.groups.slot_of_N[item_X])
+            steps = steps + nn.functional.cross_entropy(logits, self.groups.slot_of_N[item_X])
+            total = total + self.settings.steps_weight * steps
             query = stream.tower.queries(state_XD[share])
             total = total + catalog_cross_entropy(query, items, torch.arange(len(share)), item_X[share])
         return total
@@ -113,8 +125,8 @@ class SigmaNetwork(nn.Module):
             yield stream
 
     def scores(self, batch: Batch) -> Tensor:
-        """(B, N): the three steps fused half and half with the catalogue-wide score."""
-        return self.ranked(batch, DEFAULT_WEIGHT)
+        """(B, N): the catalogue-wide score alone, by which validation chooses the epoch; the fusion weight comes after."""
+        return self.ranked(batch, 1.0)
 
     def ranked(self, batch: Batch, weight: float) -> Tensor:
         """(B, N): (1 - weight) * log P of the three steps + weight * log P over the catalogue."""
@@ -130,7 +142,7 @@ class SigmaNetwork(nn.Module):
             items = stream.tower.items()
             state_BD = last_states(stream.tower.states(batch, items), batch)
             prefix.append(torch.log_softmax(stream.prefix(state_BD), dim=1))
-            query_CBD = stream.within(state_BD[:, None], every).transpose(0, 1) * stream.log_sharpness.exp()
+            query_CBD = stream.within(state_BD[:, None], every).transpose(0, 1)
             within.append(query_CBD @ items[self.groups.members_CG].transpose(1, 2))  # (C, B, G)
             catalog.append(torch.log_softmax(stream.tower.queries(state_BD) @ items.T, dim=1))
         # Geometric means: a sum would be as sharp as two independent witnesses, and these are not.
