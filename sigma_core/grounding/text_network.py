@@ -7,6 +7,7 @@ last-token pooling); mean pooling for encoders is what they were trained with.
 
 # Shape legend: R rows of a batch, T pad length, H hidden width.
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 Pooling = Literal["mean", "last"]
 
 
-class TextNetwork:
+class TextNetwork(ABC):
     """What encoding and training need of a text model.
 
     Attributes:
@@ -42,20 +43,21 @@ class TextNetwork:
         """H, the width of a pooled vector."""
         return int(self.model.config.hidden_size)
 
+    @abstractmethod
     def embed(self, ids_RT: "Tensor") -> "Tensor":
         """What the first layer reads."""
-        raise NotImplementedError
 
+    @abstractmethod
     def run(self, layers: Sequence["Module"], states: "Tensor", mask_RT: "Tensor") -> "Tensor":
         """States after `layers`, a run of `self.layers`."""
-        raise NotImplementedError
 
     def pool(self, states_RTH: "Tensor", mask_RT: "Tensor") -> "Tensor":
         """[R, H] unit rows from the states after the last layer."""
         return mean_pool(states_RTH, mask_RT) if self.pooling == "mean" else last_pool(states_RTH, mask_RT)
 
+    @abstractmethod
     def _layers(self) -> list["Module"]:
-        raise NotImplementedError
+        """The layers that can be run one by one."""
 
 
 class BertNetwork(TextNetwork):
