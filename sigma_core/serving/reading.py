@@ -92,7 +92,7 @@ class RequestReader:
         self.route = lru_cache(maxsize=MAX_ROUTES)(self._route)
 
     def read(self, asked: Asked, wanted: ItemFilter, least_confidence: float) -> ReadRequest:
-        """Understand a request; `least_confidence` is what a route needs to be followed.
+        """Understand a request; `least_confidence` is what a route needs to be followed. Above 1 nothing is routed, nor encoded.
 
         Raises:
             TaskError: an unknown task or category, or a task without the value it needs (`instruction.tasks`).
@@ -102,7 +102,7 @@ class RequestReader:
         read = read_words(self._filters, asked.query, asked.instruction, wanted)
         asked = asked._replace(query=read.query, instruction=read.instruction)
         route, chosen = None, asked
-        if asked.instruction and not (asked.task or asked.query or asked.category):
+        if asked.instruction and least_confidence <= 1 and not (asked.task or asked.query or asked.category):
             route = self.route(asked.instruction)
             if route.confidence >= least_confidence:
                 chosen = self._follow(asked, route)

@@ -31,6 +31,10 @@ def stuck() -> Stuck:
     return live
 
 
+def never(texts: list[str]) -> Any:
+    raise AssertionError(f"encoded {texts}")
+
+
 def test_past_a_full_queue_prepared_lists_answer_at_once_and_nothing_more_waits() -> None:
     live = stuck()
     config = EASY.model_copy(update={"max_queue": 3, "max_batch": 1})
@@ -50,6 +54,8 @@ def test_past_a_full_queue_prepared_lists_answer_at_once_and_nothing_more_waits(
                     await asyncio.sleep(0)
                 beyond = [await asked(("u0", "u1")[n % 2]) for n in range(20)]
                 beyond.append(await asked("u0", filters={"only_new": True}))
+                live.reader._encode = never  # free words are not read for a task while the event loop waits
+                beyond.append(await asked("u0", instruction="surprise me with something"))
                 assert service.inside == 4
                 assert service.batcher.waiting <= 3
                 assert not any(task.done() for task in within)

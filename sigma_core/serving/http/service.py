@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from sigma_core.generation.recommender import Recommendation
 
 LOG = logging.getLogger("sigma.serve")
+_UNROUTED = 2.0  # a confidence that no route has
 _NOTES = {
     "deadline": "the budget was spent before the model answered",
     "queue": "too many requests were waiting for the model",
@@ -85,14 +86,15 @@ class Service:
         """The answer (fields of `schemas.Answer`), from the model when it makes it within the budget.
 
         Once `max_queue` requests and a batch are inside, counted from their arrival, one more is answered from the prepared lists
-        before the event loop reads another: it waits in no queue, so that what waits is bounded however fast requests come.
+        before the event loop reads another: it waits in no queue, so that what waits is bounded however fast requests come. Its free
+        words are taken for no task, which the encoder would have to read.
 
         Raises:
             RequestError: the request names something that does not exist, or lacks what its task needs.
         """
         start = time.monotonic()
         if self._inside >= self.config.max_queue + self.config.max_batch:
-            prepared = self.holder.live.prepare(wish, self.config.route_confidence)
+            prepared = self.holder.live.prepare(wish, _UNROUTED)
             if prepared.eligible_N.any():
                 return self._told(
                     wish, prepared, start, None, _NOTES["queue"], prepared.day.fall_back(prepared)
