@@ -79,11 +79,12 @@ def load(world: World, asset: str, partition: str) -> Any:
     `keep` hold, and of what stages marked `share_written` wrote last, as long as that is what lies on disk.
     """
     stage = STAGES[asset]
-    if not stage.keep and asset not in _newest:
+    if not (stage.keep or stage.share_written):
         return world.store.read(stage.artifact_type(), asset, partition)
     key = (str(world.store.path(asset, partition)), world.store.manifest(asset, partition)["digest"])
-    if asset in _newest and _newest[asset][0] == key:
-        return _newest[asset][1]
+    written, value = _newest.get(asset, (None, None))
+    if written == key:
+        return value
     if not stage.keep:
         return world.store.read(stage.artifact_type(), asset, partition)
     if key not in _kept:

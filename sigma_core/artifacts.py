@@ -96,17 +96,22 @@ def digest_frame(frame: pl.DataFrame) -> str:
 
 
 # ---------------------------------------------------------------------------------- atomic writing
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically: a reader sees the old file or the whole new one."""
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file atomically: a reader sees the old one or the whole new one."""
     tmp = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        with tmp.open("w") as handle:
-            json.dump(value, handle, indent=1, sort_keys=True, default=str)
+        with tmp.open("wb") as handle:
+            handle.write(data)
             handle.flush()
             os.fsync(handle.fileno())
         tmp.replace(path)
     finally:
         tmp.unlink(missing_ok=True)  # only there when the disk was full or the process was stopped
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON, as `write_bytes` does."""
+    write_bytes(path, json.dumps(value, indent=1, sort_keys=True, default=str).encode())
 
 
 def read_json(path: Path) -> Any:

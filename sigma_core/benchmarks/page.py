@@ -3,12 +3,13 @@
 It shows what the JSON holds and computes nothing but the width of bars. jinja2 escapes every value. Our choice.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import jinja2
+
+from sigma_core.artifacts import write_bytes
 
 TEMPLATE: Final = Path(__file__).with_name("page.jinja")
 BARS: Final = (
@@ -48,9 +49,7 @@ def page_of(record: Mapping[str, Any], title: str = "") -> str:
 
 def save_page(path: Path, record: Mapping[str, Any], title: str = "") -> None:
     """Write the page, atomically."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(page_of(record, title), encoding="utf-8")
-    part.replace(path)
+    write_bytes(path, page_of(record, title).encode())
 
 
 def shown(value: Any) -> str:

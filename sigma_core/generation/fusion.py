@@ -2,8 +2,9 @@
 
 Takes beam scores, cosines and temperatures; it never sees a task's name and has no learned parameter. Source: paper,
 three-step item generation:  P(v | T) = P(c | T) * P(id | T, c),  P(id | T, c) proportional to exp(cos(h, v~) * sigma / tau)
-with sigma the standard deviation of the top beam scores. Normalised over the whole prefix group, so scores depend neither on M
-nor on a filter; sigma is bounded below and always taken over K_sigma scores (our choices, design decision 7).
+with sigma the standard deviation of the top beam scores. Normalised over the whole prefix group, so a score does not depend on
+M, and a filter leaves the odds within a prefix as they are; sigma is that of the prefixes that may answer, bounded below and
+always taken over K_sigma scores (our choices, design decision 7).
 
 Shape legend: R requests, K prefixes, X rows of cosines, G items of a group.
 """

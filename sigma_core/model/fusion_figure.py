@@ -5,7 +5,6 @@ canvas. Source: paper.md, "What a referee asked for".
 """
 
 import io
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from sigma_core.artifacts import digest_arrays, digest_json
+from sigma_core.artifacts import digest_arrays, digest_json, write_bytes
 from sigma_core.model.fusion import FusionTrace, ItemStreams, ProjectAndFuse
 
 if TYPE_CHECKING:
@@ -59,9 +58,7 @@ def fusion_png(fusion: ProjectAndFuse, features: "ItemFeatures", kept: Path | No
     draw_fusion(streams, trace, names, prefix_NP).savefig(buffer, format="png")
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        tmp = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-        tmp.write_bytes(buffer.getvalue())
-        tmp.replace(path)
+        write_bytes(path, buffer.getvalue())
     return buffer.getvalue()
 
 

@@ -250,10 +250,8 @@ class Trainer:
         leaf_item_T = torch.as_tensor(inputs.leaf_target_item, device=self.device)
         group_M = self.groups_of(leaves.path_MP)
         sharpness = self.sharpness(starts.log_prob_RK.detach().exp())[batch.leaf_request_M]
-        if (
-            self.model.training and self.config.training.vector_dropout > 0
-        ):  # drawn on the CPU: alike on every device
-            kept = torch.rand(len(sharpness)) >= self.config.training.vector_dropout
+        if self.model.training and (share := self.config.training.vector_dropout) > 0:
+            kept = torch.rand(len(sharpness)) >= share  # on the CPU: the same leaves on every device
             sharpness = sharpness * kept.to(self.device)
         logits = self.group_logits(step, ranking, leaves.user_M, leaf_slots, group_M, sharpness, leaf_focus)
         copied = copied_shares(step.memory, leaves, leaf_T, leaf_item_T)
