@@ -243,21 +243,26 @@ class Recommender:
         self, found: "Searched", eligible_RN: Tensor, top_n: int, collapse: bool = False
     ) -> list[list[Recommendation]]:
         """Steps 2 and 3: lists of the beams' requests."""
-        beams = found.beams
+        beams, num_items = found.beams, len(self.items.tensors.vectors_NE)
         num, width, _ = beams.query_RKE.shape
         group = self.ranges.find(beams.prefix_RKP.flatten(0, 1))
         group = group.masked_fill(~self.searched(found).flatten(), -1)
-        request = torch.arange(num, device=group.device).repeat_interleave(width)
-        hits = self._logits(found, group, request)
-        logits = hits.cosine_XG.masked_fill_(~hits.valid_XG, float("-inf"))
+        order = torch.argsort(group, stable=True)  # pairs of one prefix together, until their best are found
+        place = torch.argsort(order)
+        hits = self._logits(found, group[order], order)
+        logits = hits.cosine_XG
         kept = min(self.config.items_per_prefix, logits.shape[1])
         every = logits.shape[1] if self.catalog_weight else kept
-        allowed = None if _is_one_value(eligible_RN) else eligible_RN[request[:, None], hits.row_XG]
-        inside, slot = top_in_prefix(logits, self._copies(beams, group), every, allowed)
+        allowed = None
+        if not _is_one_value(eligible_RN):
+            rows = hits.rows(torch.arange(logits.shape[1], device=order.device), num_items)
+            allowed = eligible_RN[(order // width)[:, None], rows]
+        inside, slot = top_in_prefix(logits, self._copies(beams, group, order, place), every, allowed)
+        inside, rows = inside[place], hits.rows(slot, num_items)[place]
         total = fuse(beams.log_prob_RK.flatten(), inside)
         if self.catalog_weight:
-            total, slot = self._with_catalog(beams, total, slot, hits.row_XG, kept)
-        rows, total = hits.row_XG.gather(1, slot).view(num, -1), total.view(num, -1)
+            total, rows = self._with_catalog(beams, total, rows, kept)
+        rows, total = rows.view(num, -1), total.view(num, -1)
         wanted = top_n if not collapse else min(4 * top_n + 20, total.shape[1])
         # ties: the smaller row first, so that equal scores give equal lists
         order = torch.argsort(rows, dim=1, stable=True)
@@ -269,14 +274,14 @@ class Recommender:
         return [self._list(row[r], best[r], beam[r], beams, r, top_n, collapse) for r in range(num)]
 
     def _with_catalog(
-        self, beams: Beams, total_XG: Tensor, slot_XG: Tensor, row_XG: Tensor, kept: int
+        self, beams: Beams, total_XG: Tensor, row_XG: Tensor, kept: int
     ) -> tuple[Tensor, Tensor]:
-        """The `kept` best of each prefix and their slots, (X, kept), when the catalogue-wide score counts too."""
+        """The `kept` best of each prefix and their rows, (X, kept), when the catalogue-wide score counts too."""
         vectors, tau = self.items.tensors.vectors_NE, self.model.config.temperature
         num, (pairs, width) = len(beams.query_RKE), total_XG.shape
         query_XE = beams.query_RKE.flatten(0, 1)
         norm_X = (query_XE @ vectors.T / tau).logsumexp(dim=1)
-        cosine_XG = (vectors[row_XG.gather(1, slot_XG)] @ query_XE[..., None]).squeeze(-1)
+        cosine_XG = (vectors[row_XG] @ query_XE[..., None]).squeeze(-1)
         fused = with_catalog(
             total_XG.view(num, -1),
             cosine_XG.view(num, -1),
@@ -285,45 +290,51 @@ class Recommender:
             self.catalog_weight,
         )
         best, place = top_of_rows(fused.view(pairs, width), kept)
-        return best, slot_XG.gather(1, place)
+        return best, row_XG.gather(1, place)
 
-    def _logits(self, found: "Searched", group_X: Tensor, request_X: Tensor) -> GroupHits:
-        """Hits whose "cosines" are logits: cosine * sharpness, how much an item is bought, how well it fits the words."""
-        beams = found.beams
-        sharpness = self.sharpness(found).repeat_interleave(beams.query_RKE.shape[1])
-        query = beams.query_RKE.flatten(0, 1) * sharpness[:, None]
-        weights = beams.activity_RKS.flatten(0, 1)
+    def _logits(self, found: "Searched", group_X: Tensor, pair_X: Tensor) -> GroupHits:
+        """Hits whose "cosines" are logits: cosine * sharpness, how much an item is bought, how well it fits the words.
+
+        `pair_X` numbers the (request, beam) pairs that stand under these groups, request by request.
+        """
+        beams, request_X = found.beams, pair_X // found.beams.query_RKE.shape[1]
+        query = beams.query_RKE.flatten(0, 1)[pair_X] * self.sharpness(found)[request_X, None]
+        weights = beams.activity_RKS.flatten(0, 1)[pair_X]
         if self.scored_NF is not None:
             hits = search_groups(torch.cat((query, weights), dim=1), group_X, self.scored_NF, self.ranges)
             logits = hits.cosine_XG
         else:
-            hits = search_groups(query, group_X, self.items.tensors.vectors_NE, self.ranges)
-            statistics = self.items.activity.item_UNS[found.set_R[request_X][:, None], hits.row_XG]
+            vectors = self.items.tensors.vectors_NE
+            hits = search_groups(query, group_X, vectors, self.ranges)
+            rows = hits.rows(torch.arange(hits.cosine_XG.shape[1], device=group_X.device), len(vectors))
+            statistics = self.items.activity.item_UNS[found.set_R[request_X][:, None], rows]
             logits = hits.cosine_XG + (statistics @ weights[..., None]).squeeze(-1)
         if found.focus is not None:
-            match = self._matches(found.focus, group_X, hits, request_X)
+            match = self._matches(found.focus, group_X, hits.cosine_XG.shape[1], request_X)
             fits = fit_of(match, found.focus.range_BQ2[request_X, 0]) * found.focus.present[request_X, 0]
-            logits = logits + beams.focus_RK.flatten()[:, None] * match
-            logits = logits + beams.fit_RK.flatten()[:, None] * fits
+            logits = logits + beams.focus_RK.flatten()[pair_X, None] * match
+            logits = logits + beams.fit_RK.flatten()[pair_X, None] * fits
         return hits._replace(cosine_XG=logits)
 
-    def _matches(self, focus: Focus, group_X: Tensor, hits: GroupHits, request_X: Tensor) -> Tensor:
-        """Cosine (X, G) of each item with the aspect of its request nearest to it."""
-        texts, best = self.items.tensors.text_NT, torch.full_like(hits.cosine_XG, -2.0)
+    def _matches(self, focus: Focus, group_X: Tensor, width: int, request_X: Tensor) -> Tensor:
+        """Cosine (X, G) of each item with the aspect of its request nearest to it; -2 where there is none."""
+        texts = self.items.tensors.text_NT
+        best = texts.new_full((len(group_X), width), -2.0)
         for aspect in range(focus.valid_BQV.shape[2]):
             known = focus.valid_BQV[request_X, 0, aspect]
             cosine = search_groups(
                 focus.text_BQVT[request_X, 0, aspect], group_X.masked_fill(~known, -1), texts, self.ranges
             ).cosine_XG
-            if not cosine.numel():
-                continue
-            wide = torch.full_like(best, -2.0)
-            wide[:, : cosine.shape[1]] = cosine.masked_fill(~known[:, None], -2.0)
-            best = torch.maximum(best, wide)
+            if cosine.numel():
+                part = best[:, : cosine.shape[1]]
+                part.copy_(torch.maximum(part, cosine))
         return best
 
-    def _copies(self, beams: Beams, group_X: Tensor) -> Copies:
-        """The pointer's share of each item it points at under each beam; one item may stand in the history twice."""
+    def _copies(self, beams: Beams, group_X: Tensor, order_X: Tensor, place_X: Tensor) -> Copies:
+        """The pointer's share of each item it points at under each beam; one item may stand in the history twice.
+
+        `order_X` are the pairs as they stand in the search, `place_X` where each of `group_X` went.
+        """
         request, beam, item = beams.share_RKJ.nonzero(as_tuple=True)
         at = request * beams.share_RKJ.shape[1] + beam
         known = group_X[at] >= 0
@@ -333,7 +344,7 @@ class Recommender:
         key, inverse = torch.unique(at * wide + slot, return_inverse=True)
         value = beams.share_RKJ[request, beam, item]
         total = value.new_zeros(len(key)).index_add_(0, inverse, value)
-        return Copies(key // wide, key % wide, total, beams.generated_RK.flatten())
+        return Copies(place_X[key // wide], key % wide, total, beams.generated_RK.flatten()[order_X])
 
     def _list(
         self, row: Tensor, score: Tensor, beam: Tensor, beams: Beams, request: int, top_n: int, collapse: bool

@@ -47,40 +47,46 @@ def prefix_bounds(rows_QL: Tensor, codes_XL: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class GroupHits(NamedTuple):
-    """Cosines of every item under each pair's prefix; `row_XG` are item rows, padding is invalid."""
+    """Cosines of every item under each pair's prefix: slot g of pair x is item row `start_X[x] + g`; -inf beyond its group."""
 
-    row_XG: Tensor
+    start_X: Tensor
     cosine_XG: Tensor
-    valid_XG: Tensor
+
+    def rows(self, slot_XG: Tensor, num_items: int) -> Tensor:
+        """Item rows of these slots of each pair; the last row of the table where a slot lies beyond all of it."""
+        return (self.start_X[:, None] + slot_XG).clamp_max(num_items - 1)
 
 
 def search_groups(query_XE: Tensor, group_X: Tensor, items_NE: Tensor, ranges: PrefixRanges) -> GroupHits:
-    """Cosine of each query with all items of its prefix group; a group number of -1 gives no valid item."""
-    device = query_XE.device
+    """Cosine of each query with all items of its prefix group; a group number of -1 holds no item.
+
+    Pairs may come in any order; those sorted by group are spared a copy of the result.
+    """
     known = group_X.clamp_min(0)
     length = torch.where(group_X >= 0, ranges.length_Q[known], 0)
+    start = ranges.start_Q[known]
     width = int(length.max()) if len(length) else 0
-    offset = torch.arange(width, device=device)
-    valid = offset[None] < length[:, None]
-    row = (ranges.start_Q[known][:, None] + offset).clamp_max(len(items_NE) - 1)
     if len(query_XE) * width <= SMALL_SEARCH:
-        cosine = (items_NE[row] @ query_XE[..., None]).squeeze(-1).masked_fill(~valid, 0.0)
+        offset = torch.arange(width, device=query_XE.device)
+        row = (start[:, None] + offset).clamp_max(len(items_NE) - 1)
+        cosine = (items_NE[row] @ query_XE[..., None]).squeeze(-1)
+        cosine = cosine.masked_fill(offset >= length[:, None], -torch.inf)
     else:
         cosine = by_slices(query_XE, group_X, items_NE, ranges, width)
-    return GroupHits(row, cosine, valid)
+    return GroupHits(start, cosine)
 
 
 def by_slices(
     query_XE: Tensor, group_X: Tensor, items_NE: Tensor, ranges: PrefixRanges, width: int
 ) -> Tensor:
     """The cosines (X, G), a product for each prefix that is asked for: its slice of the table is read once."""
-    order = torch.argsort(group_X, stable=True)
-    groups, counts = torch.unique_consecutive(group_X[order], return_counts=True)
-    query, sorted_XG = query_XE[order], query_XE.new_zeros(len(query_XE), width)
-    starts, lengths = (
-        ranges.start_Q[groups.clamp_min(0)].tolist(),
-        ranges.length_Q[groups.clamp_min(0)].tolist(),
-    )
+    is_sorted = bool((group_X[1:] >= group_X[:-1]).all())
+    order = None if is_sorted else torch.argsort(group_X, stable=True)
+    query, sorted_X = (query_XE, group_X) if order is None else (query_XE[order], group_X[order])
+    sorted_XG = query.new_full((len(query), width), -torch.inf)
+    groups, counts = torch.unique_consecutive(sorted_X, return_counts=True)
+    known = groups.clamp_min(0)
+    starts, lengths = ranges.start_Q[known].tolist(), ranges.length_Q[known].tolist()
     first = 0
     for group, count, start, size in zip(groups.tolist(), counts.tolist(), starts, lengths, strict=True):
         if group >= 0:
@@ -90,4 +96,4 @@ def by_slices(
                 out=sorted_XG[first : first + count, :size],
             )
         first += count
-    return torch.empty_like(sorted_XG).index_copy_(0, order, sorted_XG)
+    return sorted_XG if order is None else torch.empty_like(sorted_XG).index_copy_(0, order, sorted_XG)

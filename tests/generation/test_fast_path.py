@@ -55,12 +55,13 @@ def test_slices_and_gathered_rows_give_the_same_cosines(seed: int, groups: int) 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(subset_search, "SMALL_SEARCH", 0)
         sliced = search_groups(query, group, items, ranges)
-    assert torch.equal(found.valid_XG, sliced.valid_XG)
+    assert torch.equal(found.start_X, sliced.start_X)
     torch.testing.assert_close(found.cosine_XG, sliced.cosine_XG)
-    everything = query @ items.T
-    assert torch.allclose(
-        found.cosine_XG[found.valid_XG], everything.gather(1, found.row_XG)[found.valid_XG], atol=1e-5
-    )
+    everything, width = query @ items.T, found.cosine_XG.shape[1]
+    rows = found.rows(torch.arange(width), 40)
+    length = torch.where(group >= 0, ranges.length_Q[group.clamp_min(0)], 0)
+    expected = everything.gather(1, rows).masked_fill(torch.arange(width) >= length[:, None], -torch.inf)
+    torch.testing.assert_close(found.cosine_XG, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_without_a_filter_nothing_is_kept_per_item() -> None:
