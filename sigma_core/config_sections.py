@@ -53,6 +53,7 @@ class GroundingConfig(Section):
     id_regularization: float = Field(0.05, ge=0, description="ALS regularization")
     id_alpha: float = Field(10.0, gt=0, description="ALS confidence per event")
     id_min_users: int = Field(2, ge=1, description="distinct users an item needs in the window to get a v_ID")
+    id_folds: int = Field(4, ge=0, description="folds of users, each trained on v_ID of the others; 0: off")
     backbone: str = Field(
         "minilm",
         min_length=1,
@@ -119,9 +120,7 @@ class GroundingConfig(Section):
     max_texts: int = Field(
         2000, ge=2, description="distinct texts a training uses; each runs once through all layers"
     )
-    head_steps: int = Field(
-        200, ge=0, description="steps of the down-projection alone, before LoRA; nearly free"
-    )
+    head_steps: int = Field(200, ge=0, description="steps of the down-projection alone, before LoRA")
     holdout_share: float = Field(
         0.05, ge=0, lt=1, description="relevance pairs kept out of training, to measure it"
     )

@@ -142,7 +142,7 @@ def tuned_constant(trained: TrainedArm, materials: Materials) -> tuple[float, fl
         materials.images,
     )
     _, shards = shards_of("", materials)
-    data, probe_data = split_probe(build_training_set(shards, features.item_ids))
+    data, probe_data = split_probe(build_training_set(shards, features.item_ids, features.folded))
     model = trained.checkpoint.build(trained.base)
     trainer = make_trainer(model, features, data, probe_data, grounding.encoder, config)
     found = run_probe(trainer, probe_data, features.prefix, config.runtime.seed)

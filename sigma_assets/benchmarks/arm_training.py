@@ -174,11 +174,15 @@ def train_arm(
     features = refit_features(
         materials.refit_catalog, grounding.refit, materials.ids, codebooks, materials.images
     )
+    if arm.no_folds:
+        features = replace(features, folded=None)
     if arm.task:
         steps = specialist_steps(arm.task, materials, features.prefix, features.item_ids, seed, steps)
     config = arm_config(arm, materials.config, seed, steps)
     training = {name: config.model_dump(mode="json")[name] for name in ("model", "training", "generation")}
-    key = digest_json([training, seed, codebooks.digest(), encoder.digest(), materials.digests])[:12]
+    key = digest_json([training, seed, codebooks.digest(), encoder.digest(), materials.digests])[
+        :12
+    ]  # the name tells arms apart
     name = f"{arm.name}-{seed}-{key}"
     base_shards, lora_shards = shards_of(arm.task, materials)
     with repeatable(config.runtime.deterministic):
@@ -193,6 +197,8 @@ def train_arm(
             before = catalog_features(
                 materials.last_catalog, materials.ids, codebooks, encoder, grounding.known, materials.images
             )
+            if arm.no_folds:
+                before = replace(before, folded=None)
             made = train_lora(base, lora_shards, before, codebooks, encoder, config, NullTracker(), progress)
             store.write("adapter", name, made)
     checkpoint = store.read(LoraCheckpoint, "adapter", name)

@@ -31,6 +31,7 @@ class Arm:
         raw_text: items are described by the text encoder as it comes, without grounding.
         no_view: the relevance pairs of this view are left out.
         no_kd: grounding without distillation from v_ID.
+        no_folds: trained on v_ID of everyone's purchases, those it shall predict included.
         task: trained on this task alone, and judged on it alone.
         reads: it trains nothing and asks SIGMA's model otherwise: in other words, with less input, or with other settings of
             `generation`.
@@ -47,6 +48,7 @@ class Arm:
     raw_text: bool = False
     no_view: str = ""
     no_kd: bool = False
+    no_folds: bool = False
     task: str = ""
     reads: bool = False
     words: Words = "own"
@@ -90,6 +92,7 @@ _TABLE: Final = (
     Arm("no_grounding", "without grounding: the frozen text embedding", raw_text=True),
     Arm("no_apf", "without APF: trained and ranked with a constant, tuned", {"generation": {"sharpness_range": 1.0}}),
     Arm("no_kd", "grounding without distillation from v_ID", no_kd=True),
+    Arm("no_folds", "trained on v_ID that knows the answers (ours: on that of other users)", no_folds=True),
     *(Arm(f"no_{view}", f"grounding without the {view} view", no_view=view)
       for view in ("collaborative", "search", "knowledge", "visual")),
     *(Arm(f"only_{task}", f"specialist: {task} alone, as many of its examples", task=task) for task in TASKS),

@@ -64,7 +64,7 @@ def adapter_fitness(
     except ArtifactError as error:
         return Fitness(misfit=str(error))
     torch.set_num_threads(config.runtime.threads)
-    data, probe = split_probe(build_training_set(shards, features.item_ids))
+    data, probe = split_probe(build_training_set(shards, features.item_ids, features.folded))
     trainer = make_trainer(model, features, data, probe, encoder, config)
     try:
         loss = probe_loss(trainer, probe, features.prefix, config.runtime.seed)

@@ -5,9 +5,10 @@ online ranking model; a user's own vectors may stand in for these through the ta
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import polars as pl
@@ -15,6 +16,10 @@ import polars as pl
 from sigma_core import columns as c
 from sigma_core.artifacts import TABLE, digest_arrays, digest_json
 from sigma_core.config import GroundingConfig
+from sigma_core.grounding.cross_fitting import CrossFitted, fold_of, item_factors
+
+if TYPE_CHECKING:
+    from scipy.sparse import csc_matrix
 
 VECTORS = "vectors.safetensors"
 
@@ -26,12 +31,20 @@ class ItemIdEmbeddings:
         item_ids: N ids, strictly ascending.
         vectors: float32 [N, id_dim + 1]: factors scaled to a mean norm of 1, last column the standardized log1p(events).
         num_events: total events the fit saw, for the summary.
+        others: the same without each fold of users, for training; None where vectors were brought along or folds are off.
     """
 
-    def __init__(self, item_ids: Sequence[str], vectors: np.ndarray, num_events: int = 0) -> None:
+    def __init__(
+        self,
+        item_ids: Sequence[str],
+        vectors: np.ndarray,
+        num_events: int = 0,
+        others: CrossFitted | None = None,
+    ) -> None:
         self.item_ids = list(item_ids)
         self.vectors = np.ascontiguousarray(vectors, dtype=np.float32)
         self.num_events = num_events
+        self.others = others
         if len(self.item_ids) != len(self.vectors) or self.vectors.ndim != 2:
             raise ValueError(
                 f"ItemIdEmbeddings: {len(self.item_ids)} ids but vectors of shape {self.vectors.shape}; needed [ids, width]."
@@ -53,7 +66,7 @@ class ItemIdEmbeddings:
         pl.DataFrame({c.ITEM_ID: self.item_ids}, schema={c.ITEM_ID: pl.String}).write_parquet(
             directory / TABLE
         )
-        save_file({"vectors": self.vectors, "num_events": np.array([self.num_events])}, directory / VECTORS)
+        save_file(self._tensors() | {"num_events": np.array([self.num_events])}, directory / VECTORS)
 
     @classmethod
     def load(cls, directory: Path) -> Self:
@@ -62,11 +75,25 @@ class ItemIdEmbeddings:
 
         tensors = load_file(directory / VECTORS)
         ids = pl.read_parquet(directory / TABLE)[c.ITEM_ID].to_list()
-        return cls(ids, tensors["vectors"], int(tensors["num_events"][0]))
+        others = None
+        if "others" in tensors:
+            until = date.fromordinal(int(tensors["others_until"][0]))
+            others = CrossFitted(tensors["others"], tensors["others_known"], until)
+        return cls(ids, tensors["vectors"], int(tensors["num_events"][0]), others)
 
     def digest(self) -> str:
-        """Digest of ids and vectors."""
-        return digest_json([self.item_ids, digest_arrays({"vectors": self.vectors})])
+        """Digest of ids and vectors, those of the folds included."""
+        return digest_json([self.item_ids, digest_arrays(self._tensors())])
+
+    def _tensors(self) -> dict[str, np.ndarray]:
+        if self.others is None:
+            return {"vectors": self.vectors}
+        return {
+            "vectors": self.vectors,
+            "others": self.others.vectors_FNW,
+            "others_known": self.others.known_FN,
+            "others_until": np.array([self.others.until.toordinal()]),
+        }
 
     def summary(self) -> dict[str, Any]:
         """Items, width, events seen, and the spread of the factors' norms."""
@@ -77,6 +104,23 @@ class ItemIdEmbeddings:
             "events": self.num_events,
             "factor_norm_p05": round(float(np.quantile(norms, 0.05)), 4),
             "factor_norm_p95": round(float(np.quantile(norms, 0.95)), 4),
+            **self._own_part(),
+        }
+
+    def _own_part(self) -> dict[str, Any]:
+        """How much of a vector one fold of users makes: cosine of what it is with and without them, over items and folds."""
+        if self.others is None or not self.item_ids:
+            return {}
+        without = self.others.vectors_FNW[..., :-1]
+        norms = np.linalg.norm(without, axis=2) * np.linalg.norm(self.factors, axis=1)
+        cosine = (without * self.factors).sum(axis=2) / norms.clip(1e-12)
+        known = self.others.known_FN
+        return {
+            "folds": self.others.folds,
+            "cosine_without_a_fold_p10": round(float(np.quantile(cosine[known], 0.1)), 4)
+            if known.any()
+            else None,
+            "unknown_without_a_fold": round(float(1 - known.mean()), 4),
         }
 
 
@@ -100,14 +144,32 @@ def fit_id_embeddings(
             f"fit_id_embeddings: no item has {config.id_min_users} users in the {config.id_window_days} days up to {last}; "
             "widen grounding.id_window_days or lower grounding.id_min_users."
         )
-    item_ids = counts[c.ITEM_ID].unique().sort()
-    factors_ND = _als(counts, item_ids, config, seed, threads)
-    factors_ND /= max(float(np.linalg.norm(factors_ND, axis=1).mean()), 1e-12)
-    totals = counts.group_by(c.ITEM_ID).agg(pl.col("n").sum()).sort(c.ITEM_ID)["n"].to_numpy()
-    popularity = np.log1p(totals.astype(np.float64))
-    popularity = (popularity - popularity.mean()) / max(float(popularity.std()), 1e-12)
-    vectors = np.concatenate([factors_ND, popularity[:, None].astype(np.float32)], axis=1)
-    return ItemIdEmbeddings(item_ids.to_list(), vectors, int(totals.sum()))
+    taken = _Taken.of(counts, config)
+    user_factors, factors_ND = _als(taken, config, seed, threads)
+    norm = max(float(np.linalg.norm(factors_ND, axis=1).mean()), 1e-12)
+    popularity = np.log1p(taken.events)
+    center, spread = popularity.mean(), max(float(popularity.std()), 1e-12)
+
+    def columns(factors: np.ndarray, events: np.ndarray) -> np.ndarray:
+        last = (np.log1p(events) - center) / spread
+        return np.concatenate([factors / norm, last[:, None]], axis=1).astype(np.float32)
+
+    others = None
+    if config.id_folds > 1:
+        fold_U = np.array([fold_of(user, config.id_folds) for user in taken.user_ids])
+        parts = [taken.only(fold_U != fold) for fold in range(config.id_folds)]
+        scaled = config.id_folds / (config.id_folds - 1)  # as if the fold had bought like everyone else
+        vectors = [
+            columns(
+                item_factors(part.confidence_UN, user_factors[fold_U != fold], config.id_regularization),
+                part.events * scaled,
+            )
+            for fold, part in enumerate(parts)
+        ]
+        known = np.stack([part.users >= max(1, config.id_min_users - 1) for part in parts])
+        others = CrossFitted(np.stack(vectors) * known[..., None], known, last)
+    vectors_NW = columns(factors_ND, taken.events)
+    return ItemIdEmbeddings(taken.item_ids, vectors_NW, int(taken.events.sum()), others)
 
 
 def _counts(events: pl.DataFrame, last: date, config: GroundingConfig) -> pl.DataFrame:
@@ -118,18 +180,52 @@ def _counts(events: pl.DataFrame, last: date, config: GroundingConfig) -> pl.Dat
     return counts.filter(pl.len().over(c.ITEM_ID) >= config.id_min_users).sort(c.USER_ID, c.ITEM_ID)
 
 
-def _als(
-    counts: pl.DataFrame, item_ids: pl.Series, config: GroundingConfig, seed: int, threads: int
-) -> np.ndarray:
+@dataclass(frozen=True)
+class _Taken:
+    """Who took what: ids, confidences of the pairs (U, N), event lines and users of each item."""
+
+    user_ids: list[str]
+    item_ids: list[str]
+    confidence_UN: "csc_matrix"
+    lines_UN: "csc_matrix"
+
+    @classmethod
+    def of(cls, counts: pl.DataFrame, config: GroundingConfig) -> "_Taken":
+        from scipy.sparse import csc_matrix
+
+        users, items = (counts[name].unique().sort() for name in (c.USER_ID, c.ITEM_ID))
+        at = (
+            users.search_sorted(counts[c.USER_ID]).to_numpy(),
+            items.search_sorted(counts[c.ITEM_ID]).to_numpy(),
+        )
+        shape, lines = (len(users), len(items)), counts["n"].to_numpy().astype(np.float64)
+        confidence = (1.0 + config.id_alpha * np.log1p(lines)).astype(np.float32)
+        made = (csc_matrix((values, at), shape=shape) for values in (confidence, lines))
+        return cls(users.to_list(), items.to_list(), *made)
+
+    def only(self, user_U: np.ndarray) -> "_Taken":
+        """The same of some of the users."""
+        kept = [user for user, keep in zip(self.user_ids, user_U.tolist(), strict=True) if keep]
+        return _Taken(
+            kept, self.item_ids, *(m.tocsr()[user_U].tocsc() for m in (self.confidence_UN, self.lines_UN))
+        )
+
+    @property
+    def events(self) -> np.ndarray:
+        """Event lines of each item."""
+        return np.asarray(self.lines_UN.sum(axis=0), dtype=np.float64).reshape(-1)
+
+    @property
+    def users(self) -> np.ndarray:
+        """Users of each item."""
+        return np.diff(self.lines_UN.indptr)
+
+
+def _als(taken: _Taken, config: GroundingConfig, seed: int, threads: int) -> tuple[np.ndarray, np.ndarray]:
+    """Factors of users and of items, float32."""
     from implicit.cpu.als import AlternatingLeastSquares
-    from scipy.sparse import csr_matrix
     from threadpoolctl import threadpool_limits
 
-    user_ids = counts[c.USER_ID].unique().sort()
-    rows = user_ids.search_sorted(counts[c.USER_ID]).to_numpy()
-    cols = item_ids.search_sorted(counts[c.ITEM_ID]).to_numpy()
-    confidence = 1.0 + config.id_alpha * np.log1p(counts["n"].to_numpy())
-    matrix = csr_matrix((confidence.astype(np.float32), (rows, cols)), shape=(len(user_ids), len(item_ids)))
     with threadpool_limits(
         1, user_api="blas"
     ):  # implicit threads by itself; nested BLAS threads make it many times slower
@@ -141,5 +237,5 @@ def _als(
             num_threads=threads,
             random_state=seed,
         )
-        model.fit(matrix, show_progress=False)
-    return np.array(model.item_factors, dtype=np.float32)
+        model.fit(taken.confidence_UN.tocsr(), show_progress=False)
+    return np.array(model.user_factors, dtype=np.float32), np.array(model.item_factors, dtype=np.float32)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sigma_core import columns as c
+from sigma_core.grounding.cross_fitting import FoldedIds
 from sigma_core.grounding.embed import ItemEmbeddings, positions
 from sigma_core.grounding.id_embeddings import ItemIdEmbeddings
 from sigma_core.tokenization.semantic_ids import SemanticIdMap
@@ -29,6 +30,7 @@ class ItemFeatures:
         prefix: int32 [N, prefix length].
         lexical: float32 [N, W], hashed words; W may be 0.
         texts: the items' words, where a training may want to say them.
+        folded: v_ID without each fold of users: what a training reads in the place of `id` where that may know the answer.
     """
 
     item_ids: list[str]
@@ -40,6 +42,7 @@ class ItemFeatures:
     prefix: np.ndarray
     lexical: np.ndarray
     texts: list[str] | None = None
+    folded: FoldedIds | None = None
 
     def __len__(self) -> int:
         """Number of items."""
@@ -74,10 +77,11 @@ def assemble(
     known = semantic_ids.frame[c.ITEM_ID].to_list()
     whole = order == text.item_ids
     text_row = slice(None) if whole else text.rows(order)
-    id_rows, has_id = _optional_rows(order, ids.item_ids, ids.vectors)
+    id_row = _rows_of(order, ids.item_ids)
+    id_rows, has_id = _optional_rows(id_row, ids.vectors)
     image_rows, has_image = None, np.zeros(len(order), dtype=bool)
     if images is not None:
-        image_rows, has_image = _optional_rows(order, images[0], images[1])
+        image_rows, has_image = _optional_rows(_rows_of(order, images[0]), images[1])
     return ItemFeatures(
         item_ids=order,
         text=text.vectors[text_row],
@@ -87,6 +91,7 @@ def assemble(
         has_id=has_id,
         has_image=has_image,
         prefix=semantic_ids.prefixes()[positions(known, order, "semantic_id_map")],
+        folded=None if ids.others is None else FoldedIds(ids.others, id_row),
     )
 
 
@@ -99,12 +104,13 @@ def prefix_match(features: ItemFeatures, centroids_KT: np.ndarray) -> np.ndarray
     return np.concatenate((centroids_KT, words / size[:, None].astype(np.float32)), axis=1)
 
 
-def _optional_rows(
-    order: Sequence[str], known_ids: Sequence[str], vectors: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _rows_of(order: Sequence[str], known_ids: Sequence[str]) -> np.ndarray:
     row_of = {item: row for row, item in enumerate(known_ids)}
-    row_N = np.array([row_of.get(item, -1) for item in order], dtype=np.int64)
+    return np.array([row_of.get(item, -1) for item in order], dtype=np.int64)
+
+
+def _optional_rows(row_N: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     has = row_N >= 0
-    out = np.zeros((len(order), vectors.shape[1]), dtype=np.float32)
+    out = np.zeros((len(row_N), vectors.shape[1]), dtype=np.float32)
     out[has] = vectors[row_N[has]]
     return out, has

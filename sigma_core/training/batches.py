@@ -14,6 +14,7 @@ import numpy as np
 
 from sigma_core import columns as c
 from sigma_core.data.item_activity import aligned_counts
+from sigma_core.grounding.cross_fitting import EVERYONE, FoldedIds
 from sigma_core.instruction.aspects import aspects_of
 from sigma_core.instruction.collate import Request, UserContext, encode_contexts
 from sigma_core.training.alignment import aligned_users
@@ -44,6 +45,7 @@ class TrainingUser:
     context: UserContext
     requests: tuple[TrainingRequest, ...]
     day: int = 0  # which of the set's days: row of `TrainingSet.counts`
+    fold: int = EVERYONE  # whose v_ID it trains on: that of all users outside this fold
 
 
 @dataclass
@@ -61,8 +63,13 @@ class TrainingSet:
         return sorted({aspect for focus in asked for aspect in aspects_of(focus)})
 
 
-def build_training_set(shards: Sequence["SftShard"], item_ids: Sequence[str]) -> TrainingSet:
-    """Users and requests of the shards with item ids resolved to rows; requests left without a target are dropped."""
+def build_training_set(
+    shards: Sequence["SftShard"], item_ids: Sequence[str], folded: FoldedIds | None = None
+) -> TrainingSet:
+    """Users and requests of the shards with item ids resolved to rows; requests left without a target are dropped.
+
+    With `folded`, users of cuts that v_ID has looked past get their fold.
+    """
     import json
 
     from sigma_core.instruction.tasks import TASKS, render
@@ -84,11 +91,12 @@ def build_training_set(shards: Sequence["SftShard"], item_ids: Sequence[str]) ->
                 asked.setdefault(user, []).append(
                     TrainingRequest(task, text, text if whole else focus, np.asarray(sorted(set(known))))
                 )
-        users += [
-            TrainingUser(context, tuple(asked[context.user_id]), day)
-            for context in encode_contexts(shard.contexts, rows)
-            if context.user_id in asked
-        ]
+        cut = shard.contexts[c.CUT_DATE].max()
+        for context in encode_contexts(shard.contexts, rows):
+            if context.user_id in asked:
+                # one shard is one cut
+                fold = EVERYONE if folded is None else folded.others.fold(context.user_id, cut)  # type: ignore[arg-type]
+                users.append(TrainingUser(context, tuple(asked[context.user_id]), day, fold))
     return TrainingSet(users, dropped, counts)
 
 
@@ -104,6 +112,7 @@ class StepInputs:
     target_weight: np.ndarray
     leaf_target_leaf: np.ndarray
     leaf_target_item: np.ndarray
+    fold: int = EVERYONE  # of all its users
 
 
 def sample_steps(
@@ -114,7 +123,8 @@ def sample_steps(
     seed: int,
     length_of: LengthOf | None = None,
 ) -> Iterator[StepInputs]:
-    """`steps` batches; users in shuffled epochs, a user's requests by task weight, target prefixes by chance.
+    """`steps` batches; users in shuffled epochs, a user's requests by task weight, target prefixes by chance. The users of a batch
+    are of one fold, for they share an item table.
 
     With `bucket_steps` above 1 and `length_of` (tokens of a user's row), what so many steps drew is cut into batches of like
     length, for less padding; they come in random order. A task that few users have is practised more often: its users come up
@@ -133,34 +143,35 @@ def sample_steps(
         for _ in range(many):
             users = next(drawn)
             others = [aligned[i] for i in rng.choice(len(aligned), num_aligned)] if aligned else []
-            batches.append([_part(user, prefixes_NP, config, rng) for user in users])
+            batches.append([_part(user, prefixes_NP, config, rng) for user in users])  # all of one fold
             extra.append([_part(user, prefixes_NP, config, rng) for user in others])
         if length_of is not None and many > 1:
             batches = _bucketed(batches, length_of, rng)
         for batch, more in zip(batches[:left], extra, strict=False):
-            yield _joined(batch + more)
+            yield _joined(batch + more, batch[0].fold)
         left -= many
 
 
 def _drawn(
     users: Sequence[TrainingUser], config: "TrainingConfig", rng: np.random.Generator
 ) -> Iterator[list[TrainingUser]]:
-    """The users of one step after another, without end, from shuffled epochs."""
+    """The users of one step after another, without end, from shuffled epochs; a step is ready when enough of a fold have come."""
     epoch = np.repeat(np.arange(len(users)), _repeats(users))
-    order: list[int] = []
+    waiting: dict[int, list[TrainingUser]] = {}
     while True:
-        while len(order) < config.contexts_per_batch:
-            order.extend(rng.permutation(epoch).tolist())
-        chosen, order = order[: config.contexts_per_batch], order[config.contexts_per_batch :]
-        yield [users[i] for i in chosen]
+        for user in (users[i] for i in rng.permutation(epoch).tolist()):
+            mine = waiting.setdefault(user.fold, [])
+            mine.append(user)
+            if len(mine) == config.contexts_per_batch:
+                yield waiting.pop(user.fold)
 
 
 def _bucketed(
     batches: "list[list[_UserPart]]", length_of: LengthOf, rng: np.random.Generator
 ) -> "list[list[_UserPart]]":
-    """The same parts in as many batches of like length, in random order."""
+    """The same parts in as many batches of like length, each of one fold as before, in random order."""
     size = len(batches[0])
-    parts = sorted(chain(*batches), key=lambda part: length_of(part.context, part.asked))
+    parts = sorted(chain(*batches), key=lambda part: (part.fold, length_of(part.context, part.asked)))
     return [parts[n * size : (n + 1) * size] for n in rng.permutation(len(batches))]
 
 
@@ -190,6 +201,7 @@ class _UserPart(NamedTuple):
 
     context: UserContext
     day: int
+    fold: int
     asked: list[Request]
     targets: list[np.ndarray]  # of each request: item rows
     leaf_items: list[np.ndarray]  # of each leaf, request by request: item rows
@@ -198,7 +210,7 @@ class _UserPart(NamedTuple):
 def _part(
     user: TrainingUser, prefixes_NP: np.ndarray, config: "TrainingConfig", rng: np.random.Generator
 ) -> _UserPart:
-    part = _UserPart(user.context, user.day, [], [], [])
+    part = _UserPart(user.context, user.day, user.fold, [], [], [])
     for index in _pick(user.requests, config, rng):
         request = user.requests[index]
         distinct, inverse = np.unique(prefixes_NP[request.targets], axis=0, return_inverse=True)
@@ -210,7 +222,7 @@ def _part(
     return part
 
 
-def _joined(parts: Sequence[_UserPart]) -> StepInputs:
+def _joined(parts: Sequence[_UserPart], fold: int) -> StepInputs:
     targets = [items for part in parts for items in part.targets]
     leaves = [items for part in parts for items in part.leaf_items]
     return StepInputs(
@@ -222,4 +234,5 @@ def _joined(parts: Sequence[_UserPart]) -> StepInputs:
         np.concatenate([np.full(len(items), len(items) ** -0.5) for items in targets]),
         np.repeat(np.arange(len(leaves)), [len(items) for items in leaves]),
         np.concatenate(leaves),
+        fold,
     )

@@ -45,7 +45,7 @@ def train_lora(
     base.check_bound(bound, "this month")
     torch.set_num_threads(config.runtime.threads)
     torch.manual_seed(config.runtime.seed + 1)
-    data, probe_data = split_probe(build_training_set(shards, features.item_ids))
+    data, probe_data = split_probe(build_training_set(shards, features.item_ids, features.folded))
     trainer = make_trainer(base.build(), features, data, probe_data, encoder, config)
     before = probe_loss(trainer, probe_data, features.prefix, config.runtime.seed)
     settings = config.training

@@ -78,12 +78,8 @@ def run_probe(trainer: "Trainer", probe: TrainingSet, prefixes_NP: np.ndarray, s
     loss = probe_loss(trainer, probe, prefixes_NP, seed)
     existing = {tuple(row) for row in np.unique(prefixes_NP, axis=0).tolist()}
     with torch.inference_mode():
-        recommender, place = _recommender(trainer)
-        asked = [
-            _ask(trainer, recommender, place, inputs)
-            for inputs in _batches(trainer, probe, prefixes_NP, seed)
-        ]
-        sharpening, weight = _calibrated(recommender, trainer.config, asked, place)
+        asked = list(_asked(trainer, probe, prefixes_NP, seed))
+        sharpening, weight = _calibrated(trainer.config, asked)
     beams = [one.searched.beams for one in asked]
     found = [b.prefix_RKP[b.log_prob_RK > float("-inf")].tolist() for b in beams]
     valid = [float(np.mean([tuple(prefix) in existing for prefix in mine])) for mine in found]
@@ -92,18 +88,23 @@ def run_probe(trainer: "Trainer", probe: TrainingSet, prefixes_NP: np.ndarray, s
 
 
 class _Asked(NamedTuple):
-    """One batch of the probe after step 1."""
+    """One batch of the probe after step 1, and who answers it; `place` is where each item row stands there."""
 
+    recommender: "Recommender"
+    place: np.ndarray
     inputs: "StepInputs"
     searched: "Searched"
     eligible_RN: "Tensor"
     sigma_R: "Tensor"
 
 
-def _batches(
-    trainer: "Trainer", probe: TrainingSet, prefixes_NP: np.ndarray, seed: int
-) -> "Iterator[StepInputs]":
-    return sample_steps(probe, prefixes_NP, trainer.config.training, BEAM_STEPS, seed)
+def _asked(trainer: "Trainer", probe: TrainingSet, prefixes_NP: np.ndarray, seed: int) -> "Iterator[_Asked]":
+    """The probe's batches, each over the item table of its fold."""
+    tables: dict[int, tuple[Recommender, np.ndarray]] = {}
+    for inputs in sample_steps(probe, prefixes_NP, trainer.config.training, BEAM_STEPS, seed):
+        if inputs.fold not in tables:
+            tables[inputs.fold] = _recommender(trainer, inputs.fold)
+        yield _ask(trainer, *tables[inputs.fold], inputs)
 
 
 def _ask(trainer: "Trainer", recommender: "Recommender", place: np.ndarray, inputs: "StepInputs") -> _Asked:
@@ -119,12 +120,10 @@ def _ask(trainer: "Trainer", recommender: "Recommender", place: np.ndarray, inpu
     days = torch.as_tensor(inputs.days, device=trainer.device)
     searched = recommender.beam(users, requests, trainer.focus, eligible, days)
     sigma = beam_sigma(searched.beams.log_prob_RK.exp(), generation.sigma_top, generation.sigma_floor)
-    return _Asked(inputs, searched, eligible, sigma)
+    return _Asked(recommender, place, inputs, searched, eligible, sigma)
 
 
-def _calibrated(
-    recommender: "Recommender", config: "SigmaConfig", asked: Sequence[_Asked], place: np.ndarray
-) -> tuple[float, float]:
+def _calibrated(config: "SigmaConfig", asked: Sequence[_Asked]) -> tuple[float, float]:
     """The sharpening with the most targets among the first 20 in all batches, then the catalogue weight with the most: the same
     numbers for every task. Equal ones: the smaller.
 
@@ -133,12 +132,13 @@ def _calibrated(
     from sigma_core.generation.fusion import typical
 
     def hits(sharpening: float, weight: float) -> int:
-        recommender.catalog_weight = weight
         found = 0
         for one in asked:
+            recommender = one.recommender
+            recommender.catalog_weight = weight
             recommender.typical_sigma = typical(one.sigma_R).item()
             recommender.apf_temperature = recommender.typical_sigma * config.model.temperature / sharpening
-            found += _hits(recommender.answer(one.searched, one.eligible_RN, 20), one.inputs, place)
+            found += _hits(recommender.answer(one.searched, one.eligible_RN, 20), one.inputs, one.place)
         return found
 
     sharpening = max(SHARPENINGS, key=lambda value: (hits(value, 0.0), -value))
@@ -157,7 +157,7 @@ def beams_valid(trainer: "Trainer", probe: TrainingSet, prefixes_NP: np.ndarray,
     (inputs,) = sample_steps(probe, prefixes_NP, trainer.config.training, 1, seed)
     requests = [[Request(r.instruction, r.focus) for r in mine] for mine in inputs.requests]
     with torch.inference_mode():
-        recommender, place = _recommender(trainer)
+        recommender, place = _recommender(trainer, inputs.fold)
         eligible = torch.ones(sum(map(len, requests)), len(place), dtype=torch.bool, device=trainer.device)
         users = [context.with_rows(place) for context in inputs.users]
         days = torch.as_tensor(inputs.days, device=trainer.device)
@@ -173,15 +173,15 @@ def _hits(lists: "list[list[Recommendation]]", inputs: "StepInputs", place: np.n
     return sum(pair in shown for pair in targets)
 
 
-def _recommender(trainer: "Trainer") -> "tuple[Recommender, np.ndarray]":
-    """The trainer's model over its items sorted by prefix, and where each item row stands there."""
+def _recommender(trainer: "Trainer", fold: int) -> "tuple[Recommender, np.ndarray]":
+    """The trainer's model over the items as a fold trains on them, sorted by prefix, and where each item row stands there."""
     import torch
 
     from sigma_core.generation.recommender import ItemTable, Recommender
     from sigma_core.model.heads import ItemTensors
 
     order = torch.argsort(trainer.group_of, stable=True)
-    items = ItemTensors(*(part[order] for part in trainer.item_tensors()))
+    items = ItemTensors(*(part[order] for part in trainer.item_tensors(fold)))
     activity = trainer.activity._replace(item_UNS=trainer.activity.item_UNS[:, order])
     table = ItemTable(items, activity)
     collator = type(trainer.collator)(

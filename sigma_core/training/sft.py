@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sigma_core.grounding.cross_fitting import EVERYONE
 from sigma_core.instruction.collate import Collator
 from sigma_core.training.batches import StepInputs, TrainingSet, build_training_set
 from sigma_core.training.dense import dense_loss
@@ -55,7 +56,8 @@ class Trainer:
         self.device = torch.device(config.runtime.device)
         self.texts = features.texts
         self.lexical = lexical.to(self.device)
-        self.streams: ItemStreams = item_streams(features, self.device)
+        self._streams: dict[int, ItemStreams] = {EVERYONE: item_streams(features, self.device)}
+        self._folded = features.folded
         self.match_NT = torch.as_tensor(features.match(), device=self.device)
         self.prefixes = torch.as_tensor(features.prefix.astype(np.int64), device=self.device)
         self.activity = activity_tensors(
@@ -88,11 +90,17 @@ class Trainer:
         rows = [self.focus[t] for t in texts] or np.zeros((0, width), dtype=np.float32)
         return torch.as_tensor(np.asarray(rows, dtype=np.float32), device=self.device)
 
-    def item_tensors(self) -> "ItemTensors":
-        """The item table under the model's present fusion."""
+    def item_tensors(self, fold: int = EVERYONE) -> "ItemTensors":
+        """The item table under the model's present fusion, as the users outside a fold make it."""
+        import torch
+
         from sigma_core.model.heads import ItemTensors
 
-        return ItemTensors(self.model.fusion(self.streams), self.match_NT, self.prefixes)
+        if fold not in self._streams:
+            assert self._folded is not None, f"fold {fold} of users without cross-fitted v_ID"
+            vectors, known = (torch.as_tensor(part, device=self.device) for part in self._folded.of(fold))
+            self._streams[fold] = self._streams[EVERYONE]._replace(id_NI=vectors, has_id_N=known)
+        return ItemTensors(self.model.fusion(self._streams[fold]), self.match_NT, self.prefixes)
 
     def _matches(self, text_MVT: "Tensor", valid_MV: "Tensor", group_M: "Tensor") -> "Tensor":
         """Cosine (M, G) of each item of a leaf's group with the aspect of the request nearest to it."""
@@ -169,7 +177,7 @@ class Trainer:
         self.tokens += int(tree.valid_BL.sum())
         self.padding.append(tree.padding_share)
         batch = TensorBatch(tree, self.focus_vectors(tree.focus_texts), self.device)
-        items = self.item_tensors()
+        items = self.item_tensors(inputs.fold)
         dtype = getattr(torch, self.config.training.dtype)
         states = self.model.read(batch, items.vectors_NE, self.lexical, dtype=dtype)
         day = torch.as_tensor(inputs.days, device=self.device)
@@ -364,7 +372,7 @@ def train_base(
     model.prefix_match.copy_(torch.from_numpy(prefix_match(features, codebooks.codebooks[0])))
     fit_to_words(model, words_of(model))
     parameters = base_parameters(model, config)
-    data, probe_data = split_probe(build_training_set(shards, features.item_ids))
+    data, probe_data = split_probe(build_training_set(shards, features.item_ids, features.folded))
     trainer = make_trainer(model, features, data, probe_data, encoder, config)
     before = probe_loss(trainer, probe_data, features.prefix, config.runtime.seed)
     settings = config.training

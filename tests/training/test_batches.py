@@ -1,5 +1,6 @@
 """Token trees and batch sampling: what stands where, who sees whom, which targets a step holds."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -168,3 +169,21 @@ def test_bucketed_steps_hold_what_was_drawn_by_length() -> None:
     assert sorted(n for step in drawn(3) for n in step) == [1, 2, 3, 4, 5, 6]
     few, many = ([collator.length(u.context, [Request("a")]) for u in data.users][n] for n in (0, 5))
     assert many - few == 5 * 2  # a prefix token and a vector each
+
+
+def test_a_batch_is_of_one_fold_and_an_epoch_of_everyone() -> None:
+    """Eight users of two folds and of none, two a step: four steps hold each once, whatever the order."""
+
+    def of_fold(number: int) -> TrainingUser:
+        requests = (TrainingRequest("just_for_you", "a", "", np.array([1])),)
+        return TrainingUser(replace(user(), user_id=str(number)), requests, fold=(-1, 0, 0, 1)[number % 4])
+
+    config = profile_config(
+        "toy", {"training": {"contexts_per_batch": 2, "branches_per_context": 1}}
+    ).training
+    people = [of_fold(n) for n in range(8)]
+    data = TrainingSet(people, 0, np.zeros((1, 4, 4), dtype=np.float32))
+    steps = list(sample_steps(data, PREFIXES, config, 4, seed=3))
+    assert sorted(context.user_id for step in steps for context in step.users) == [str(n) for n in range(8)]
+    for step in steps:
+        assert {people[int(context.user_id)].fold for context in step.users} == {step.fold}
