@@ -108,7 +108,8 @@ def _relevance_pairs() -> Case:
 
 
 def _item_id_embeddings() -> Case:
-    return SimpleNamespace(item_ids=list(ITEMS), vectors=unit_vectors(6)), {}
+    others = SimpleNamespace(vectors_FNW=np.stack([unit_vectors(6)] * 2))
+    return SimpleNamespace(item_ids=list(ITEMS), vectors=unit_vectors(6), others=others), {}
 
 
 def _embeddings() -> Case:
