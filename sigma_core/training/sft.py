@@ -16,7 +16,7 @@ from sigma_core.training.batches import StepInputs, TrainingSet, build_training_
 from sigma_core.training.dense import dense_loss
 from sigma_core.training.item_text import check_item_text, item_text_loss
 from sigma_core.training.loop import run_steps
-from sigma_core.training.step_parts import Leaves, ReadStep, Starts, copied_shares
+from sigma_core.training.step_parts import Leaves, ReadStep, Starts, copied_shares, fold_streams
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,14 +50,12 @@ class Trainer:
 
         from sigma_core.model.heads import activity_tensors
         from sigma_core.model.losses import PrefixGroups
-        from sigma_core.model.sigma import item_streams
 
         self.model, self.config, self.collator, self.focus = model, config, collator, focus
         self.device = torch.device(config.runtime.device)
         self.texts = features.texts
         self.lexical = lexical.to(self.device)
-        self._streams: dict[int, ItemStreams] = {EVERYONE: item_streams(features, self.device)}
-        self._folded = features.folded
+        self.streams: dict[int, ItemStreams] = fold_streams(features, self.device)
         self.match_NT = torch.as_tensor(features.match(), device=self.device)
         self.prefixes = torch.as_tensor(features.prefix.astype(np.int64), device=self.device)
         self.activity = activity_tensors(
@@ -92,15 +90,9 @@ class Trainer:
 
     def item_tensors(self, fold: int = EVERYONE) -> "ItemTensors":
         """The item table under the model's present fusion, as the users outside a fold make it."""
-        import torch
-
         from sigma_core.model.heads import ItemTensors
 
-        if fold not in self._streams:
-            assert self._folded is not None, f"fold {fold} of users without cross-fitted v_ID"
-            vectors, known = (torch.as_tensor(part, device=self.device) for part in self._folded.of(fold))
-            self._streams[fold] = self._streams[EVERYONE]._replace(id_NI=vectors, has_id_N=known)
-        return ItemTensors(self.model.fusion(self._streams[fold]), self.match_NT, self.prefixes)
+        return ItemTensors(self.model.fusion(self.streams[fold]), self.match_NT, self.prefixes)
 
     def _matches(self, text_MVT: "Tensor", valid_MV: "Tensor", group_M: "Tensor") -> "Tensor":
         """Cosine (M, G) of each item of a leaf's group with the aspect of the request nearest to it."""
