@@ -77,14 +77,16 @@ def item_factors(
 
     `confidence_UN` holds c of the pairs that were seen, and every row counts as a user. An item of nobody is zero.
     """
+    from threadpoolctl import threadpool_limits
+
     users_UD = user_factors_UD.astype(np.float64)
     width = users_UD.shape[1]
-    base = users_UD.T @ users_UD + regularization * np.eye(width)
     out = np.zeros((confidence_UN.shape[1], width))
     starts, buyers, confidence = confidence_UN.indptr, confidence_UN.indices, confidence_UN.data
-    for item, (start, end) in enumerate(pairwise(starts.tolist())):
-        if start == end:
-            continue
-        x, weight = users_UD[buyers[start:end]], confidence[start:end].astype(np.float64)
-        out[item] = np.linalg.solve(base + (x * (weight - 1)[:, None]).T @ x, x.T @ weight)
+    with threadpool_limits(1, user_api="blas"):  # sums in one order, whatever the machine
+        base = users_UD.T @ users_UD + regularization * np.eye(width)
+        for item, (start, end) in enumerate(pairwise(starts.tolist())):
+            if start < end:
+                x, weight = users_UD[buyers[start:end]], confidence[start:end].astype(np.float64)
+                out[item] = np.linalg.solve(base + (x * (weight - 1)[:, None]).T @ x, x.T @ weight)
     return out

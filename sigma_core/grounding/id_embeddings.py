@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import polars as pl
@@ -146,30 +146,47 @@ def fit_id_embeddings(
         )
     taken = _Taken.of(counts, config)
     user_factors, factors_ND = _als(taken, config, seed, threads)
-    norm = max(float(np.linalg.norm(factors_ND, axis=1).mean()), 1e-12)
-    popularity = np.log1p(taken.events)
-    center, spread = popularity.mean(), max(float(popularity.std()), 1e-12)
+    scale = _Scale.of(factors_ND, taken.events)
+    others = _cross_fitted(taken, user_factors, scale, config, last) if config.id_folds > 1 else None
+    vectors = scale.columns(factors_ND, taken.events)
+    return ItemIdEmbeddings(taken.item_ids, vectors, int(taken.events.sum()), others)
 
-    def columns(factors: np.ndarray, events: np.ndarray) -> np.ndarray:
-        last = (np.log1p(events) - center) / spread
-        return np.concatenate([factors / norm, last[:, None]], axis=1).astype(np.float32)
 
-    others = None
-    if config.id_folds > 1:
-        fold_U = np.array([fold_of(user, config.id_folds) for user in taken.user_ids])
-        parts = [taken.only(fold_U != fold) for fold in range(config.id_folds)]
-        scaled = config.id_folds / (config.id_folds - 1)  # as if the fold had bought like everyone else
-        vectors = [
-            columns(
-                item_factors(part.confidence_UN, user_factors[fold_U != fold], config.id_regularization),
-                part.events * scaled,
-            )
-            for fold, part in enumerate(parts)
-        ]
-        known = np.stack([part.users >= max(1, config.id_min_users - 1) for part in parts])
-        others = CrossFitted(np.stack(vectors) * known[..., None], known, last)
-    vectors_NW = columns(factors_ND, taken.events)
-    return ItemIdEmbeddings(taken.item_ids, vectors_NW, int(taken.events.sum()), others)
+class _Scale(NamedTuple):
+    """What v_ID of everyone is divided by, and so every fold's: the factors' mean norm, mean and spread of log1p(events)."""
+
+    norm: float
+    center: float
+    spread: float
+
+    @classmethod
+    def of(cls, factors_ND: np.ndarray, events_N: np.ndarray) -> "_Scale":
+        norm = max(float(np.linalg.norm(factors_ND, axis=1).mean()), 1e-12)
+        popularity = np.log1p(events_N)
+        return cls(norm, float(popularity.mean()), max(float(popularity.std()), 1e-12))
+
+    def columns(self, factors_ND: np.ndarray, events_N: np.ndarray) -> np.ndarray:
+        """float32 (N, D + 1)."""
+        popularity = (np.log1p(events_N) - self.center) / self.spread
+        return np.concatenate([factors_ND / self.norm, popularity[:, None]], axis=1).astype(np.float32)
+
+
+def _cross_fitted(
+    taken: "_Taken", user_factors_UD: np.ndarray, scale: _Scale, config: GroundingConfig, until: date
+) -> CrossFitted:
+    """v_ID without each fold; an item needs as many other users as it needs in all, but one."""
+    folds, least = config.id_folds, max(1, config.id_min_users - 1)
+    fold_U = np.array([fold_of(user, folds) for user in taken.user_ids])
+    vectors, known = [], []
+    for fold in range(folds):
+        kept_U = fold_U != fold
+        part = taken.only(kept_U)
+        factors = item_factors(part.confidence_UN, user_factors_UD[kept_U], config.id_regularization)
+        as_if_all = part.events * (folds / (folds - 1))  # as if the fold had bought like everyone else
+        vectors.append(scale.columns(factors, as_if_all))
+        known.append(part.users >= least)
+    known_FN = np.stack(known)
+    return CrossFitted(np.stack(vectors) * known_FN[..., None], known_FN, until)
 
 
 def _counts(events: pl.DataFrame, last: date, config: GroundingConfig) -> pl.DataFrame:
