@@ -367,5 +367,6 @@ class Recommender:
 
 
 def _is_one_value(eligible_RN: Tensor) -> bool:
-    """Whether one True stands for all of the mask, as where no request has a filter."""
-    return not any(eligible_RN.stride()) and bool(eligible_RN[0, 0])
+    """Whether one True stands for all of the mask, as where no request has a filter; an axis of one has a stride of its own."""
+    steps = zip(eligible_RN.stride(), eligible_RN.shape, strict=True)
+    return all(step == 0 or size == 1 for step, size in steps) and bool(eligible_RN[0, 0])

@@ -66,9 +66,13 @@ def test_slices_and_gathered_rows_give_the_same_cosines(seed: int, groups: int) 
 
 def test_without_a_filter_nothing_is_kept_per_item() -> None:
     world = tiny_world(1)
-    free = world.recommender._eligible([Ask(Request("x")), Ask(Request("y"))])
-    assert free.shape == (2, 23)
-    assert free.untyped_storage().nbytes() == 1
+    for asks in ([Ask(Request("x"))], [Ask(Request("x")), Ask(Request("y"))]):
+        free = world.recommender._eligible(asks)
+        assert free.shape == (len(asks), 23)
+        assert free.untyped_storage().nbytes() == 1
+        assert recommender._is_one_value(free)
+    filtered = world.recommender._eligible([Ask(Request("x"), np.array([3]))])
+    assert not recommender._is_one_value(filtered)
     some = world.recommender._eligible([Ask(Request("x"), np.array([3])), Ask(Request("y"))])
     assert some.sum().item() == 45
     assert not some[0, 3]
