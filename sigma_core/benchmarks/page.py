@@ -1,6 +1,6 @@
 """A benchmark record as one HTML page that needs nothing else: headline figures, tables, bars, settings. No network, no script.
 
-It shows what the JSON holds and computes nothing but the width of bars. jinja2 escapes every value. Our choice.
+It shows what the JSON holds and computes nothing but where bars and intervals are drawn. jinja2 escapes every value. Our choice.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,11 @@ BARS: Final = (
     "ms",
     "seconds",
 )  # the first there is drawn
+LOW: Final = "low"  # a number followed by both is drawn as an interval
+HIGH: Final = "high"
 MAX_ROWS: Final = 400
+LEAST: Final = 5e-5  # smaller numbers are shown by their power of ten
+OPEN_LEAVES: Final = 40  # a longer list is folded
 
 
 def page_of(record: Mapping[str, Any], title: str = "") -> str:
@@ -40,6 +44,7 @@ def page_of(record: Mapping[str, Any], title: str = "") -> str:
     return environment.from_string(TEMPLATE.read_text()).render(
         title=title or f"sigma benchmark {made.get('verb', '')}".strip(),
         made=made,
+        open_leaves=OPEN_LEAVES,
         numbers=numbers,
         tables=tables,
         nested=nested,
@@ -58,6 +63,8 @@ def shown(value: Any) -> str:
         return "-"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
+    if 0 < abs(value) < LEAST:
+        return f"{value:.0e}"
     if isinstance(value, int) or abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}" if abs(value) >= 1 else f"{value:.4f}"
@@ -72,7 +79,31 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     bar = next((name for name in BARS if name in columns), None)
     most = max((row.get(bar) or 0.0 for row in rows), default=0.0) if bar else 0.0
     shares = [round(100 * (row.get(bar) or 0.0) / most, 1) if bar and most else 0.0 for row in rows]
-    return {"columns": columns, "bar": bar, "rows": list(zip(rows, shares, strict=True))[:MAX_ROWS]}
+    drawn: list[dict[str, float] | None] = [*_intervals(rows, columns)]
+    return {
+        "columns": columns,
+        "bar": bar,
+        "interval": bool(drawn),
+        "rows": list(zip(rows, shares, drawn or [None for _ in rows], strict=True))[:MAX_ROWS],
+    }
+
+
+def _intervals(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[dict[str, float]]:
+    """Where each row's interval, its middle and zero stand, in percent of the width; nothing where the table has none."""
+    if not {LOW, HIGH} <= set(columns) or columns[0] == LOW:
+        return []
+    middle = columns[columns.index(LOW) - 1]
+    if not all(isinstance(row.get(name), int | float) for row in rows for name in (middle, LOW, HIGH)):
+        return []
+    least, most = min(0.0, *(row[LOW] for row in rows)), max(0.0, *(row[HIGH] for row in rows))
+
+    def at(value: float) -> float:
+        return round(100 * (value - least) / ((most - least) or 1.0), 2)
+
+    return [
+        {"left": at(r[LOW]), "width": at(r[HIGH]) - at(r[LOW]), "middle": at(r[middle]), "zero": at(0.0)}
+        for r in rows
+    ]
 
 
 def _leaves(value: Any, path: str = "") -> list[tuple[str, str]]:

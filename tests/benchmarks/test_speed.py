@@ -160,4 +160,18 @@ def test_a_page_holds_the_record_and_nothing_from_elsewhere():
     assert "width:50.0%" in page
     assert "http" not in page
     assert "<script" not in page
-    assert [shown(v) for v in (None, 12345, 0.12345, 12.345, "x")] == ["-", "12,345", "0.1235", "12.3", "x"]
+    values = (None, 12345, 0.12345, 12.345, "x", 0.0, 3e-9)
+    assert [shown(v) for v in values] == ["-", "12,345", "0.1235", "12.3", "x", "0.0000", "3e-09"]
+
+
+def test_a_page_draws_intervals_on_one_scale_with_zero() -> None:
+    """From -1 to 3 of one and 0 to 1 of another: zero stands at a quarter of the width, the first fills it."""
+    rows = [
+        {"task": "a", "difference": 1.0, "low": -1.0, "high": 3.0},
+        {"task": "b", "difference": 0.5, "low": 0.0, "high": 1.0},
+    ]
+    page = page_of({"differences": rows})
+    assert page.count("left:25.0%") == 3  # zero twice, and the low end of the second
+    assert "left:0.0%;width:100.0%" in page
+    assert "left:25.0%;width:25.0%" in page
+    assert 'class="interval"' not in page_of({"plain": [{"low": 1.0, "high": 2.0}], "rows": [{"a": 1.0}]})

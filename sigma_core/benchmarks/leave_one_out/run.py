@@ -62,17 +62,20 @@ def run(
                 facts, found = _result(lab, model, protocol, seed)
                 results.setdefault(model, {}).setdefault(protocol, []).append(facts)
                 ranks.setdefault(model, {}).setdefault(protocol, []).append(found)
+    by_seed = {
+        model: {protocol: _per_seed(facts) for protocol, facts in by_protocol.items()}
+        for model, by_protocol in results.items()
+    }
+    intervals = _intervals(ranks)
     return benchmark_record(
         VERB,
         {
             "dataset": _dataset(lab),
             "protocol": _protocol_facts(),
             "settings": lab.profile.model_dump(),
-            "models": {
-                model: {p: _per_seed(facts) for p, facts in by_protocol.items()}
-                for model, by_protocol in results.items()
-            },
-            "intervals": _intervals(ranks),
+            "models": by_seed,
+            "intervals": intervals,
+            "accuracy": _accuracy(by_seed, intervals),
             "comparisons": _comparisons(ranks),
             "targets": _targets(results),
             "seconds": {
@@ -186,6 +189,25 @@ def _intervals(
     for (model, protocol, metric), one in zip(asked, found, strict=True):
         out.setdefault(model, {}).setdefault(protocol, {})[metric] = [one["low"], one["high"]]
     return out
+
+
+def _accuracy(by_seed: Mapping[str, Any], intervals: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row a model and protocol for the page, best first: means over seeds, recall@10 with its interval."""
+    rows = []
+    for model, by_protocol in by_seed.items():
+        for protocol, values in by_protocol.items():
+            mean = {name: float(np.mean(each)) for name, each in values.items()}
+            low, high = intervals[model][protocol]["recall@10"]
+            row = {
+                "protocol": protocol,
+                "model": model,
+                "recall@10": mean["recall@10"],
+                "low": low,
+                "high": high,
+            }
+            more = ("ndcg@10", "recall@5", "ndcg@5", "recall@10_unfiltered")
+            rows.append(row | {name: mean[name] for name in more})
+    return sorted(rows, key=lambda row: (row["protocol"], -row["recall@10"]))
 
 
 def _comparisons(ranks: Mapping[str, Mapping[str, Sequence[Ranks]]]) -> list[dict[str, Any]]:
