@@ -53,7 +53,7 @@ class GroundingConfig(Section):
     id_regularization: float = Field(0.05, ge=0, description="ALS regularization")
     id_alpha: float = Field(10.0, gt=0, description="ALS confidence per event")
     id_min_users: int = Field(2, ge=1, description="distinct users an item needs in the window to get a v_ID")
-    id_folds: int = Field(4, ge=0, description="folds of users, each trained on v_ID of the others; 0: off")
+    id_folds: int = Field(4, ge=0, description="folds of users, each trained on v_ID of others; 0, 1: off")
     backbone: str = Field(
         "minilm",
         min_length=1,

@@ -16,10 +16,10 @@ from sigma_core import columns as c
 
 # ------------------------------------------------------------------------------------------- vectors
 def id_embedding_facts(value: Any) -> Frames:
-    """v_ID: `.item_ids`, `.vectors` and `.others`, whose vectors without each fold of users must be finite too."""
+    """v_ID: `.item_ids`, `.vectors` and `.out_of_fold`, whose vectors without each fold of users must be finite too."""
     rows = vector_facts(value.item_ids, value.vectors)
-    if value.others is not None:
-        finite = np.isfinite(value.others.vectors_FNW).all(axis=(0, 2))
+    if value.out_of_fold is not None:
+        finite = np.isfinite(value.out_of_fold.vectors_FNW).all(axis=(0, 2))
         rows = rows.with_columns(pl.col("is_finite") & pl.Series(finite))
     return {"item_id_embeddings": rows}
 

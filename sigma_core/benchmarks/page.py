@@ -101,7 +101,12 @@ def _intervals(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> lis
         return round(100 * (value - least) / ((most - least) or 1.0), 2)
 
     return [
-        {"left": at(r[LOW]), "width": at(r[HIGH]) - at(r[LOW]), "middle": at(r[middle]), "zero": at(0.0)}
+        {
+            "left": at(r[LOW]),
+            "width": round(at(r[HIGH]) - at(r[LOW]), 2),
+            "middle": at(r[middle]),
+            "zero": at(0.0),
+        }
         for r in rows
     ]
 

@@ -16,7 +16,7 @@ import polars as pl
 from sigma_core import columns as c
 from sigma_core.artifacts import TABLE, digest_arrays, digest_json
 from sigma_core.config import GroundingConfig
-from sigma_core.grounding.cross_fitting import CrossFitted, fold_of, item_factors
+from sigma_core.grounding.cross_fitting import CrossFitted, fold_of
 
 if TYPE_CHECKING:
     from scipy.sparse import csc_matrix
@@ -31,7 +31,7 @@ class ItemIdEmbeddings:
         item_ids: N ids, strictly ascending.
         vectors: float32 [N, id_dim + 1]: factors scaled to a mean norm of 1, last column the standardized log1p(events).
         num_events: total events the fit saw, for the summary.
-        others: the same without each fold of users, for training; None where vectors were brought along or folds are off.
+        out_of_fold: the same without each fold of users, for training; None where vectors were brought along or folds are off.
     """
 
     def __init__(
@@ -39,12 +39,12 @@ class ItemIdEmbeddings:
         item_ids: Sequence[str],
         vectors: np.ndarray,
         num_events: int = 0,
-        others: CrossFitted | None = None,
+        out_of_fold: CrossFitted | None = None,
     ) -> None:
         self.item_ids = list(item_ids)
         self.vectors = np.ascontiguousarray(vectors, dtype=np.float32)
         self.num_events = num_events
-        self.others = others
+        self.out_of_fold = out_of_fold
         if len(self.item_ids) != len(self.vectors) or self.vectors.ndim != 2:
             raise ValueError(
                 f"ItemIdEmbeddings: {len(self.item_ids)} ids but vectors of shape {self.vectors.shape}; needed [ids, width]."
@@ -75,24 +75,24 @@ class ItemIdEmbeddings:
 
         tensors = load_file(directory / VECTORS)
         ids = pl.read_parquet(directory / TABLE)[c.ITEM_ID].to_list()
-        others = None
-        if "others" in tensors:
-            until = date.fromordinal(int(tensors["others_until"][0]))
-            others = CrossFitted(tensors["others"], tensors["others_known"], until)
-        return cls(ids, tensors["vectors"], int(tensors["num_events"][0]), others)
+        out_of_fold = None
+        if "out_of_fold" in tensors:
+            until = date.fromordinal(int(tensors["out_of_fold_until"][0]))
+            out_of_fold = CrossFitted(tensors["out_of_fold"], tensors["out_of_fold_known"], until)
+        return cls(ids, tensors["vectors"], int(tensors["num_events"][0]), out_of_fold)
 
     def digest(self) -> str:
         """Digest of ids and vectors, those of the folds included."""
         return digest_json([self.item_ids, digest_arrays(self._tensors())])
 
     def _tensors(self) -> dict[str, np.ndarray]:
-        if self.others is None:
+        if self.out_of_fold is None:
             return {"vectors": self.vectors}
         return {
             "vectors": self.vectors,
-            "others": self.others.vectors_FNW,
-            "others_known": self.others.known_FN,
-            "others_until": np.array([self.others.until.toordinal()]),
+            "out_of_fold": self.out_of_fold.vectors_FNW,
+            "out_of_fold_known": self.out_of_fold.known_FN,
+            "out_of_fold_until": np.array([self.out_of_fold.until.toordinal()]),
         }
 
     def summary(self) -> dict[str, Any]:
@@ -109,14 +109,14 @@ class ItemIdEmbeddings:
 
     def _own_part(self) -> dict[str, Any]:
         """How much of a vector one fold of users makes: cosine of what it is with and without them, over items and folds."""
-        if self.others is None or not self.item_ids:
+        if self.out_of_fold is None or not self.item_ids:
             return {}
-        without = self.others.vectors_FNW[..., :-1]
+        without = self.out_of_fold.vectors_FNW[..., :-1]
         norms = np.linalg.norm(without, axis=2) * np.linalg.norm(self.factors, axis=1)
         cosine = (without * self.factors).sum(axis=2) / norms.clip(1e-12)
-        known = self.others.known_FN
+        known = self.out_of_fold.known_FN
         return {
-            "folds": self.others.folds,
+            "folds": self.out_of_fold.folds,
             "cosine_without_a_fold_p10": round(float(np.quantile(cosine[known], 0.1)), 4)
             if known.any()
             else None,
@@ -144,12 +144,14 @@ def fit_id_embeddings(
             f"fit_id_embeddings: no item has {config.id_min_users} users in the {config.id_window_days} days up to {last}; "
             "widen grounding.id_window_days or lower grounding.id_min_users."
         )
-    taken = _Taken.of(counts, config)
-    user_factors, factors_ND = _als(taken, config, seed, threads)
-    scale = _Scale.of(factors_ND, taken.events)
-    others = _cross_fitted(taken, user_factors, scale, config, last) if config.id_folds > 1 else None
-    vectors = scale.columns(factors_ND, taken.events)
-    return ItemIdEmbeddings(taken.item_ids, vectors, int(taken.events.sum()), others)
+    taken = _Purchases.of(counts, config)
+    factors = _als(taken, config, seed, threads)
+    scale = _Scale.of(factors.items, taken.events)
+    out_of_fold = (
+        _cross_fitted(taken, factors, scale, config, seed, threads, last) if config.id_folds > 1 else None
+    )
+    vectors = scale.columns(factors.items, taken.events)
+    return ItemIdEmbeddings(taken.item_ids, vectors, int(taken.events.sum()), out_of_fold)
 
 
 class _Scale(NamedTuple):
@@ -172,19 +174,30 @@ class _Scale(NamedTuple):
 
 
 def _cross_fitted(
-    taken: "_Taken", user_factors_UD: np.ndarray, scale: _Scale, config: GroundingConfig, until: date
+    taken: "_Purchases",
+    factors: "_Factors",
+    scale: _Scale,
+    config: GroundingConfig,
+    seed: int,
+    threads: int,
+    until: date,
 ) -> CrossFitted:
-    """v_ID without each fold; an item needs as many other users as it needs in all, but one."""
-    folds, least = config.id_folds, max(1, config.id_min_users - 1)
+    """v_ID without each fold; an item needs as many users outside a fold as it needs in all.
+
+    ALS may move length from users to items; a fold's items are as long as v_ID's in the mean.
+    """
+    folds = config.id_folds
     fold_U = np.array([fold_of(user, folds) for user in taken.user_ids])
     vectors, known = [], []
     for fold in range(folds):
         kept_U = fold_U != fold
         part = taken.only(kept_U)
-        factors = item_factors(part.confidence_UN, user_factors_UD[kept_U], config.id_regularization)
+        found = _als(part, config, seed, threads, _Factors(factors.users[kept_U], factors.items))
         as_if_all = part.events * (folds / (folds - 1))  # as if the fold had bought like everyone else
-        vectors.append(scale.columns(factors, as_if_all))
-        known.append(part.users >= least)
+        is_known = part.users >= config.id_min_users
+        length, wanted = (np.linalg.norm(of[is_known], axis=1).sum() for of in (found.items, factors.items))
+        vectors.append(scale.columns(found.items * (wanted / max(length, 1e-12)), as_if_all))
+        known.append(is_known)
     known_FN = np.stack(known)
     return CrossFitted(np.stack(vectors) * known_FN[..., None], known_FN, until)
 
@@ -198,7 +211,7 @@ def _counts(events: pl.DataFrame, last: date, config: GroundingConfig) -> pl.Dat
 
 
 @dataclass(frozen=True)
-class _Taken:
+class _Purchases:
     """Who took what: ids, confidences of the pairs (U, N), event lines and users of each item."""
 
     user_ids: list[str]
@@ -207,7 +220,7 @@ class _Taken:
     lines_UN: "csc_matrix"
 
     @classmethod
-    def of(cls, counts: pl.DataFrame, config: GroundingConfig) -> "_Taken":
+    def of(cls, counts: pl.DataFrame, config: GroundingConfig) -> "_Purchases":
         from scipy.sparse import csc_matrix
 
         users, items = (counts[name].unique().sort() for name in (c.USER_ID, c.ITEM_ID))
@@ -220,10 +233,10 @@ class _Taken:
         made = (csc_matrix((values, at), shape=shape) for values in (confidence, lines))
         return cls(users.to_list(), items.to_list(), *made)
 
-    def only(self, user_U: np.ndarray) -> "_Taken":
+    def only(self, user_U: np.ndarray) -> "_Purchases":
         """The same of some of the users."""
         kept = [user for user, keep in zip(self.user_ids, user_U.tolist(), strict=True) if keep]
-        return _Taken(
+        return _Purchases(
             kept, self.item_ids, *(m.tocsr()[user_U].tocsc() for m in (self.confidence_UN, self.lines_UN))
         )
 
@@ -238,8 +251,17 @@ class _Taken:
         return np.diff(self.lines_UN.indptr)
 
 
-def _als(taken: _Taken, config: GroundingConfig, seed: int, threads: int) -> tuple[np.ndarray, np.ndarray]:
-    """Factors of users and of items, float32."""
+class _Factors(NamedTuple):
+    """What ALS finds, float32: (U, D) of users and (N, D) of items."""
+
+    users: np.ndarray
+    items: np.ndarray
+
+
+def _als(
+    taken: _Purchases, config: GroundingConfig, seed: int, threads: int, start: _Factors | None = None
+) -> _Factors:
+    """Factors after `id_iterations`, from random ones or from `start`."""
     from implicit.cpu.als import AlternatingLeastSquares
     from threadpoolctl import threadpool_limits
 
@@ -254,5 +276,9 @@ def _als(taken: _Taken, config: GroundingConfig, seed: int, threads: int) -> tup
             num_threads=threads,
             random_state=seed,
         )
+        if start is not None:
+            model.user_factors, model.item_factors = start.users.copy(), start.items.copy()
         model.fit(taken.confidence_UN.tocsr(), show_progress=False)
-    return np.array(model.user_factors, dtype=np.float32), np.array(model.item_factors, dtype=np.float32)
+    found = _Factors(*(np.array(part, dtype=np.float32) for part in (model.user_factors, model.item_factors)))
+    found.items[taken.users == 0] = 0  # of nobody: what they started from would stay
+    return found

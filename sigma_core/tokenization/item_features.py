@@ -91,7 +91,7 @@ def assemble(
         has_id=has_id,
         has_image=has_image,
         prefix=semantic_ids.prefixes()[positions(known, order, "semantic_id_map")],
-        folded=None if ids.others is None else FoldedIds(ids.others, id_row),
+        folded=None if ids.out_of_fold is None else FoldedIds(ids.out_of_fold, id_row),
     )
 
 

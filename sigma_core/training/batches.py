@@ -7,6 +7,7 @@ the task mix is config, sampling is our choice.
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -91,11 +92,12 @@ def build_training_set(
                 asked.setdefault(user, []).append(
                     TrainingRequest(task, text, text if whole else focus, np.asarray(sorted(set(known))))
                 )
-        cut = shard.contexts[c.CUT_DATE].max()
+        cut = shard.contexts[c.CUT_DATE].min()  # one shard is one cut
         for context in encode_contexts(shard.contexts, rows):
             if context.user_id in asked:
-                # one shard is one cut
-                fold = EVERYONE if folded is None else folded.others.fold(context.user_id, cut)  # type: ignore[arg-type]
+                fold = EVERYONE
+                if folded is not None and isinstance(cut, date):
+                    fold = folded.out_of_fold.fold(context.user_id, cut)
                 users.append(TrainingUser(context, tuple(asked[context.user_id]), day, fold))
     return TrainingSet(users, dropped, counts)
 
@@ -133,22 +135,21 @@ def sample_steps(
     """
     rng = np.random.default_rng(seed)
     num_aligned = round(config.alignment_share * config.contexts_per_batch)
-    aligned = aligned_users(data.users) if num_aligned else []
+    aligned: dict[int, list[TrainingUser]] = {}
+    for user in aligned_users(data.users) if num_aligned else ():
+        aligned.setdefault(user.fold, []).append(user)
     drawn = _drawn(data.users, config, rng)
     many = 1 if length_of is None else config.bucket_steps
     left = steps
     while left > 0:
-        batches: list[list[_UserPart]] = []
-        extra: list[list[_UserPart]] = []
-        for _ in range(many):
-            users = next(drawn)
-            others = [aligned[i] for i in rng.choice(len(aligned), num_aligned)] if aligned else []
-            batches.append([_part(user, prefixes_NP, config, rng) for user in users])  # all of one fold
-            extra.append([_part(user, prefixes_NP, config, rng) for user in others])
+        batches = [[_part(user, prefixes_NP, config, rng) for user in next(drawn)] for _ in range(many)]
         if length_of is not None and many > 1:
             batches = _bucketed(batches, length_of, rng)
-        for batch, more in zip(batches[:left], extra, strict=False):
-            yield _joined(batch + more, batch[0].fold)
+        for batch in batches[:left]:
+            fold = batch[0].fold
+            nobodies = aligned.get(fold, [])
+            chosen = [nobodies[i] for i in rng.choice(len(nobodies), num_aligned)] if nobodies else []
+            yield _joined(batch + [_part(user, prefixes_NP, config, rng) for user in chosen], fold)
         left -= many
 
 

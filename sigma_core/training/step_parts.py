@@ -70,7 +70,7 @@ def fold_streams(features: "ItemFeatures", device: "torch.device") -> "dict[int,
 
     out = {EVERYONE: item_streams(features, device)}
     if features.folded is not None:
-        for fold in range(features.folded.others.folds):
+        for fold in range(features.folded.out_of_fold.folds):
             vectors, known = (torch.as_tensor(part, device=device) for part in features.folded.of(fold))
             out[fold] = out[EVERYONE]._replace(id_NI=vectors, has_id_N=known)
     return out

@@ -60,8 +60,8 @@ def first_nan(vectors: np.ndarray) -> np.ndarray:
     return vectors
 
 
-def nan_fold(others: Any) -> SimpleNamespace:
-    return SimpleNamespace(vectors_FNW=np.full_like(others.vectors_FNW, np.nan))
+def nan_fold(out_of_fold: Any) -> SimpleNamespace:
+    return SimpleNamespace(vectors_FNW=np.full_like(out_of_fold.vectors_FNW, np.nan))
 
 
 def nan_tensor(value: Any, inputs: dict[str, Any]) -> None:
@@ -108,7 +108,7 @@ CORRUPTED: list[tuple[str, str, Corruption]] = [
     ("relevance_pairs", "relevance_pairs.positive_in_catalog", given(item_ids=["a"])),
     ("relevance_pairs", "relevance_pairs.no_self_pair", set_first(c.POSITIVE_ITEM_ID, "a")),
     ("item_id_embeddings", "item_id_embeddings.vectors_finite", change("vectors", first_nan)),
-    ("item_id_embeddings", "item_id_embeddings.vectors_finite", change("others", nan_fold)),
+    ("item_id_embeddings", "item_id_embeddings.vectors_finite", change("out_of_fold", nan_fold)),
     ("item_id_embeddings", "item_id_embeddings.norm_plausible", change("vectors", np.zeros_like)),
     ("grounded_encoder", "probe.texts_told_apart", given(probe_texts=["tea", "ham", "egg"])),
     ("refit_item_embeddings", "coverage.catalog_covered", given(item_ids=list("abcdefg"))),

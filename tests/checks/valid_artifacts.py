@@ -109,7 +109,7 @@ def _relevance_pairs() -> Case:
 
 def _item_id_embeddings() -> Case:
     others = SimpleNamespace(vectors_FNW=np.stack([unit_vectors(6)] * 2))
-    return SimpleNamespace(item_ids=list(ITEMS), vectors=unit_vectors(6), others=others), {}
+    return SimpleNamespace(item_ids=list(ITEMS), vectors=unit_vectors(6), out_of_fold=others), {}
 
 
 def _embeddings() -> Case:

@@ -4,11 +4,14 @@ from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
+import pytest
 import torch
 
 from sigma_core.grounding.cross_fitting import EVERYONE, CrossFitted, FoldedIds, fold_of
+from sigma_core.model.heads import ItemTensors
 from sigma_core.tokenization.item_features import ItemFeatures
 from sigma_core.tracking import NullTracker, no_progress
+from sigma_core.training import sft
 from sigma_core.training.batches import build_training_set, sample_steps
 from sigma_core.training.lora import train_lora
 from sigma_core.training.sft import make_trainer, train_base
@@ -51,7 +54,7 @@ def test_a_shard_that_v_id_did_not_see_trains_on_v_id_itself() -> None:
     assert {user.fold for user in data.users} == {EVERYONE}
 
 
-def test_base_and_adapter_train_and_are_probed_on_folds() -> None:
+def test_base_and_adapter_train_and_are_probed_on_folds(monkeypatch: pytest.MonkeyPatch) -> None:
     config = training_config("mini", base_steps=4, lora_steps=2)
     _, codebooks = small_features()
     given = (
@@ -63,7 +66,16 @@ def test_base_and_adapter_train_and_are_probed_on_folds() -> None:
         NullTracker(),
         no_progress,
     )
+    read: list[int] = []
+    plain = sft.Trainer.item_tensors
+
+    def told(self: sft.Trainer, fold: int = EVERYONE) -> ItemTensors:
+        read.append(fold)
+        return plain(self, fold)
+
+    monkeypatch.setattr(sft.Trainer, "item_tensors", told)
     base = train_base(*given)  # type: ignore[arg-type]
     checkpoint = train_lora(base, *given)  # type: ignore[arg-type]
+    assert set(read) == {0, 1}  # training, its loss on probe users and their lists alike
     assert np.isfinite(base.figures["loss_last"])
     assert base.facts()["beams_valid"] == checkpoint.facts()["beams_valid"] == 1.0
