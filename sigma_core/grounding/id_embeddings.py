@@ -16,7 +16,7 @@ import polars as pl
 from sigma_core import columns as c
 from sigma_core.artifacts import TABLE, digest_arrays, digest_json
 from sigma_core.config import GroundingConfig
-from sigma_core.grounding.cross_fitting import CrossFitted, fold_of
+from sigma_core.grounding.cross_fitting import CrossFitted, fold_of, item_factors
 
 if TYPE_CHECKING:
     from scipy.sparse import csc_matrix
@@ -145,12 +145,10 @@ def fit_id_embeddings(
             "widen grounding.id_window_days or lower grounding.id_min_users."
         )
     taken = _Purchases.of(counts, config)
-    factors = _als(taken, config, seed, threads)
-    scale = _Scale.of(factors.items, taken.events)
-    out_of_fold = (
-        _cross_fitted(taken, factors, scale, config, seed, threads, last) if config.id_folds > 1 else None
-    )
-    vectors = scale.columns(factors.items, taken.events)
+    user_factors, factors_ND = _als(taken, config, seed, threads)
+    scale = _Scale.of(factors_ND, taken.events)
+    out_of_fold = _cross_fitted(taken, user_factors, scale, config, last) if config.id_folds > 1 else None
+    vectors = scale.columns(factors_ND, taken.events)
     return ItemIdEmbeddings(taken.item_ids, vectors, int(taken.events.sum()), out_of_fold)
 
 
@@ -174,17 +172,10 @@ class _Scale(NamedTuple):
 
 
 def _cross_fitted(
-    taken: "_Purchases",
-    factors: "_Factors",
-    scale: _Scale,
-    config: GroundingConfig,
-    seed: int,
-    threads: int,
-    until: date,
+    taken: "_Purchases", user_factors_UD: np.ndarray, scale: _Scale, config: GroundingConfig, until: date
 ) -> CrossFitted:
-    """v_ID without each fold; an item needs as many users outside a fold as it needs in all.
-
-    ALS may move length from users to items; a fold's items are as long as v_ID's in the mean.
+    """v_ID without each fold. An item needs as many users outside a fold as it needs in all: with fewer, it is known at all
+    because the fold bought it.
     """
     folds = config.id_folds
     fold_U = np.array([fold_of(user, folds) for user in taken.user_ids])
@@ -192,12 +183,10 @@ def _cross_fitted(
     for fold in range(folds):
         kept_U = fold_U != fold
         part = taken.only(kept_U)
-        found = _als(part, config, seed, threads, _Factors(factors.users[kept_U], factors.items))
+        factors = item_factors(part.confidence_UN, user_factors_UD[kept_U], config.id_regularization)
         as_if_all = part.events * (folds / (folds - 1))  # as if the fold had bought like everyone else
-        is_known = part.users >= config.id_min_users
-        length, wanted = (np.linalg.norm(of[is_known], axis=1).sum() for of in (found.items, factors.items))
-        vectors.append(scale.columns(found.items * (wanted / max(length, 1e-12)), as_if_all))
-        known.append(is_known)
+        vectors.append(scale.columns(factors, as_if_all))
+        known.append(part.users >= config.id_min_users)
     known_FN = np.stack(known)
     return CrossFitted(np.stack(vectors) * known_FN[..., None], known_FN, until)
 
@@ -251,17 +240,10 @@ class _Purchases:
         return np.diff(self.lines_UN.indptr)
 
 
-class _Factors(NamedTuple):
-    """What ALS finds, float32: (U, D) of users and (N, D) of items."""
-
-    users: np.ndarray
-    items: np.ndarray
-
-
 def _als(
-    taken: _Purchases, config: GroundingConfig, seed: int, threads: int, start: _Factors | None = None
-) -> _Factors:
-    """Factors after `id_iterations`, from random ones or from `start`."""
+    taken: _Purchases, config: GroundingConfig, seed: int, threads: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Factors of users and of items, float32."""
     from implicit.cpu.als import AlternatingLeastSquares
     from threadpoolctl import threadpool_limits
 
@@ -276,9 +258,5 @@ def _als(
             num_threads=threads,
             random_state=seed,
         )
-        if start is not None:
-            model.user_factors, model.item_factors = start.users.copy(), start.items.copy()
         model.fit(taken.confidence_UN.tocsr(), show_progress=False)
-    found = _Factors(*(np.array(part, dtype=np.float32) for part in (model.user_factors, model.item_factors)))
-    found.items[taken.users == 0] = 0  # of nobody: what they started from would stay
-    return found
+    return np.array(model.user_factors, dtype=np.float32), np.array(model.item_factors, dtype=np.float32)
