@@ -10,13 +10,13 @@ if TYPE_CHECKING:
 MAIN: Final = "recall@20"
 _COLORS: Final = {"apf": "#c0392b", "constant": "#2471a3"}
 _DPI: Final = 110
+_COLUMNS: Final = 3  # panels beside each other: what fits a page
 
 
 def plot_differences(values: Mapping[str, Any], path: Path) -> None:
     """A panel a task: what each arm is compared with, minus the arm, at recall@20 with its 95 % interval."""
     tasks, arms = list(values["tasks"]), list(values["differences"])
-    figure = _figure(3.0 * max(len(tasks), 1) + 2, 1.5 + 0.28 * max(len(arms), 1))
-    panels = figure.subplots(1, max(len(tasks), 1), sharey=True, squeeze=False)[0]
+    figure, panels = _panels(len(tasks), 3.2, 0.9 + 0.26 * max(len(arms), 1))
     for axes, task in zip(panels, tasks, strict=False):
         for place, arm in enumerate(arms):
             found = values["differences"][arm].get(task, {}).get(MAIN)
@@ -26,8 +26,12 @@ def plot_differences(values: Mapping[str, Any], path: Path) -> None:
                 axes.plot([found["mean"]], [place], "o", color=color, markersize=4)
         axes.axvline(0, color="black", linewidth=0.8)
         axes.set_title(task, fontsize=9)
-    panels[0].set_yticks(range(len(arms)), arms)
-    panels[0].invert_yaxis()
+        axes.tick_params(labelsize=8)
+        axes.locator_params(axis="x", nbins=5)
+        axes.set_ylim(len(arms) - 0.5, -0.5)
+        axes.set_yticks(range(len(arms)), arms)
+    for place, axes in enumerate(panels):
+        axes.tick_params(labelleft=place % _COLUMNS == 0)
     figure.supxlabel(
         f"{MAIN}: what the arm is compared with, minus the arm (red: the arm is worse)", fontsize=9
     )
@@ -37,8 +41,7 @@ def plot_differences(values: Mapping[str, Any], path: Path) -> None:
 def plot_frontier(values: Mapping[str, Any], path: Path) -> None:
     """A panel a task: recall@20 over diversity@20, APF and a constant sigma, a point a temperature."""
     frontier = values["frontier"]
-    figure = _figure(3.2 * max(len(frontier), 1), 3.2)
-    panels = figure.subplots(1, max(len(frontier), 1), squeeze=False)[0]
+    figure, panels = _panels(len(frontier), 3.2, 2.8)
     for axes, (task, points) in zip(panels, frontier.items(), strict=False):
         for kind, color in _COLORS.items():
             mine = [p for p in points if p["kind"] == kind]
@@ -52,6 +55,17 @@ def plot_frontier(values: Mapping[str, Any], path: Path) -> None:
         panels[0].set_ylabel(MAIN, fontsize=8)
         panels[0].legend(frameon=False, fontsize=8)
     _save(figure, path)
+
+
+def _panels(number: int, width: float, height: float) -> "tuple[Figure, list[Any]]":
+    """A figure of so many panels (one at least) in rows of `_COLUMNS`, each of that size in inches."""
+    columns = min(max(number, 1), _COLUMNS)
+    rows = -(-max(number, 1) // columns)
+    figure = _figure(width * columns + 1, height * rows + 0.4)
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in panels[max(number, 1) :]:
+        axes.remove()
+    return figure, panels[: max(number, 1)]
 
 
 def _figure(width: float, height: float) -> "Figure":
