@@ -22,6 +22,7 @@ from sigma_core.config import SigmaConfig
 from sigma_core.data.catalog import ItemCatalog
 from sigma_core.grounding.embed import ItemEmbeddings, embed_items
 from sigma_core.grounding.encoder import GroundedEncoder
+from sigma_core.grounding.id_embeddings import ItemIdEmbeddings
 from sigma_core.grounding.relevance_pairs import RelevancePairs
 from sigma_core.instruction.shards import SftShard
 from sigma_core.repeatable import repeatable
@@ -169,20 +170,19 @@ def train_arm(
     from sigma_core.training.lora import train_lora
     from sigma_core.training.sft import train_base
 
+    if arm.no_folds:
+        ids = materials.ids
+        materials = replace(materials, ids=ItemIdEmbeddings(ids.item_ids, ids.vectors, ids.num_events))
     grounding = grounding_of(arm, materials, store, progress)
     codebooks, encoder = grounding.codebooks, grounding.encoder
     features = refit_features(
         materials.refit_catalog, grounding.refit, materials.ids, codebooks, materials.images
     )
-    if arm.no_folds:
-        features = replace(features, folded=None)
     if arm.task:
         steps = specialist_steps(arm.task, materials, features.prefix, features.item_ids, seed, steps)
     config = arm_config(arm, materials.config, seed, steps)
     training = {name: config.model_dump(mode="json")[name] for name in ("model", "training", "generation")}
-    key = digest_json([training, seed, codebooks.digest(), encoder.digest(), materials.digests])[
-        :12
-    ]  # the name tells arms apart
+    key = digest_json([training, seed, codebooks.digest(), encoder.digest(), materials.digests])[:12]
     name = f"{arm.name}-{seed}-{key}"
     base_shards, lora_shards = shards_of(arm.task, materials)
     with repeatable(config.runtime.deterministic):
@@ -197,8 +197,6 @@ def train_arm(
             before = catalog_features(
                 materials.last_catalog, materials.ids, codebooks, encoder, grounding.known, materials.images
             )
-            if arm.no_folds:
-                before = replace(before, folded=None)
             made = train_lora(base, lora_shards, before, codebooks, encoder, config, NullTracker(), progress)
             store.write("adapter", name, made)
     checkpoint = store.read(LoraCheckpoint, "adapter", name)

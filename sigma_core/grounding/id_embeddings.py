@@ -144,7 +144,7 @@ def fit_id_embeddings(
             f"fit_id_embeddings: no item has {config.id_min_users} users in the {config.id_window_days} days up to {last}; "
             "widen grounding.id_window_days or lower grounding.id_min_users."
         )
-    taken = _Purchases.of(counts, config)
+    taken = _Interactions.of(counts, config)
     user_factors, factors_ND = _als(taken, config, seed, threads)
     scale = _Scale.of(factors_ND, taken.events)
     out_of_fold = _cross_fitted(taken, user_factors, scale, config, last) if config.id_folds > 1 else None
@@ -172,7 +172,7 @@ class _Scale(NamedTuple):
 
 
 def _cross_fitted(
-    taken: "_Purchases", user_factors_UD: np.ndarray, scale: _Scale, config: GroundingConfig, until: date
+    taken: "_Interactions", user_factors_UD: np.ndarray, scale: _Scale, config: GroundingConfig, until: date
 ) -> CrossFitted:
     """v_ID without each fold. An item needs as many users outside a fold as it needs in all: with fewer, it is known at all
     because the fold bought it.
@@ -200,7 +200,7 @@ def _counts(events: pl.DataFrame, last: date, config: GroundingConfig) -> pl.Dat
 
 
 @dataclass(frozen=True)
-class _Purchases:
+class _Interactions:
     """Who took what: ids, confidences of the pairs (U, N), event lines and users of each item."""
 
     user_ids: list[str]
@@ -209,7 +209,7 @@ class _Purchases:
     lines_UN: "csc_matrix"
 
     @classmethod
-    def of(cls, counts: pl.DataFrame, config: GroundingConfig) -> "_Purchases":
+    def of(cls, counts: pl.DataFrame, config: GroundingConfig) -> "_Interactions":
         from scipy.sparse import csc_matrix
 
         users, items = (counts[name].unique().sort() for name in (c.USER_ID, c.ITEM_ID))
@@ -222,10 +222,10 @@ class _Purchases:
         made = (csc_matrix((values, at), shape=shape) for values in (confidence, lines))
         return cls(users.to_list(), items.to_list(), *made)
 
-    def only(self, user_U: np.ndarray) -> "_Purchases":
+    def only(self, user_U: np.ndarray) -> "_Interactions":
         """The same of some of the users."""
         kept = [user for user, keep in zip(self.user_ids, user_U.tolist(), strict=True) if keep]
-        return _Purchases(
+        return _Interactions(
             kept, self.item_ids, *(m.tocsr()[user_U].tocsc() for m in (self.confidence_UN, self.lines_UN))
         )
 
@@ -241,7 +241,7 @@ class _Purchases:
 
 
 def _als(
-    taken: _Purchases, config: GroundingConfig, seed: int, threads: int
+    taken: _Interactions, config: GroundingConfig, seed: int, threads: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Factors of users and of items, float32."""
     from implicit.cpu.als import AlternatingLeastSquares

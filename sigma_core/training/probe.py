@@ -76,13 +76,10 @@ def run_probe(trainer: "Trainer", probe: TrainingSet, prefixes_NP: np.ndarray, s
     from sigma_core.generation.fusion import typical
 
     loss = probe_loss(trainer, probe, prefixes_NP, seed)
-    existing = {tuple(row) for row in np.unique(prefixes_NP, axis=0).tolist()}
     with torch.inference_mode():
-        asked = list(_asked(trainer, probe, prefixes_NP, seed))
+        asked = list(_ask_all(trainer, probe, prefixes_NP, seed))
         sharpening, weight = _calibrated(trainer.config, asked)
-    beams = [one.searched.beams for one in asked]
-    found = [b.prefix_RKP[b.log_prob_RK > float("-inf")].tolist() for b in beams]
-    valid = [float(np.mean([tuple(prefix) in existing for prefix in mine])) for mine in found]
+    valid = [_valid_share(one, prefixes_NP) for one in asked]
     sigma = typical(torch.cat([one.sigma_R for one in asked])).item()
     return Probe(loss, float(np.mean(valid)), sigma, sharpening, weight)
 
@@ -98,7 +95,9 @@ class _Asked(NamedTuple):
     sigma_R: "Tensor"
 
 
-def _asked(trainer: "Trainer", probe: TrainingSet, prefixes_NP: np.ndarray, seed: int) -> "Iterator[_Asked]":
+def _ask_all(
+    trainer: "Trainer", probe: TrainingSet, prefixes_NP: np.ndarray, seed: int
+) -> "Iterator[_Asked]":
     """The probe's batches, each over the item table of its fold."""
     tables: dict[int, tuple[Recommender, np.ndarray]] = {}
     for inputs in sample_steps(probe, prefixes_NP, trainer.config.training, BEAM_STEPS, seed):
@@ -153,15 +152,14 @@ def beams_valid(trainer: "Trainer", probe: TrainingSet, prefixes_NP: np.ndarray,
     """
     import torch
 
-    existing = {tuple(row) for row in np.unique(prefixes_NP, axis=0).tolist()}
     (inputs,) = sample_steps(probe, prefixes_NP, trainer.config.training, 1, seed)
-    requests = [[Request(r.instruction, r.focus) for r in mine] for mine in inputs.requests]
     with torch.inference_mode():
-        recommender, place = _recommender(trainer, inputs.fold)
-        eligible = torch.ones(sum(map(len, requests)), len(place), dtype=torch.bool, device=trainer.device)
-        users = [context.with_rows(place) for context in inputs.users]
-        days = torch.as_tensor(inputs.days, device=trainer.device)
-        beams = recommender.beam(users, requests, trainer.focus, eligible, days).beams
+        return _valid_share(_ask(trainer, *_recommender(trainer, inputs.fold), inputs), prefixes_NP)
+
+
+def _valid_share(one: _Asked, prefixes_NP: np.ndarray) -> float:
+    existing = {tuple(row) for row in np.unique(prefixes_NP, axis=0).tolist()}
+    beams = one.searched.beams
     found = beams.prefix_RKP[beams.log_prob_RK > float("-inf")].tolist()
     return float(np.mean([tuple(prefix) in existing for prefix in found])) if found else 0.0
 

@@ -22,6 +22,7 @@ from tests.e2e.slice import DAY
 ARMS = (
     "gr_sid",
     "gr_id",
+    "no_folds",
     "free_items",
     "only_longtail",
     "only_season",
