@@ -4,6 +4,7 @@ A stage reads its own section and nothing else. The digest of the sections it na
 assets, so a changed setting marks exactly its own artifacts as stale. No I/O but `load_config`.
 """
 
+import difflib
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -120,8 +121,18 @@ def profile_config(name: str, overrides: dict[str, Any] | None = None) -> SigmaC
         return SigmaConfig.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(p) for p in first["loc"])
-        raise ConfigError(f"setting {where}: {first['msg']} (arrived: {first.get('input')!r}).") from error
+        path = tuple(str(p) for p in first["loc"])
+        said = _unknown(path) if first["type"] == "extra_forbidden" else first["msg"]
+        raise ConfigError(f"setting {'.'.join(path)}: {said} (arrived: {first.get('input')!r}).") from error
+
+
+def _unknown(path: tuple[str, ...]) -> str:
+    """What to say of a section or setting that there is not."""
+    section = SigmaConfig.model_fields.get(path[0])
+    of: Any = SigmaConfig if len(path) == 1 or section is None else section.annotation
+    near = difflib.get_close_matches(path[-1], of.model_fields, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(of.model_fields)}"
+    return f"unknown {'section' if len(path) == 1 else 'setting'}; {hint}"
 
 
 def load_config(profile: str, file: Path | None = None, settings: tuple[str, ...] = ()) -> SigmaConfig:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from sigma_core.model.sigma import SigmaModel
 
+MOST_CACHED = 100_000  # texts whose ids are remembered
 EMBEDDING_KEYS = ("embeddings.word_embeddings.weight", "model.embed_tokens.weight", "embed_tokens.weight")
 
 
@@ -57,6 +58,8 @@ class Words:
         """Token ids of the text without special tokens, int64; empty for an empty text."""
         found = self._cache.get(text)
         if found is None:
+            if len(self._cache) >= MOST_CACHED:  # people type what they like, and a server runs for months
+                self._cache.clear()
             found = np.asarray(self._tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int64)
             self._cache[text] = found
         return found

@@ -59,9 +59,18 @@ def test_a_config_file_replaces_the_roots_settings(tmp_path: Path) -> None:
     assert binding.settings == ("training.lora_steps=5",)
 
 
-def test_a_wrong_setting_binds_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"training\.lora_stepz"):
-        bind(tmp_path / "root", Request(settings=("training.lora_stepz=1",)))
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("training.lora_stepz=1", r"training\.lora_stepz: unknown setting; did you mean lora_steps"),
+        ("traning.lora_steps=1", r"traning: unknown section; did you mean training"),
+        ("runtime.zzz=1", r"runtime\.zzz: unknown setting; there are "),
+        ("training.lora_steps=many", r"training\.lora_steps: Input should be a valid integer"),
+    ],
+)
+def test_a_wrong_setting_binds_nothing(setting: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=said):
+        bind(tmp_path / "root", Request(settings=(setting,)))
     assert not (tmp_path / "root").exists()
 
 
