@@ -41,10 +41,11 @@ def relevance_pairs(
     from sigma_core.instruction.phrases import answering_items
 
     phrases = answering_items(catalog.frame, "train")
+    held_out = frozenset(answering_items(catalog.frame, "test"))
     events = frames_of(history, until=refit_cut(as_date(context.partition_key), sigma.world.span))
     pairs = build_relevance_pairs(
         events, catalog, load_themes(), phrases, sigma.config.grounding, sigma.config.runtime.seed,
-        sigma.images(), annotations(context, sigma, catalog),
+        sigma.images(), annotations(context, sigma, catalog), held_out,
     )  # fmt: skip
     yield from publish(context, sigma, pairs, item_ids=catalog.frame[c.ITEM_ID])
 

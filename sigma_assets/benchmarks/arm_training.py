@@ -125,7 +125,7 @@ def _encoder(arm: Arm, materials: Materials, store: ArtifactStore, progress: Pro
 
     settings, runtime = materials.config.grounding, materials.config.runtime
     if arm.raw_text:
-        return untrained_encoder(settings)
+        return untrained_encoder(settings, materials.refit_catalog.frame[c.TEXT].to_list())
     if not store.exists("encoder", arm.grounding):
         pairs = materials.pairs
         if arm.no_view:

@@ -5,6 +5,7 @@ principal directions, is trained alone (nearly free); then projection and LoRA o
 in `trainer.py`. Source: paper section on grounding; everything about cost is our choice.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -87,8 +88,10 @@ def train_grounded_encoder(
     )
 
 
-def untrained_encoder(config: GroundingConfig) -> GroundedEncoder:
-    """The backbone as it comes, without down-projection: what anyone who downloads it has."""
+def untrained_encoder(config: GroundingConfig, texts: Sequence[str] = ()) -> GroundedEncoder:
+    """The backbone as it comes, without down-projection: what anyone who downloads it has. With the `texts` of a catalog it
+    matches words as the trained one does, so that only the vectors differ.
+    """
     opened = tb.open_backbone(config.backbone)
     width = network_of(opened.model, config.pooling, config.padding_side).width
     return GroundedEncoder(
@@ -101,6 +104,7 @@ def untrained_encoder(config: GroundingConfig) -> GroundedEncoder:
         source=opened.source,
         pooling=config.pooling,
         padding_side=config.padding_side,
+        lexical=LexicalHash.fit(texts, config.lexical_dim, config.lexical_weight) if texts else None,
     )
 
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from sigma_core.tokenization.codebooks import Codebooks
 
 HEADS: Final = (
-    "prefix_head", "prefix_gain", "prefix_bias", "prefix_activity", "focus_gain", "lexical_gain", "pointer", "copy_gate", "item_head",
-    "item_activity", "neighbor", "neighbor_gain",
+    "prefix_head", "prefix_gain", "prefix_bias", "prefix_activity", "focus_gain", "fit_gain", "lexical_gain", "pointer", "copy_gate",
+    "item_head", "item_activity", "neighbor", "neighbor_gain",
 )  # fmt: skip
 LORA_TARGETS: Final = ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")
 META: Final = "meta.json"

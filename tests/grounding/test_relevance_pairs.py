@@ -127,7 +127,36 @@ def test_holidays_find_items_of_their_themes_and_siblings_share_a_category() -> 
         ("Fourth", "i1"), ("Fourth", "i2"), ("Fourth hot dog", "i1"), ("Fourth hot dog", "i2"),
     }  # fmt: skip
     siblings = got.filter(pl.col(c.ANCHOR_ITEM_ID).is_not_null())
-    assert set(siblings.select(c.ANCHOR_ITEM_ID, c.POSITIVE_ITEM_ID).rows()) == {("i3", "i4"), ("i4", "i3")}
+    pairs = set(siblings.select(c.ANCHOR_ITEM_ID, c.POSITIVE_ITEM_ID).rows())
+    assert pairs == {("i3", "i4"), ("i4", "i3"), ("i1", "i2")}  # buns complement hot dogs
+
+
+def test_what_complements_an_item_is_of_another_category() -> None:
+    shop = Catalog(
+        ("i1", "corn tortilla chips", "tortilla chips", "snacks"),
+        ("i2", "salsa, mild", "dips", "sauces"),
+        ("i3", "salsa, hot", "dips", "sauces"),
+        ("i4", "candle", "candles", "home"),
+    )
+    found = knowledge._complements(shop.frame, {"tortilla chips": ["salsa"], "candle": ["unicorn"]}, 1)
+    assert found[c.ANCHOR_ITEM_ID].to_list() == ["i1"]
+    assert found[c.POSITIVE_ITEM_ID][0] in {"i2", "i3"}
+    assert knowledge._complements(shop.frame, {}, 1).schema == found.schema
+
+
+def test_the_written_complements_are_words_and_no_thing_is_its_own() -> None:
+    for used, others in knowledge.load_complements().items():
+        assert others
+        assert used not in others
+        assert all(word == word.lower().strip() for word in (used, *others))
+
+
+def test_a_phrase_that_evaluation_asks_with_is_no_anchor_even_where_it_names_a_category() -> None:
+    def anchors(held_out: frozenset[str]) -> set[str]:
+        found = build_relevance_pairs(grill_parties(), SHOP, {}, {}, CONFIG, 17, held_out=held_out).frame
+        return set(of(found, "search")[c.ANCHOR_TEXT])
+
+    assert anchors(frozenset()) - anchors(frozenset({"sweets"})) == {"sweets"}
 
 
 @pytest.mark.parametrize(("word", "text", "found"), [

@@ -39,6 +39,7 @@ class ViewInputs:
         seed: of every choice.
         annotations: an LLM's phrase -> ids of items that answer it; empty where the annotator is off.
         images: item ids and image vectors float [N, d], where the source has any.
+        held_out: phrases that evaluation asks with: no anchor, even where one is a category's name as well.
     """
 
     events: pl.DataFrame
@@ -49,6 +50,7 @@ class ViewInputs:
     seed: int
     annotations: Mapping[str, Sequence[str]] = field(default_factory=dict)
     images: tuple[Sequence[str], np.ndarray] | None = None
+    held_out: frozenset[str] = frozenset()
 
 
 def as_pairs(rows: pl.DataFrame, view: str, *, is_pseudo: bool) -> pl.DataFrame:

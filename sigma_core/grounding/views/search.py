@@ -31,7 +31,8 @@ def pairs(inputs: ViewInputs) -> pl.DataFrame:
         *(pl.col(column).str.to_lowercase() for column in (c.ITEM_TYPE, c.CATEGORY)),
     )
     phrases = _limited(_of_phrases(inputs, items), max(int(limit * PHRASE_SHARE), 1), inputs.seed)
-    names = _limited(_of_names(items), limit - phrases.height, inputs.seed)
+    names = _of_names(items).filter(~pl.col(c.ANCHOR_TEXT).is_in(sorted(inputs.held_out)))
+    names = _limited(names, limit - phrases.height, inputs.seed)
     both = pl.concat([phrases, names]).unique(
         [c.ANCHOR_TEXT, c.POSITIVE_ITEM_ID], keep="first", maintain_order=True
     )
