@@ -129,7 +129,7 @@ _TABLE: Final = (
         settings=("grounding.id_*", "promotion.refit_holdout_days", "runtime.seed"), kinds=_TENSORS,
     ),
     Stage(
-        name="relevance_pairs", group="grounding", cadence="month",
+        name="relevance_pairs", group="grounding", cadence="month", version="2",
         artifact="sigma_core.grounding.relevance_pairs:RelevancePairs",
         reads={"history": Read("interaction_history", "id_months"), "catalog": _REFIT_CATALOG},
         settings=("grounding.*", "data.country", "promotion.refit_holdout_days", "runtime.seed"), source_parts=("image_vectors",),
@@ -187,7 +187,7 @@ _TABLE: Final = (
     ),
     # ----------------------------------------------------------------------------- (c) training
     Stage(
-        name="sigma_base", group="training", cadence="month", version="5", pool=TRAINING, keep=True,
+        name="sigma_base", group="training", cadence="month", version="6", pool=TRAINING, keep=True,
         artifact="sigma_core.training.checkpoint:SigmaBase",
         reads={
             "shards": Read("sft_shards", "base_shards"),
@@ -202,7 +202,7 @@ _TABLE: Final = (
         source_parts=("image_vectors",), kinds=_TORCH,
     ),
     Stage(
-        name="lora_checkpoint", group="training", cadence="day", version="4", pool=TRAINING,
+        name="lora_checkpoint", group="training", cadence="day", version="5", pool=TRAINING,
         artifact="sigma_core.training.checkpoint:LoraCheckpoint",
         reads={
             "base": Read("sigma_base", "own_month"),
