@@ -69,7 +69,7 @@ def generation(
     """Three-step generation against four-token constrained beam search, same network and items.
 
     Peers' side is transformers.generate with prefix_allowed_tokens_fn; beside it our own best four-token beam and the floor,
-    one forward pass over the prompt. For a large network: --backbone smollm2-135m --batches 1 --prefixes 20 --rounds 3.
+    one pass over the prompt, in our cheapest way and as transformers does it. For a large network: --backbone smollm2-135m --batches 1 --prefixes 20 --rounds 3.
     """
     prepare(root or Path("var"), threads, verbose=False)
     from sigma_core.benchmarks.generation import GenerationSettings, recall_by_prefixes, run_generation

@@ -2,7 +2,8 @@
 
 Same network, same items, same users, same length of the final list. Sides: ours; peers (`transformers.generate` with
 `prefix_allowed_tokens_fn`); our own best four-token beam, on its own prompts (four codes an item) and on prompts as short as ours;
-and the floor, one forward pass over our prompt as transformers makes it. Recall is measured on a trained root. Our choice.
+the floor, our prompt read once in the cheapest way we know; and the same pass as transformers makes it, with all states of the last
+layer. Recall is measured on a trained root. Our choice.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
     from sigma_core.benchmarks.generation_world import GenerationWorld
 
 OURS, PEERS, OWN_BEAM, OWN_BEAM_SHORT, FLOOR = "ours", "peers", "own_beam", "own_beam_short", "floor"
+READ_BY_TRANSFORMERS: Final = "transformers_read"
 TOP_N: Final = 20
 PEER_ROUNDS: Final = 3  # the slow side is called this often at most
 HEADLINE_BATCH: Final = 64
+SIDES: Final = 6
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ def run_generation(settings: GenerationSettings, progress: Progress = no_progres
     """Measures every combination; `rows` holds one dict a combination and side, the ratios are of the largest catalog.
 
     Ratios: requests a second of ours over the peers' (`ratio_batch_1`, `ratio_batch_64`) and over our own four-token beam's,
-    seconds of ours over the floor's; each at the first K, and with `_k<K>` behind the key for the others.
+    seconds of ours over the floor's (and over `transformers_read`); each at the first K, and with `_k<K>` behind the key for the
+    others.
     """
     import torch
 
@@ -64,7 +68,7 @@ def run_generation(settings: GenerationSettings, progress: Progress = no_progres
         own = OwnFourTokenBeam(network, world.codes_N4)
         for batch in settings.batches:
             for width in settings.prefixes:
-                progress(len(rows) // 5, total, f"{items} items, batch {batch}, K {width}")
+                progress(len(rows) // SIDES, total, f"{items} items, batch {batch}, K {width}")
                 sides = _sides(world, peers, own, batch, width)
                 timings = alternate(sides, settings.rounds, settings.clock, {PEERS: PEER_ROUNDS})
                 rows += [_row(items, batch, width, side, timing) for side, timing in timings.items()]
@@ -80,6 +84,7 @@ def _sides(
     from sigma_core.benchmarks.generation_world import INSTRUCTION, TEXT_DIM
     from sigma_core.generation.recommender import Ask
     from sigma_core.instruction.collate import Request
+    from sigma_core.model.decoder import is_known
     from sigma_core.model.sigma import TensorBatch
 
     recommender, users = world.recommender, world.users[:batch]
@@ -90,13 +95,20 @@ def _sides(
     spelled = four_token_prompts(users, world.codes_N4, world.words)
     short = four_token_prompts(users, world.codes_N4, world.words, codes_per_item=2)
 
-    def floor() -> Any:
-        with torch.inference_mode():
-            return recommender.model.read(prompt, recommender.items.tensors.vectors_NE, recommender.lexical)
+    model, vectors = recommender.model, recommender.items.tensors.vectors_NE
+    cheapest = model.read_starts if is_known(model.backbone) else model.read
+
+    def reading(read: Callable[..., Any]) -> Callable[[], Any]:
+        def run() -> Any:
+            with torch.inference_mode():
+                return read(prompt, vectors, recommender.lexical)
+
+        return run
 
     return {
         OURS: lambda: recommender.rank(users, asks, {}, TOP_N),
-        FLOOR: floor,
+        FLOOR: reading(cheapest),
+        READ_BY_TRANSFORMERS: reading(model.read),
         OWN_BEAM: lambda: own.rank(spelled, width, TOP_N),
         OWN_BEAM_SHORT: lambda: own.rank(short, width, TOP_N),
         PEERS: lambda: peers.rank(spelled, width, TOP_N),
@@ -132,6 +144,7 @@ def ratios(rows: Sequence[dict[str, Any]], prefixes: Sequence[int]) -> dict[str,
             out[f"ratio_own_beam_{end}"] = p50[batch, width, OWN_BEAM] / ours
             out[f"ratio_own_beam_short_{end}"] = p50[batch, width, OWN_BEAM_SHORT] / ours
             out[f"over_floor_{end}"] = ours / p50[batch, width, FLOOR]
+            out[f"over_{READ_BY_TRANSFORMERS}_{end}"] = ours / p50[batch, width, READ_BY_TRANSFORMERS]
     return out
 
 

@@ -81,7 +81,8 @@ def test_generation_measures_every_side_and_names_its_ratios():
         catalogs=(80,), batches=(1, 2), prefixes=(20,), history=4, rounds=1, threads=1, clock="cpu"
     )
     found = run_generation(settings)
-    assert {row["side"] for row in found["rows"]} == {"ours", "peers", "own_beam", "own_beam_short", "floor"}
+    sides = {"ours", "peers", "own_beam", "own_beam_short", "floor", "transformers_read"}
+    assert {row["side"] for row in found["rows"]} == sides
     assert all(row["requests_per_second"] > 0 for row in found["rows"])
     assert {"ratio_batch_1", "ratio_batch_2", "ratio_own_beam_batch_2", "over_floor_batch_2"} <= found.keys()
 
