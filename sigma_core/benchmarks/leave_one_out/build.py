@@ -41,10 +41,9 @@ def gr_id(lab: "Lab", protocol: Protocol) -> CatalogModel:
 
 
 def gr_sid(lab: "Lab", protocol: Protocol) -> SemanticIdModel:
-    """GR (SID): semantic IDs only."""
-    del protocol
+    """GR (SID): semantic IDs only, of the space that SIGMA's prefixes are cut in."""
     own = lab.profile.beam_search
-    codes = lab.remember("codes", lambda: semantic_codes(lab))
+    codes = lab.remember(f"codes-{protocol}", lambda: semantic_codes(lab, protocol))
     return SemanticIdModel(torch.from_numpy(codes), lab.profile.trunk, own, lab.profile.training.max_length)
 
 
@@ -83,9 +82,7 @@ def prefix_codes(lab: "Lab", protocol: Protocol) -> np.ndarray:
     """int64 [N]: prefix of each item, 0 to C - 1 all used; balanced k-means on text beside co-occurrence."""
     from sigma_core.tokenization.balanced_kmeans import balanced_kmeans
 
-    own = lab.profile.sigma
-    texts = lab.texts() - lab.texts().mean(axis=0)
-    space = np.concatenate([unit(texts), own.collaborative_weight * lab.together(protocol)], axis=1)
+    own, space = lab.profile.sigma, code_space(lab, protocol)
     weights = np.ones(len(space))
     found = balanced_kmeans(
         space, weights, own.num_prefixes, max_ratio=own.max_group_ratio, iterations=20, seed=0
@@ -94,13 +91,19 @@ def prefix_codes(lab: "Lab", protocol: Protocol) -> np.ndarray:
     return used.astype(np.int64)
 
 
-def semantic_codes(lab: "Lab") -> np.ndarray:
-    """int64 [N, levels]: residual k-means codes of the texts; the last code numbers the items that share all others."""
-    from sigma_core.benchmarks.leave_one_out.features import FloatArray as Vectors
+def code_space(lab: "Lab", protocol: Protocol) -> FloatArray:
+    """What codes are cut from, [N, ...]: unit text vectors beside co-occurrence."""
+    texts = lab.texts() - lab.texts().mean(axis=0)
+    together = lab.profile.sigma.collaborative_weight * lab.together(protocol)
+    return np.asarray(np.concatenate([unit(texts), together], axis=1), np.float32)
+
+
+def semantic_codes(lab: "Lab", protocol: Protocol) -> np.ndarray:
+    """int64 [N, levels]: residual k-means codes; the last code numbers the items that share all others."""
     from sigma_core.tokenization.balanced_kmeans import kmeans, squared_distances
 
     own = lab.profile.beam_search
-    residual: Vectors = lab.texts() - lab.texts().mean(axis=0)
+    residual = code_space(lab, protocol)
     weights = np.ones(len(residual))
     levels = []
     for level in range(own.num_levels - 1):

@@ -8,6 +8,7 @@ more. Our choice.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from sigma_core.artifacts import digest_json, read_json, write_json
 from sigma_core.benchmarks.leave_one_out import counting
-from sigma_core.benchmarks.leave_one_out.data import IntArray, Protocol, Sequences
+from sigma_core.benchmarks.leave_one_out.data import Protocol, Sequences
 from sigma_core.benchmarks.leave_one_out.features import (
     FloatArray,
     category_matrix,
@@ -37,8 +38,10 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {  # of the profile, by what re
     "text": _NETWORK,
     "ensrec": _NETWORK,
     "gr_id": _NETWORK,
-    "gr_sid": ("training", "trunk", "beam_search"),
+    "ensrec_3": _NETWORK,
+    "gr_sid": (*_NETWORK, "sigma", "beam_search"),
     "sigma": (*_NETWORK, "sigma"),
+    "sigma_three_steps": (*_NETWORK, "sigma"),
 }
 VERSION: Final = (
     1  # raise it when a model's code changes what comes out: kept results of another version are not read
@@ -224,24 +227,46 @@ def _ensrec(lab: Lab, protocol: Protocol, seed: int) -> Score:
     return candidates(protocol)[lab.chosen("ensrec", seed, lambda: candidates("strict"))]
 
 
-def _weighted_sum(parts: Sequence[Score], weight: float, histories: Sequence[IntArray]) -> ScoreBlock:
-    return parts[0](histories) + np.float32(weight) * parts[1](histories)
+def _ensrec_3(lab: Lab, protocol: Protocol, seed: int) -> Score:
+    """EnsRec with as many towers as SIGMA has: the fused vectors of GR (ID) beside the ID and the text model."""
+
+    def candidates(under: Protocol) -> dict[str, Score]:
+        parts = [_network_score(name, lab, under, seed) for name in ("sasrec_ce", "text", "gr_id")]
+        weights = product(ENSEMBLE_WEIGHTS, ENSEMBLE_WEIGHTS)
+        return {f"{text} {fused}": partial(_weighted_sum, parts, text, fused) for text, fused in weights}
+
+    return candidates(protocol)[lab.chosen("ensrec_3", seed, lambda: candidates("strict"))]
+
+
+def _weighted_sum(parts: Sequence[Score], *given: Any) -> ScoreBlock:
+    """The first part's scores plus those of the others, each times its weight; the histories come last."""
+    *weights, histories = given
+    total = parts[0](histories)
+    for part, weight in zip(parts[1:], weights, strict=True):
+        total = total + np.float32(weight) * part(histories)
+    return total
 
 
 def _sigma(lab: Lab, protocol: Protocol, seed: int) -> Score:
     """The three steps and the catalogue-wide score, weighed as validation chose."""
-    from sigma_core.benchmarks.leave_one_out.sequence import make_batch
     from sigma_core.benchmarks.leave_one_out.sigma_network import FUSION_WEIGHTS
-    from sigma_core.benchmarks.leave_one_out.trainer import scorer
 
     def candidates(under: Protocol) -> dict[str, Score]:
-        network = _fitted("sigma", lab, under, seed)
-        longest = lab.profile.training.max_length
-        some = lab.data.validation().sample(CALIBRATION_USERS).histories
-        network.calibrate(make_batch([history[-longest:] for history in some]))
-        return {str(weight): scorer(_Ranked(network, weight), longest) for weight in FUSION_WEIGHTS}
+        return {str(weight): _sigma_at(weight, lab, under, seed) for weight in FUSION_WEIGHTS}
 
     return candidates(protocol)[lab.chosen("sigma", seed, lambda: candidates("strict"))]
+
+
+def _sigma_at(weight: float, lab: Lab, protocol: Protocol, seed: int) -> Score:
+    """The same network at one weight of the catalogue-wide score; at 0 the three steps rank alone, as on a large catalog."""
+    from sigma_core.benchmarks.leave_one_out.sequence import make_batch
+    from sigma_core.benchmarks.leave_one_out.trainer import scorer
+
+    network = _fitted("sigma", lab, protocol, seed)
+    longest = lab.profile.training.max_length
+    some = lab.data.validation().sample(CALIBRATION_USERS).histories
+    network.calibrate(make_batch([history[-longest:] for history in some]))
+    return scorer(_Ranked(network, weight), longest)
 
 
 @dataclass(frozen=True)
@@ -259,8 +284,10 @@ CALIBRATION_USERS: Final = 256  # their histories say what sigma a typical reque
 ENSEMBLE_WEIGHTS: Final = (0.5, 1.0, 2.0)  # of the text model's scores
 MODELS: Final[Mapping[str, Model]] = {
     "sigma": _sigma,
+    "sigma_three_steps": partial(_sigma_at, 0.0),
     "sasrec_ce": partial(_network_score, "sasrec_ce"),
     "ensrec": _ensrec,
+    "ensrec_3": _ensrec_3,
     "ease": _ease,
     "gr_sid": partial(_network_score, "gr_sid"),
     "gr_id": partial(_network_score, "gr_id"),
