@@ -4,7 +4,7 @@ v_ID of an item is made of its buyers. Few bought most items, so before the refi
 that shall predict it, and a model trained on such vectors trusts them more than it may of what nobody has bought yet. Users are
 therefore cut into folds, and each fold trains on the item factors that all other users make. Only the last half-step of ALS is
 solved again, with the users' factors as they are, so that all folds lie in one space with v_ID itself; what other users' factors
-know of the fold stays (BENCHMARKS.md, "What v_ID knows": a twelfth; whole runs without the fold keep none, lie farther from v_ID, and
+know of the fold stays (docs/experiments.md: a twelfth; whole runs without the fold keep none, lie farther from v_ID, and
 ranked worse in the one training tried). Not mended either: texts are encoded, and prefixes cut, with everyone's v_ID as a teacher; vectors that a user brings
 along cannot be folded. Source: our choice (cross-fitting, as for target statistics); the paper takes v_ID from an online ranker.
 
