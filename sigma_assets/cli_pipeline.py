@@ -27,7 +27,7 @@ def materialize(
     source: Annotated[
         str | None,
         typer.Option(
-            help="complete_journey (the embedded year), movielens or tabular. [default: complete_journey]"
+            help="complete_journey (the embedded year), movielens, amazon or tabular. [default: complete_journey]"
         ),
     ] = None,
     path: Annotated[Path | None, typer.Option(help="Folder of the source's files, where it has any.")] = None,

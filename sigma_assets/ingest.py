@@ -29,6 +29,7 @@ from sigma_core.contracts import contract_names, load_contract
 from sigma_core.data.events import InteractionEvents
 from sigma_core.data.users import build_user_profiles
 
+EVENTS: Final = "interaction_events"  # the asset that shows what the source says of itself
 Audited = Iterator[tuple[str, Any, list[CheckOutcome]]]
 """(partition, value, outcomes of its contract), one partition at a time."""
 
@@ -49,6 +50,7 @@ def ingest(
     results: dict[str, Sequence[dg.AssetCheckResult]] = {}
     metadata: dict[str, dict[str, Any]] = {}
     refused = []
+    about_source = intake_of(world).report_metadata() if asset == EVENTS else {}
     for done, (partition, value, outcomes) in enumerate(_MAKERS[asset](world, partitions), start=1):
         if contract:
             results[partition] = check_results(contract, outcomes)
@@ -58,7 +60,7 @@ def ingest(
         else:
             results[partition] = [*results.get(partition, ()), *drift_results(world, asset, partition, value)]
             write(world, asset, partition, value)
-            metadata[partition] = metadata_of(asset, value, with_plot=False)
+            metadata[partition] = metadata_of(asset, value, with_plot=False) | about_source
         advance(done, len(partitions), partition)
     with one_transaction(instance):
         report_partitions(instance, world, asset, list(metadata), metadata)

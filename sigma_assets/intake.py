@@ -21,6 +21,7 @@ from sigma_core.data.events import InteractionEvents, clean_events
 from sigma_core.data.masters import Listing, item_types
 from sigma_core.data.offers import Offers, offers_of
 from sigma_core.data.sources import Source, open_source
+from sigma_core.data.sources.base import report_of
 
 
 class Intake:
@@ -47,6 +48,20 @@ class Intake:
     def offers(self) -> Offers:
         """Offers; none where the source has none."""
         return offers_of(self._source)
+
+    @cached_property
+    def report(self) -> dict[str, int]:
+        """What the source says it read and left out, before any cleaning; empty where it keeps no counts."""
+        return report_of(self._source)
+
+    def report_line(self) -> str:
+        """The report as one line for a person, counts of 0 left out; empty where there is none."""
+        said = [f"{count:,} {name.replace('_', ' ')}" for name, count in self.report.items() if count]
+        return f"source {self._source.name}: {', '.join(said)}" if said else ""
+
+    def report_metadata(self) -> dict[str, Any]:
+        """The report as metadata of an events partition: of the whole source, so the same on every day of one reading."""
+        return {"source_report": self.report} if self.report else {}
 
     @property
     def events(self) -> pl.DataFrame:

@@ -163,7 +163,8 @@ class Runner:
         self.done += [Done(step, 0.0, True) for step in steps if step not in stale]
         if not stale:
             return
-        from sigma_assets.ingest import ingest
+        from sigma_assets.ingest import EVENTS, ingest
+        from sigma_assets.intake import intake_of
 
         self.reporter.start(f"[sources] {_named(asset, [step.partition for step in stale])}")
         started = time.monotonic()
@@ -173,6 +174,8 @@ class Runner:
         seconds = (time.monotonic() - started) / len(stale)
         self.done += [Done(step, seconds, False) for step in stale if step.partition not in refused]
         self.reporter.end(f"{len(stale) - len(refused)} partitions")
+        if asset == EVENTS and (line := intake_of(self.world).report_line()):
+            self.reporter.line(f"note: {line}")
         for partition in refused:
             self.reporter.line(f"warning: {self.world.failure(asset, partition)}")
 

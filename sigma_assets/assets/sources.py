@@ -19,7 +19,12 @@ from sigma_core.data.users import build_user_profiles
 def interaction_events(context: dg.AssetExecutionContext, sigma: SigmaResource) -> Published:
     """Accepted events of one day; the refused rows beside them, each with its reason."""
     day, intake = as_date(context.partition_key), intake_of(sigma.world)
-    yield from publish(context, sigma, intake.day(day), days=[day], known_items=intake.known_items)
+    if line := intake.report_line():
+        context.log.info(line)
+    shown = intake.report_metadata()
+    yield from publish(
+        context, sigma, intake.day(day), metadata=shown, days=[day], known_items=intake.known_items
+    )
 
 
 def interaction_history(context: dg.AssetExecutionContext, sigma: SigmaResource, days: Window) -> Published:

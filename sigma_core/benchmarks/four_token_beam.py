@@ -156,7 +156,8 @@ class OwnFourTokenBeam:
             log_probs = (
                 (states @ self.head[level].T).masked_fill(children < 0, -torch.inf).log_softmax(dim=-1)
             )
-            total = (score[..., None] + log_probs.nan_to_num(nan=-torch.inf)).flatten(1)
+            log_probs = log_probs.masked_fill(log_probs.isnan(), -torch.inf)  # a beam without children
+            total = (score[..., None] + log_probs).flatten(1)
             width = top_n if level == PEER_LEVELS - 1 else num_beams
             score, flat = total.topk(min(width, total.shape[1]), dim=1)
             node = children.flatten(1).gather(1, flat).long().clamp_min(0)

@@ -1,6 +1,9 @@
+import json
+import shutil
+from calendar import timegm
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContextForTest
 
+from sigma_assets.binding import Request, bind
 from sigma_assets.definitions import build_definitions
 from sigma_assets.instance import bury_dead_runs, open_instance, reconcile
 from sigma_assets.planner import Step, plan
@@ -146,6 +150,40 @@ def test_a_same_day_reader_refuses_a_day_that_failed(tmp_path: Path) -> None:
     with runner_of(world) as runner, pytest.raises(ArtifactError, match="most_lines_usable"):
         runner.run(plan(TARGETS, world.span))
     assert world.store.partitions("item_catalog") == []
+
+
+def test_what_the_source_left_out_is_told_and_shown_on_both_ways(tmp_path: Path) -> None:
+    """Three households buy a and b daily; one review more is of c, which nobody else has, and one of what no metadata know."""
+    folder, days = tmp_path / "amazon", [date(2024, 3, 1) + timedelta(d) for d in range(5)]
+    folder.mkdir()
+    bought = [(u, i, day) for day in days for u in ("u", "v", "w") for i in ("a", "b")]
+    bought += [("u", "c", days[0]), ("u", "nowhere", days[0])]
+    lines = [
+        {"user_id": u, "parent_asin": i, "timestamp": 1000 * timegm(day.timetuple())} for u, i, day in bought
+    ]
+    (folder / "Shop.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    meta = [{"parent_asin": i, "title": f"thing {i}"} for i in "abc"]
+    (folder / "meta_Shop.jsonl").write_text("\n".join(map(json.dumps, meta)))
+    (folder / "amazon.yaml").write_text("k_core: 2\n")
+    root = tmp_path / "root"
+    world = World(root, bind(root, Request(source="amazon", path=folder, profile="toy"))[0])
+
+    step = Step("interaction_events", days[0].isoformat())
+    with runner_of(world) as runner:
+        runner.run([step])
+        (told,) = [line for line in runner.reporter.lines if line.startswith("note: source amazon")]
+        assert "1 reviews of unknown items" in told
+        assert "1 reviews outside core" in told
+        bulk = runner.metadata(step)["source_report"]
+        assert (bulk["review_lines"], bulk["items_outside_core"], bulk["no_user"]) == (32, 1, 0)
+        shutil.rmtree(world.store.path(step.asset, step.partition))
+        assert not runner.run_singly([step])[-1].is_fresh
+        assert runner.metadata(step)["source_report"] == bulk
+
+
+def test_a_source_without_counts_says_nothing(ingested: World) -> None:
+    with runner_of(ingested) as runner:
+        assert "source_report" not in runner.metadata(Step("interaction_events", DAY.isoformat()))
 
 
 def test_what_dagster_missed_is_reported_on_the_next_start(tmp_path: Path) -> None:

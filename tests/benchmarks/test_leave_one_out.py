@@ -8,14 +8,15 @@ import pytest
 import torch
 
 from sigma_core.benchmarks.leave_one_out import counting
-from sigma_core.benchmarks.leave_one_out.data import Split, load_sequences
+from sigma_core.benchmarks.leave_one_out.data import Sequences, Split, load_sequences
 from sigma_core.benchmarks.leave_one_out.features import principal, together_vectors
 from sigma_core.benchmarks.leave_one_out.losses import catalog_cross_entropy
-from sigma_core.benchmarks.leave_one_out.networks import CatalogModel
+from sigma_core.benchmarks.leave_one_out.models import Lab
+from sigma_core.benchmarks.leave_one_out.networks import CatalogModel, SemanticIdModel
 from sigma_core.benchmarks.leave_one_out.ranks import Ranks, differences, gains, metric_values, target_ranks
-from sigma_core.benchmarks.leave_one_out.run import MODELS, run, table
+from sigma_core.benchmarks.leave_one_out.run import MODELS, TARGETS, run, table
 from sigma_core.benchmarks.leave_one_out.sequence import ByteDropout, Trunk, batches, make_batch
-from sigma_core.benchmarks.leave_one_out.settings import Profile, Sigma, Training, TrunkShape
+from sigma_core.benchmarks.leave_one_out.settings import BeamSearch, Profile, Sigma, Training, TrunkShape
 from sigma_core.benchmarks.leave_one_out.sigma_network import SigmaNetwork
 from sigma_core.benchmarks.leave_one_out.trainer import fit
 
@@ -227,6 +228,15 @@ def test_a_stream_of_sigma_is_a_catalogue_model_and_the_weighed_steps(cosine):
     assert torch.allclose(network.scores(batch), alone.scores(batch), atol=1e-5)
 
 
+def test_beams_wider_than_the_tree_give_every_item_its_probability():
+    torch.manual_seed(0)
+    codes = torch.tensor([[0, 0], [0, 1], [1, 0], [2, 1], [2, 2]])  # a node of one child beside nodes of two
+    network = SemanticIdModel(codes, TrunkShape(width=8, blocks=1), BeamSearch(width=50), 50).eval()
+    scores = network.scores(make_batch([np.array([0, 4, 2])]))
+    assert scores.exp().sum().item() == pytest.approx(1, abs=1e-5)
+    assert scores.min() > -20
+
+
 def test_items_of_the_same_sequences_are_near():
     sequences = [np.array([0, 1, 2])] * 5 + [np.array([3, 4, 5])] * 5
     vectors = together_vectors(sequences, 7, 2, seed=0)
@@ -278,6 +288,46 @@ def test_refit_takes_the_epochs_of_strict_and_one_item_more(folder, profile, no_
     assert low <= np.mean(record["models"]["gr_id"]["refit"]["recall@10"]) <= high
 
 
+def with_other_items(data, place, seed):
+    """The data with another item than its own at `place` of every user's sequence, and everything else the same."""
+    shift = np.random.default_rng(seed).integers(1, data.num_items, len(data.rows))
+    rows = [row.copy() for row in data.rows]
+    for row, step in zip(rows, shift, strict=True):
+        row[place] = (row[place] + step) % data.num_items
+    return Sequences(data.name, data.item_ids, data.titles, data.categories, rows)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_no_model_has_seen_what_it_is_asked_for(model, folder, profile, no_encoder, monkeypatch):
+    """Another test item changes no score; another validation item none of `strict`, fusion weights aside, which it may choose."""
+    short = profile.model_copy(update={"training": profile.training.model_copy(update={"max_epochs": 1})})
+    data = load_sequences(folder)
+
+    def scores(given, protocol, histories):
+        return MODELS[model](Lab(given, short), protocol, 0)(histories)
+
+    known = data.test().histories
+    for protocol in ("strict", "refit"):
+        changed = with_other_items(data, -1, seed=1)
+        assert np.array_equal(scores(data, protocol, known), scores(changed, protocol, known)), protocol
+
+    monkeypatch.setattr(Lab, "chosen", lambda lab, name, seed, candidates: "0.5")
+    known, changed = data.validation().histories, with_other_items(data, -2, seed=2)
+    assert np.array_equal(scores(data, "strict", known), scores(changed, "strict", known))
+    assert not np.array_equal(
+        scores(data, "refit", known), scores(changed, "refit", known)
+    )  # it is trained on
+
+
+def test_the_goals_stand_beside_what_was_reached(folder, profile, no_encoder):
+    record = run(folder, seeds=[0], models=["sasrec_ce", "popularity"], protocols=["refit"], profile=profile)
+    assert set(record["targets"]) == {"sasrec_ce.refit.recall@10", "sasrec_ce.refit.ndcg@10"}
+    recall = record["targets"]["sasrec_ce.refit.recall@10"]
+    assert recall["needed_on_beauty"] == TARGETS["sasrec_ce"]["refit"]["recall@10"] == 0.085
+    assert recall["value"] == record["models"]["sasrec_ce"]["refit"]["recall@10"][0]
+    assert recall["reached"] == (recall["value"] >= 0.085)
+
+
 def test_what_is_unknown_is_refused(folder):
     with pytest.raises(ValueError, match="unknown model bert4rec"):
         run(folder, models=["bert4rec"])
@@ -307,6 +357,14 @@ def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path):
 
 
 # ------------------------------------------------------------------------------------- real data
+@pytest.mark.parametrize("inside", ["", "amazon-beauty"])
+def test_the_public_folder_is_found_by_its_own_name_or_the_one_above(tmp_path, monkeypatch, inside):
+    (tmp_path / inside).mkdir(exist_ok=True)
+    (tmp_path / inside / "sequences.txt").touch()
+    monkeypatch.setenv("SIGMA_BENCHMARK_DATA", str(tmp_path))
+    assert beauty() == tmp_path / inside
+
+
 def test_the_public_folder_is_the_set_the_field_measures_on():
     data = load_sequences(beauty())
     assert (len(data.rows), data.num_items, sum(map(len, data.rows))) == (22_363, 12_101, 198_502)
@@ -318,10 +376,10 @@ def test_the_public_folder_is_the_set_the_field_measures_on():
 def beauty():
     """The folder of Amazon Beauty, or a skip that says where it was looked for."""
     places = [os.environ.get("SIGMA_BENCHMARK_DATA"), Path(__file__).parents[2].parent / "shared" / "data"]
-    tried = [Path(place) / "amazon-beauty" for place in places if place]
+    tried = [folder for place in places if place for folder in (Path(place) / "amazon-beauty", Path(place))]
     found = next((place for place in tried if (place / "sequences.txt").is_file()), None)
     if found is None:
         pytest.skip(
-            f"no amazon-beauty in {', '.join(map(str, tried))}; set SIGMA_BENCHMARK_DATA to the folder above it"
+            f"no sequences.txt in {', '.join(map(str, tried))}; set SIGMA_BENCHMARK_DATA to the folder that holds it, or the one above"
         )
     return found

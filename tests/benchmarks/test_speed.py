@@ -70,6 +70,12 @@ def test_our_four_token_beam_scores_items_as_whole_passes_do(network, world):
         assert score[ranked].diff().max() < 1e-3
 
 
+def test_a_list_longer_than_the_catalog_holds_every_item_once(network, world):
+    prompts = four_token_prompts(world.users, world.codes_N4, world.words)
+    lists = OwnFourTokenBeam(network, world.codes_N4).rank(prompts, 2 * ITEMS, 2 * ITEMS)
+    assert all(sorted(items) == list(range(ITEMS)) for items in lists)
+
+
 def test_peers_return_distinct_items_of_the_catalog(network, world):
     peers = PeerBeam(network, world.codes_N4, most_rows=16)
     lists = peers.rank(four_token_prompts(world.users, world.codes_N4, world.words), 8, 5)

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import random
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from sigma_core import columns as c
 from sigma_core.data.events import clean_events
 from sigma_core.data.sources import Source, SourceError, open_source
 from sigma_core.data.sources.amazon_text import category_path, plain_text, price_of, title_of
+from sigma_core.data.sources.base import report_of
 
 BOUGHT = [("ann", "B1", 0), ("ann", "B2", 1), ("bob", "B1", 2), ("bob", "B2", 3), ("cy", "B3", 4)]
 START = int(datetime(2014, 3, 1, tzinfo=UTC).timestamp())
@@ -146,6 +148,32 @@ def test_a_core_is_peeled_until_nothing_is_too_small(tmp_path: Path) -> None:
     assert other.fingerprint() != source.fingerprint()
     with pytest.raises(SourceError, match="no review is left with k_core 3"):
         other.events()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_the_pipeline_accepts_is_an_exact_core(seed: int, tmp_path: Path) -> None:
+    """Random reviews, a fifth of them of items without metadata, some without a time: neither props up a user or an item."""
+    draw = random.Random(seed)
+    with (tmp_path / "reviews.json").open("w") as file:
+        for _ in range(500):
+            item = draw.randrange(50)
+            time = day(draw.randrange(99)) if draw.random() < 0.9 else None
+            review = {"reviewerID": f"u{draw.randrange(60)}", "asin": f"i{item}", "unixReviewTime": time}
+            file.write(json.dumps(review) + "\n")
+    (tmp_path / "meta.json").write_text(
+        "\n".join(json.dumps({"asin": f"i{i}", "title": "x"}) for i in range(40))
+    )
+    (tmp_path / "amazon.yaml").write_text("k_core: 4\n")
+    source, report = open_source("amazon", tmp_path), report_of(open_source("amazon", tmp_path))
+    events = source.events()
+    accepted, refused = clean_events(events, source.products()[c.ITEM_ID])
+    pairs = accepted.select(c.USER_ID, c.ITEM_ID).unique()
+    least = pairs.select(pl.len().over(name).min().alias(name) for name in (c.USER_ID, c.ITEM_ID))
+    assert min(least.row(0)) >= 4
+    assert set(refused[c.REASON]) <= {"bad_time", "duplicate"}
+    assert report["reviews_of_unknown_items"] > 50
+    left_out = report["reviews_of_unknown_items"] + report["reviews_outside_core"]
+    assert report["review_lines"] == events.height + left_out
 
 
 def test_what_is_no_amazon_folder_is_refused(tmp_path: Path) -> None:

@@ -87,7 +87,8 @@ def load_sequences(folder: Path) -> Sequences:
         if not (folder / name).is_file():
             raise ValueError(
                 f"{folder} has no {name}; needed sequences.txt (user, then item ids in order) and items.jsonl (item_id, title, "
-                "categories). BENCHMARKS.md says where public data is."
+                "categories). `sigma benchmark sequences --source SOURCE --path DIR --out FOLDER` makes such a folder; BENCHMARKS.md "
+                "says where public data is."
             )
     items = [json.loads(line) for line in (folder / "items.jsonl").read_text().splitlines() if line.strip()]
     ids = [str(item["item_id"]) for item in items]

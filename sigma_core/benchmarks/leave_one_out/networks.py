@@ -125,7 +125,9 @@ class SemanticIdModel(nn.Module):
         rows = torch.arange(len(state_BWD))[:, None]
         for level, (table, trie) in enumerate(zip(self.codes, self.tries, strict=True)):
             logits = self._logits(level, state_BWD).masked_fill(trie.child[node_BW] < 0, float("-inf"))
-            logits = score_BW[..., None] + torch.log_softmax(logits, dim=-1).nan_to_num(float("-inf"))
+            log_probs = torch.log_softmax(logits, dim=-1)
+            log_probs = log_probs.masked_fill(log_probs.isnan(), float("-inf"))  # a beam without children
+            logits = score_BW[..., None] + log_probs
             size = logits.shape[-1]
             flat = logits.flatten(1)
             score_BW, place = flat.topk(min(self.beams, flat.shape[1]), dim=1)

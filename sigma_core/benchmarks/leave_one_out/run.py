@@ -26,9 +26,14 @@ from sigma_core.benchmarks.leave_one_out.settings import Profile
 from sigma_core.benchmarks.record import Stopwatch, benchmark_record, text_table
 
 VERB: Final = "leave-one-out"
-TARGETS: Final = {  # what SIGMA is to reach on Beauty
-    "strict": {"recall@10": 0.0809, "ndcg@10": 0.0464},
-    "refit": {"recall@10": 0.0980, "ndcg@10": 0.0565},
+TARGETS: Final[Mapping[str, Mapping[str, Mapping[str, float]]]] = {  # what a model is to reach on Beauty
+    "sigma": {
+        "strict": {"recall@10": 0.0809, "ndcg@10": 0.0464},
+        "refit": {"recall@10": 0.0980, "ndcg@10": 0.0565},
+    },
+    "sasrec_ce": {
+        "refit": {"recall@10": 0.085, "ndcg@10": 0.050}
+    },  # below it, the harness is not to be trusted
 }
 TEXT_SOURCE: Final = "titles of items.jsonl through all-MiniLM-L6-v2; category labels as indicator features"
 
@@ -228,13 +233,16 @@ def _comparisons(ranks: Mapping[str, Mapping[str, Sequence[Ranks]]]) -> list[dic
 
 
 def _targets(results: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]) -> dict[str, Any]:
+    """Each goal that was measured: needed, found, reached; SIGMA's as `refit.recall@10`, others' behind the model's name."""
     out: dict[str, Any] = {}
-    for protocol, facts in results.get("sigma", {}).items():
-        for metric, needed in TARGETS[protocol].items():
-            value = float(np.mean([one[metric] for one in facts]))
-            out[f"{protocol}.{metric}"] = {
-                "needed_on_beauty": needed,
-                "value": value,
-                "reached": value >= needed,
-            }
+    for model, by_protocol in TARGETS.items():
+        for protocol, facts in results.get(model, {}).items():
+            for metric, needed in by_protocol.get(protocol, {}).items():
+                value = float(np.mean([one[metric] for one in facts]))
+                name = f"{protocol}.{metric}" if model == "sigma" else f"{model}.{protocol}.{metric}"
+                out[name] = {
+                    "needed_on_beauty": needed,
+                    "value": value,
+                    "reached": value >= needed,
+                }
     return out

@@ -4,8 +4,8 @@ Files whose name starts with `meta` are metadata, all other *.json, *.jsonl (and
 review only ids and time are kept. A review is the positive interaction, whatever its stars. The three formats differ in names, in
 price (number, "$5.99", missing), in categories (paths, one path, path or main category), in time (seconds, milliseconds) and in
 that 2014 metadata are Python literals. `amazon.yaml` in the folder may say `k_core: 5`: users and items with fewer
-reviews are left out, again and again until none is left; `report()` counts what was dropped. The data are the user's own
-download.
+reviews are left out, again and again until none is left, and so are reviews of items that the metadata lack; `report()` counts
+what was dropped. The data are the user's own download.
 """
 
 import gzip
@@ -23,6 +23,7 @@ import polars as pl
 import yaml
 
 from sigma_core import columns as c
+from sigma_core.data.cores import core_pairs
 from sigma_core.data.sources.amazon_text import brand_of, category_path, plain_text, price_of, title_of
 from sigma_core.data.sources.base import (
     SourceError,
@@ -40,6 +41,7 @@ META: Final = "meta"
 CHUNK: Final = 200_000  # rows held as Python objects at a time
 LATEST_SECONDS: Final = 10**11  # a larger timestamp is in milliseconds
 PRICE: Final = "meta_price"
+CORE_RULE: Final = 2  # raise it when another core comes out of the same files
 _log = logging.getLogger(__name__)
 
 
@@ -108,7 +110,10 @@ class Amazon:
 
     def fingerprint(self) -> str:
         """Digest of names, sizes and times of the files, and of the settings: the files are gigabytes."""
-        digest = blake2b(f"k_core {self._k_core}".encode(), digest_size=16)
+        core = f"k_core {self._k_core}"
+        if self._k_core > 1:
+            core += f", rule {CORE_RULE}"
+        digest = blake2b(core.encode(), digest_size=16)
         for file in [*self._reviews, *self._meta]:
             stat = file.stat()
             digest.update(f"{file.name} {stat.st_size} {stat.st_mtime_ns};".encode())
@@ -123,7 +128,10 @@ class Amazon:
         return None
 
     def report(self) -> dict[str, int]:
-        """Lines read and what became of them, by reason. What is unreadable goes on and is quarantined by the pipeline."""
+        """Lines read and what became of them, by reason.
+
+        Left out here are `reviews_outside_core`, and with k_core `reviews_of_unknown_items`; what lacks a part goes on to quarantine.
+        """
         self.events()
         return dict(sorted(self._counts.items()))
 
@@ -196,24 +204,24 @@ class Amazon:
         return self._products
 
     def _core(self, raw: pl.DataFrame) -> pl.DataFrame:
-        """`raw` without the users and items of fewer than k known, distinct (user, item) pairs; broken rows stay."""
-        known = raw[c.ITEM_ID].is_in(self._master()[c.ITEM_ID].implode())
-        self._counts["reviews_of_unknown_items"] = int((~known.fill_null(True)).sum())
+        """`raw` without the reviews that are whole but outside the k-core, which counts whole reviews of known items alone.
+
+        Reviews of unknown items are left out too: they can be in no core. Rows that lack a part stay, for quarantine.
+        """
+        unknown = ~raw[c.ITEM_ID].is_in(self._master()[c.ITEM_ID].implode()).fill_null(True)
+        self._counts["reviews_of_unknown_items"] = int(unknown.sum())
         if self._k_core <= 1:
             return raw
-        whole = raw.filter(known).select(c.USER_ID, c.ITEM_ID).drop_nulls().unique()
-        pairs = whole
-        while True:
-            size = pairs.height
-            for name in (c.USER_ID, c.ITEM_ID):
-                pairs = pairs.filter(pl.len().over(name) >= self._k_core)
-            if pairs.height == size:
-                break
+        broken = pl.any_horizontal(pl.col(c.USER_ID, c.ITEM_ID, c.EVENT_TIME).is_null())
+        known = raw.filter(~unknown)
+        whole = known.filter(~broken).select(c.USER_ID, c.ITEM_ID).unique(maintain_order=True)
+        pairs = core_pairs(whole, user_least=self._k_core, item_least=self._k_core)
         for name, label in ((c.USER_ID, "users_outside_core"), (c.ITEM_ID, "items_outside_core")):
             self._counts[label] = whole[name].n_unique() - pairs[name].n_unique()
-        outside = whole.join(pairs, on=[c.USER_ID, c.ITEM_ID], how="anti")
-        kept = raw.join(outside, on=[c.USER_ID, c.ITEM_ID], how="anti", maintain_order="left")
-        self._counts["reviews_outside_core"] = raw.height - kept.height
+        inside = pairs.with_columns(pl.lit(True).alias("inside"))
+        marked = known.join(inside, on=[c.USER_ID, c.ITEM_ID], how="left", maintain_order="left")
+        kept = marked.filter(pl.col("inside").fill_null(False) | broken).drop("inside")
+        self._counts["reviews_outside_core"] = known.height - kept.height
         if pairs.is_empty():
             raise SourceError(
                 f"{self._folder}: no review is left with k_core {self._k_core}; lower it in {SETTINGS}."

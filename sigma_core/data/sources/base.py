@@ -63,6 +63,19 @@ class Source(Protocol):
         """Image vectors (item ids sorted, float32 [N, d]), or none."""
 
 
+@runtime_checkable
+class ReportingSource(Protocol):
+    """A source that tells what it read and left out; optional."""
+
+    def report(self) -> dict[str, int]:
+        """Counts by reason; may read the events."""
+
+
+def report_of(source: Source) -> dict[str, int]:
+    """The source's own counts; none where it keeps none."""
+    return source.report() if isinstance(source, ReportingSource) else {}
+
+
 def raw_events(frame: pl.DataFrame) -> pl.DataFrame:
     """`frame` with exactly the columns of `RAW_EVENT_SCHEMA`: absent ones are null, rows are numbered from 0."""
     if c.SOURCE_ROW not in frame.columns:
