@@ -53,7 +53,10 @@ def _encoder(summary: Mapping[str, Any]) -> str | None:
     if not isinstance(before, dict) or not isinstance(after, dict):
         return None
     views = [view for view in before if view in after]
-    series = {"untouched": [before[v] or 0 for v in views], "grounded": [after[v] or 0 for v in views]}
+    frozen = summary.get("recall@20_frozen")  # none in a summary of an older release
+    whole = {"untouched": [frozen.get(v) or 0 for v in views]} if isinstance(frozen, dict) else {}
+    parts = {"cut to text_dim": before, "grounded": after}
+    series = whole | {name: [recall[v] or 0 for v in views] for name, recall in parts.items()}
     recall = bars("recall@20 of held-out pairs", views, series)
     share, first, last = (
         summary.get(key) for key in ("train_share", "contrastive_by_view_first", "contrastive_by_view_last")

@@ -63,7 +63,7 @@ class GroundingConfig(Section):
         "auto", description="of token states; auto: last token for decoder LLMs, mean for encoders"
     )
     padding_side: Literal["right", "left"] = Field(
-        "right", description="left for decoder LLMs only; same vectors"
+        "right", description="left for decoder LLMs only, checked at load; same vectors"
     )
     text_dim: int = Field(128, ge=2, description="width of v_text, after the down-projection")
     lexical_dim: int = Field(

@@ -201,10 +201,10 @@ def recall_by_prefixes(
 
 
 def next_purchases(root: Path, day: date, days: int, rows: dict[str, int]) -> dict[str, set[int]]:
-    """Distinct index rows that each user took in the `days` after the day; users without one are missing."""
+    """Distinct index rows that each user took in the `days` after the day (a view takes nothing); users without one are missing."""
     from sigma_core import columns as c
     from sigma_core.artifacts import ArtifactStore
-    from sigma_core.data.events import InteractionEvents
+    from sigma_core.data.events import InteractionEvents, positive_events
 
     store = ArtifactStore(root)
     known = set(store.partitions("interaction_events"))
@@ -213,7 +213,7 @@ def next_purchases(root: Path, day: date, days: int, rows: dict[str, int]) -> di
         partition = (day + timedelta(days=after)).isoformat()
         if partition in known:
             frame = store.read(InteractionEvents, "interaction_events", partition).frame
-            for user, item in frame.select(c.USER_ID, c.ITEM_ID).iter_rows():
+            for user, item in positive_events(frame).select(c.USER_ID, c.ITEM_ID).iter_rows():
                 if item in rows:
                     out.setdefault(user, set()).add(rows[item])
     return out

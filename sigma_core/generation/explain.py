@@ -26,7 +26,8 @@ class PrefixPart:
     Attributes:
         prefix: its codes.
         probability: P(c | T), step 1.
-        items: (row, P(id | T, c), P(v | T)) of the items kept under it, best first: steps 2 and 3.
+        items: (row, P(id | T, c), P(v | T)) of the items kept under it, best first: steps 2 and 3. The last is `probability` times
+            the second, times what the whole catalog says of the item where that is fused in.
     """
 
     prefix: tuple[int, ...]
@@ -70,8 +71,8 @@ def _parts(
 ) -> tuple[PrefixPart, ...]:
     inside: dict[tuple[int, ...], list[tuple[int, float, float]]] = {}
     for item in ranked:
-        share = item.score / item.prefix_probability if item.prefix_probability else 0.0
-        inside.setdefault(item.prefix, []).append((item.row, min(share, 1.0), item.score))
+        share = item.item_probability or 0.0
+        inside.setdefault(item.prefix, []).append((item.row, share, item.score))
     return tuple(
         PrefixPart(tuple(codes), value, tuple(inside.get(tuple(codes), ())))
         for codes, value in zip(prefixes, probability, strict=True)

@@ -43,12 +43,17 @@ if TYPE_CHECKING:
 
 
 class Recommendation(NamedTuple):
-    """One ranked item. `score` is P(item | request); `row` its row in the item table."""
+    """One ranked item.
+
+    `score` is P(item | request), `row` its row in the item table. `prefix_probability` is P(c | T) of step 1 and `item_probability`
+    P(id | T, c) of step 2: their product is the score, but where the catalogue-wide score is fused in. None: not kept with the list.
+    """
 
     row: int
     score: float
     prefix: tuple[int, ...]
     prefix_probability: float
+    item_probability: float | None = None
 
 
 @dataclass(frozen=True)
@@ -261,7 +266,8 @@ class Recommender:
         inside, rows = inside[place], hits.rows(slot, num_items)[place]
         total = fuse(beams.log_prob_RK.flatten(), inside)
         if self.catalog_weight:
-            total, rows = self._with_catalog(beams, total, rows, kept)
+            total, chosen = self._with_catalog(beams, total, rows, kept)
+            rows, inside = rows.gather(1, chosen), inside.gather(1, chosen)
         rows, total = rows.view(num, -1), total.view(num, -1)
         wanted = top_n if not collapse else min(4 * top_n + 20, total.shape[1])
         # ties: the smaller row first, so that equal scores give equal lists
@@ -269,14 +275,14 @@ class Recommender:
         total, rows, order = total.gather(1, order), rows.gather(1, order), order
         best, place = torch.sort(total, dim=1, descending=True, stable=True)
         best, place = best[:, :wanted], place[:, :wanted]
-        row = rows.gather(1, place)
-        beam = order.gather(1, place) // kept
-        return [self._list(row[r], best[r], beam[r], beams, r, top_n, collapse) for r in range(num)]
+        row, origin = rows.gather(1, place), order.gather(1, place)
+        beam, share = origin // kept, inside.view(num, -1).gather(1, origin).exp()
+        return [self._list(row[r], best[r], beam[r], share[r], beams, r, top_n, collapse) for r in range(num)]
 
     def _with_catalog(
         self, beams: Beams, total_XG: Tensor, row_XG: Tensor, kept: int
     ) -> tuple[Tensor, Tensor]:
-        """The `kept` best of each prefix and their rows, (X, kept), when the catalogue-wide score counts too."""
+        """The `kept` best of each prefix and their places there, (X, kept), when the catalogue-wide score counts too."""
         vectors, tau = self.items.tensors.vectors_NE, self.model.config.temperature
         num, (pairs, width) = len(beams.query_RKE), total_XG.shape
         query_XE = beams.query_RKE.flatten(0, 1)
@@ -289,8 +295,7 @@ class Recommender:
             tau,
             self.catalog_weight,
         )
-        best, place = top_of_rows(fused.view(pairs, width), kept)
-        return best, row_XG.gather(1, place)
+        return top_of_rows(fused.view(pairs, width), kept)
 
     def _logits(self, found: "Searched", group_X: Tensor, pair_X: Tensor) -> GroupHits:
         """Hits whose "cosines" are logits: cosine * sharpness, how much an item is bought, how well it fits the words.
@@ -347,7 +352,15 @@ class Recommender:
         return Copies(place_X[key // wide], key % wide, total, beams.generated_RK.flatten()[order_X])
 
     def _list(
-        self, row: Tensor, score: Tensor, beam: Tensor, beams: Beams, request: int, top_n: int, collapse: bool
+        self,
+        row: Tensor,
+        score: Tensor,
+        beam: Tensor,
+        share: Tensor,
+        beams: Beams,
+        request: int,
+        top_n: int,
+        collapse: bool,
     ) -> list[Recommendation]:
         out: list[Recommendation] = []
         seen: set[int] = set()
@@ -355,14 +368,15 @@ class Recommender:
         prefixes = beams.prefix_RKP[request].tolist()
         all_groups = self.items.text_group_N
         group = all_groups[row].tolist() if collapse and all_groups is not None else None
-        for at, (item, value, k) in enumerate(zip(row.tolist(), score.tolist(), beam.tolist(), strict=True)):
+        columns = zip(row.tolist(), score.tolist(), beam.tolist(), share.tolist(), strict=True)
+        for at, (item, value, k, inside) in enumerate(columns):
             if value == float("-inf") or len(out) == top_n:
                 break
             if group is not None:
                 if group[at] in seen:
                     continue
                 seen.add(group[at])
-            out.append(Recommendation(item, float(np.exp(value)), tuple(prefixes[k]), probability[k]))
+            out.append(Recommendation(item, float(np.exp(value)), tuple(prefixes[k]), probability[k], inside))
         return out
 
 

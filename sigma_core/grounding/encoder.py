@@ -207,8 +207,9 @@ class GroundedEncoder:
         out: dict[str, Any] = {}
         if self.source is not None:
             out = {"backbone": self.source.name, "backbone_digest": self.source.digest()}
-        if self.pooling != "auto":
-            out["pooling"] = self.pooling
+        pooling = self._network.pooling
+        if self.pooling != "auto" or pooling != self._network.natural_pooling:
+            out["pooling"] = pooling
         if self.padding_side != "right":
             out["padding_side"] = self.padding_side
         return out

@@ -19,7 +19,7 @@ from sigma_core.grounding.lexical import LexicalHash
 from sigma_core.grounding.pair_plan import PairPlan, plan_pairs
 from sigma_core.grounding.projection import principal_projection, project
 from sigma_core.grounding.relevance_pairs import RelevancePairs
-from sigma_core.grounding.retrieval import held_out_recall
+from sigma_core.grounding.retrieval import OTHER_CUTOFFS, held_out_recall
 from sigma_core.grounding.text_network import TextNetwork, network_of
 from sigma_core.grounding.text_pool import pooled_states, run_frozen_layers
 from sigma_core.tracking import NullTracker, Progress, Tracker, no_progress
@@ -37,7 +37,8 @@ def train_grounded_encoder(
     tracker: Tracker | None = None,
     progress: Progress = no_progress,
 ) -> GroundedEncoder:
-    """The encoder trained on `pairs`, with held-out recall per view before and after in its summary.
+    """The encoder trained on `pairs`, with held-out recall per view in its summary: of the frozen backbone's
+    whole vectors, before training (the same cut to `text_dim`), after the projection alone, and after all.
 
     Same inputs, config and seed: same digest. Global torch state is left as it was.
 
@@ -64,12 +65,19 @@ def train_grounded_encoder(
         every = np.arange(len(pool.bucket))
         base = pooled_states(pool, network, num_top, every)
         head = principal_projection(base[torch.from_numpy(plan.item_texts)], config.text_dim)
-        recall = {"before": held_out_recall(plan, project(head, base))}
+        recall = {"frozen": held_out_recall(plan, base.numpy())}
+        recall["before"] = held_out_recall(plan, project(head, base))
         trainer = Trainer(plan, id_embeddings.factors, config, seed, tracker, progress)
         trainer.run_head(head, base)
         recall["after_head"] = held_out_recall(plan, project(head, base))
         adapter = trainer.run_lora(network, num_top, head, pool, is_merged=opened.source is None)
-        recall["after"] = held_out_recall(plan, project(head, pooled_states(pool, network, num_top, every)))
+        trained = project(head, pooled_states(pool, network, num_top, every))
+        recall["after"] = held_out_recall(plan, trained)
+        others = {
+            f"recall@{cutoff}_{when}": held_out_recall(plan, vectors, cutoff)
+            for cutoff in OTHER_CUTOFFS
+            for when, vectors in (("frozen", base.numpy()), ("after", trained))
+        }
     tracker.table(
         "grounding/held_out_recall", [{"when": when, **by_view} for when, by_view in recall.items()]
     )
@@ -84,7 +92,7 @@ def train_grounded_encoder(
         pooling=config.pooling,
         padding_side=config.padding_side,
         lexical=LexicalHash.fit(catalog.frame[c.TEXT].to_list(), config.lexical_dim, config.lexical_weight),
-        figures={**trainer.figures(), **_recall_figures(plan, recall)},
+        figures={**trainer.figures(), **_recall_figures(plan, recall), **others},
     )
 
 

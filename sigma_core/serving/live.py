@@ -171,7 +171,10 @@ class LiveDay:
         return frozenset(self.rows[item] for item in items if item in self.rows)
 
     def prepared_list(self, user_id: str, task: str, most: int | None = None) -> "list[Recommendation]":
-        """The first `most` of the user's list of the U2I index, best first; empty when there is none."""
+        """The first `most` of the user's list of the U2I index, best first; empty when there is none.
+
+        It holds P(c | T) and the scores: P(id | T, c) is their ratio, and unknown where the whole catalog is fused into scores.
+        """
         from sigma_core.generation.recommender import Recommendation
 
         if self.store is not None:
@@ -179,8 +182,15 @@ class LiveDay:
             listed = stored.value if stored else []
         else:
             listed = self._published_list(*self._lists.get((user_id, task), (0, 0)))
+        fused = self.engine.recommender.catalog_weight > 0
         return [
-            Recommendation(self.rows[item], score, tuple(prefix), probability)
+            Recommendation(
+                self.rows[item],
+                score,
+                tuple(prefix),
+                probability,
+                None if fused or not probability else min(score / probability, 1.0),  # 1: rounding
+            )
             for item, score, prefix, probability in listed[:most]
             if item in self.rows
         ]

@@ -219,7 +219,7 @@ class LoadedRecommender:
             "items": [
                 {
                     c.ITEM_ID: ids[found.row],
-                    "item_probability": min(found.score / max(found.prefix_probability, 1e-12), 1.0),
+                    "item_probability": found.item_probability or 0.0,
                     "nearest_history": title(near[found.row][0]) if found.row in near else None,
                     "nearest_cosine": near[found.row][1] if found.row in near else None,
                 }

@@ -23,26 +23,27 @@ def codebook_health(
 
     usage: share of codes in use, per level. entropy: bits per level (log2 K is the best). dead_codes: unused, per level.
     collision_rate: share of items whose full ID another item has too; distinct_collision_rate: the same among distinct
-    vectors. largest_group_ratio: largest first-level group over the mean of the used ones. reconstruction_mse: mean squared
+    vectors. largest_group_ratio: largest prefix group over the mean of the used ones. reconstruction_mse: mean squared
     distance per vector, and explained: its complement as a share of the variance. prefix_purity: share of items whose
     category is the commonest one of their prefix group.
     """
     size = config.codebook_size
     counts = [np.bincount(codes[:, level], minlength=size) for level in range(codes.shape[1])]
     shares = [count[count > 0] / count.sum() for count in counts]
-    first = counts[0][counts[0] > 0]
     error = float(np.square(vectors - reconstructed).sum(axis=1).mean())
     spread = float(np.square(vectors - vectors.mean(axis=0)).sum(axis=1).mean())
-    _, group = np.unique(codes[:, : config.prefix_length], axis=0, return_inverse=True)
+    _, group, members = np.unique(
+        codes[:, : config.prefix_length], axis=0, return_inverse=True, return_counts=True
+    )
     return {
         "usage": [round(float((count > 0).mean()), 4) for count in counts],
         "entropy_bits": [round(float(-(p * np.log2(p)).sum()), 3) for p in shares],
         "dead_codes": [int((count == 0).sum()) for count in counts],
         "collision_rate": round(_collision_rate(codes), 4),
         "distinct_collision_rate": round(_collision_rate(_codes_of_distinct(codes, vectors)), 4),
-        "prefix_groups": int(group.max()) + 1,
-        "largest_group": int(first.max()),
-        "largest_group_ratio": round(float(first.max() / first.mean()), 3),
+        "prefix_groups": len(members),
+        "largest_group": int(members.max()),
+        "largest_group_ratio": round(float(members.max() / members.mean()), 3),
         "reconstruction_mse": round(error, 5),
         "explained": round(1.0 - error / max(spread, 1e-12), 4),
         "prefix_purity": None if categories is None else round(_purity(group.reshape(-1), categories), 4),

@@ -61,6 +61,8 @@ def run_steps(
         betas=(0.9, 0.98),
     )
     history: list[dict[str, float]] = []
+    trainer.tokens = 0
+    trainer.padding.clear()  # what the probe read before the clock starts is not of this run
     began = time.perf_counter()
     trainer.model.train()
     batches = sample_steps(data, prefixes_NP, config, steps, seed, trainer.collator.length)

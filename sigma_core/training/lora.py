@@ -11,7 +11,7 @@ from sigma_core.training.adapters import adapter_config, adapter_tensors, attach
 from sigma_core.training.batches import build_training_set
 from sigma_core.training.checkpoint import LoraCheckpoint, SigmaBase, compatibility, is_head
 from sigma_core.training.loop import run_steps
-from sigma_core.training.probe import probe_loss, run_probe, split_probe
+from sigma_core.training.probe import probe_figures, probe_loss, run_probe, split_probe
 from sigma_core.training.sft import make_trainer
 
 if TYPE_CHECKING:
@@ -58,10 +58,7 @@ def train_lora(
     after = run_probe(trainer, probe_data, features.prefix, config.runtime.seed)
     figures |= {
         "base_compatible": True,
-        "beams_valid": after.beams_valid,
-        "probe_loss": after.loss,
-        "base_loss": before,
-        "sharpening": after.sharpening,
+        **probe_figures(after, before, is_held_out=probe_data is not data),
     }
     heads = {n: p.detach().cpu().numpy().copy() for n, p in trainer.model.named_parameters() if is_head(n)}
     return LoraCheckpoint(

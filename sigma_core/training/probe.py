@@ -5,7 +5,7 @@ Source: our choice (architecture: checkpoints have contracts too; design decisio
 """
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -46,7 +46,7 @@ class Probe(NamedTuple):
 def split_probe(data: TrainingSet) -> tuple[TrainingSet, TrainingSet]:
     """Training users and probe users, by hash of the user id: nobody is in both, on any day.
 
-    When the data is too small for that, both are the whole data.
+    When the data is too small for that, both are the whole data, and the same object.
     """
     held = [digest_bytes(u.context.user_id.encode())[0] == "0" for u in data.users]
     train = [u for u, h in zip(data.users, held, strict=True) if not h]
@@ -64,6 +64,19 @@ def probe_loss(trainer: "Trainer", probe: TrainingSet, prefixes_NP: np.ndarray, 
     with torch.inference_mode():
         steps = sample_steps(probe, prefixes_NP, trainer.config.training, PROBE_STEPS, seed)
         return float(np.mean([trainer.losses(inputs)["loss"].item() for inputs in steps]))
+
+
+def probe_figures(found: Probe, base_loss: float, *, is_held_out: bool) -> dict[str, Any]:
+    """What a run says of its probe: `base_loss` is the loss there before training, `is_held_out` whether nobody of it was trained
+    on.
+    """
+    return {
+        "beams_valid": found.beams_valid,
+        "probe_loss": found.loss,
+        "base_loss": base_loss,
+        "sharpening": found.sharpening,
+        "probe_is_held_out": is_held_out,
+    }
 
 
 def run_probe(trainer: "Trainer", probe: TrainingSet, prefixes_NP: np.ndarray, seed: int) -> Probe:

@@ -348,7 +348,7 @@ def train_base(
     from sigma_core.tokenization.item_features import prefix_match
     from sigma_core.training.adapters import base_artifact_parts, base_parameters
     from sigma_core.training.checkpoint import SigmaBase, compatibility
-    from sigma_core.training.probe import probe_loss, run_probe, split_probe
+    from sigma_core.training.probe import probe_figures, probe_loss, run_probe, split_probe
 
     torch.set_num_threads(config.runtime.threads)
     torch.manual_seed(config.runtime.seed)
@@ -379,10 +379,7 @@ def train_base(
     after = run_probe(trainer, probe_data, features.prefix, config.runtime.seed)
     figures |= {
         "base_compatible": codebooks.encoder_digest == encoder.digest(),
-        "beams_valid": after.beams_valid,
-        "probe_loss": after.loss,
-        "base_loss": before,
-        "sharpening": after.sharpening,
+        **probe_figures(after, before, is_held_out=probe_data is not data),
     }
     return SigmaBase(
         **base_artifact_parts(model, config),

@@ -30,6 +30,8 @@ def test_the_encoders_picture_says_what_each_view_gave_and_gained() -> None:
     drawn = plot_of("grounded_encoder", cast(Any, Summary(**recall, **by_view)))
     assert drawn is not None
     assert all(f"![{title}](data:image/png;base64," in drawn for title in TITLES)
+    frozen = {"recall@20_frozen": {"search": 0.2, "visual": None}}
+    assert plot_of("grounded_encoder", cast(Any, Summary(**recall, **by_view, **frozen))) not in (None, drawn)
     alone = plot_of("grounded_encoder", cast(Any, Summary(**recall)))  # a summary of an older release
     assert alone is not None
     assert [title in alone for title in TITLES] == [True, False, False]

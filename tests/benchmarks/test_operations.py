@@ -6,9 +6,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from sigma_assets.benchmarks.catalog_update import _over_floor, new_items
+from sigma_assets.benchmarks.catalog_update import _over_floor, _results, new_items
 from sigma_assets.benchmarks.orchestration import run as orchestration
-from sigma_assets.benchmarks.roots import copy_of, recorded_seconds, spent
+from sigma_assets.benchmarks.roots import Spent, copy_of, recorded_seconds, spent
 from sigma_assets.instance import open_instance
 from sigma_assets.planner import PlanError, Step
 from sigma_assets.runner import Runner
@@ -65,3 +65,15 @@ def test_each_round_is_judged_by_its_own_floor() -> None:
 def test_a_day_that_is_not_there_is_named_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match=f"sigma materialize --as-of {SMALL_DAY.replace(day=20)}"):
         orchestration(small_world(tmp_path).root, SMALL_DAY.replace(day=20), 1)
+
+
+@pytest.mark.parametrize(("refit_cpu", "ratio"), [(None, None), (40.0, 0.5)])
+def test_processor_seconds_are_divided_by_processor_seconds_or_not_at_all(
+    refit_cpu: float | None, ratio: float | None
+) -> None:
+    names = ("without_u2i", "floor_encode", "floor_write")
+    one = {f"{name}{kind}_seconds": 1.0 for name in names for kind in ("", "_cpu")}
+    found = _results(
+        {"a step": 100.0}, refit_cpu, [{**one, "sids_changed": 0, "stale_elsewhere": 0}], Spent(10.0, 20.0)
+    )
+    assert (found["ratio"], found["ratio_of_cpu_seconds"]) == (0.1, ratio)

@@ -1,11 +1,15 @@
 """The speed verbs on tiny sizes: both sides do the same work, keys are there, sums are right. Nothing is timed."""
 
+from datetime import date
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
 import torch
 
 from sigma_core import columns as c
+from sigma_core.artifacts import ArtifactStore
 from sigma_core.benchmarks.four_token_beam import (
     FIRST_CODE,
     PEER_CODEBOOK,
@@ -14,7 +18,7 @@ from sigma_core.benchmarks.four_token_beam import (
     causal_network,
     four_token_prompts,
 )
-from sigma_core.benchmarks.generation import GenerationSettings, run_generation
+from sigma_core.benchmarks.generation import GenerationSettings, next_purchases, run_generation
 from sigma_core.benchmarks.generation_world import generation_world
 from sigma_core.benchmarks.page import page_of, shown
 from sigma_core.benchmarks.record import benchmark_record
@@ -23,6 +27,7 @@ from sigma_core.benchmarks.shards import compare, loop_inputs, plain_examples
 from sigma_core.benchmarks.subset_search import SubsetSearchSettings, run_subset_search
 from sigma_core.benchmarks.timing import Timing, alternate
 from sigma_core.benchmarks.training import right_padded
+from sigma_core.data.events import InteractionEvents
 from sigma_core.instruction.collate import Request
 from sigma_core.instruction.examples import build_examples
 from sigma_core.training.batches import StepInputs
@@ -182,3 +187,20 @@ def test_a_page_draws_intervals_on_one_scale_with_zero() -> None:
     assert "left:0.0%;width:100.0%" in page
     assert "left:25.0%;width:25.0%" in page
     assert 'class="interval"' not in page_of({"plain": [{"low": 1.0, "high": 2.0}], "rows": [{"a": 1.0}]})
+
+
+def test_what_a_user_only_looked_at_is_no_purchase(tmp_path: Path) -> None:
+    """Two events on the day after: a purchase of the first item, a view of the second."""
+    day = date(2024, 3, 1)
+    first, second = small_events().unique(c.ITEM_ID, maintain_order=True)[c.ITEM_ID].to_list()[:2]
+    events = (
+        small_events()
+        .head(2)
+        .with_columns(
+            pl.lit("u").alias(c.USER_ID),
+            pl.Series(c.ITEM_ID, [first, second]),
+            pl.Series(c.EVENT_TYPE, ["purchase", "view"]),
+        )
+    )
+    ArtifactStore(tmp_path).write("interaction_events", "2024-03-02", InteractionEvents(events))
+    assert next_purchases(tmp_path, day, 7, {first: 3, second: 4}) == {"u": {3}}

@@ -12,6 +12,7 @@ import pytest
 from sigma_assets.checks.contract import CheckOutcome, validate
 from sigma_assets.checks.semantic import FACTS, facts
 from sigma_core import columns as c
+from sigma_core.config import TokenizationConfig
 from sigma_core.contracts import contract_names, load_contract
 from tests.checks.valid_artifacts import CUT, DAY, VALID, Case
 
@@ -210,3 +211,9 @@ def test_an_info_expectation_passes_and_tells() -> None:
 def test_facts_of_an_unknown_asset_name_what_exists() -> None:
     with pytest.raises(ValueError, match=r"no facts for asset 'nothing'.*codebooks"):
         facts("nothing", None)
+
+
+def test_the_bound_of_the_largest_group_is_that_of_the_fit() -> None:
+    rules = load_contract("codebooks").tables["health"].expectations
+    (bound,) = (rule.kwargs["max_value"] for rule in rules if rule.meta.id == "groups_balanced")
+    assert bound == TokenizationConfig().max_group_ratio

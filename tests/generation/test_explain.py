@@ -33,6 +33,23 @@ def test_the_parts_multiply_to_the_scores_of_the_list() -> None:
     assert why.sharpness > 0
 
 
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_shares_of_a_whole_prefix_sum_to_one_whatever_the_catalog_says_of_its_items(weight: float) -> None:
+    world = tiny_world(2, num_prefixes=4, items_per_prefix=23)
+    world.recommender.catalog_weight = weight
+    eligible = torch.ones(1, len(world.table.tensors.vectors_NE), dtype=torch.bool)
+    with torch.inference_mode():
+        found = world.recommender.beam([tiny_user("u", 3)], [[Request("x y", "soda")]], world.focus, eligible)
+        (why,) = explain(world.recommender, found, eligible)
+    assert [sum(share for _, share, _ in part.items) for part in why.parts] == pytest.approx(
+        [1.0] * 4, abs=1e-4
+    )
+    rows = [(part.probability * share, score) for part in why.parts for _, share, score in part.items]
+    assert sum(score for _, score in rows) == pytest.approx(sum(product for product, _ in rows), rel=1e-4)
+    is_product = all(score == pytest.approx(product, rel=1e-4) for product, score in rows)
+    assert is_product == (weight == 0.0)
+
+
 def test_settings_change_a_copy_only() -> None:
     world = tiny_world(1, num_prefixes=4)
     own = world.recommender

@@ -107,3 +107,4 @@ def test_recall_by_hand() -> None:
     vectors = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     # 19 candidates stand before i19: a hit. 21 before i22, one of them (i19) known and left out: 21 ahead, a miss.
     assert held_out_recall(got, vectors)["search"] == 1 / 2
+    assert [held_out_recall(got, vectors, cutoff)["search"] for cutoff in (19, 22)] == [0, 1]

@@ -14,12 +14,12 @@ from sigma_core.grounding.text_network import BertNetwork, DecoderNetwork, Whole
 from sigma_core.grounding.train import train_grounded_encoder, untrained_encoder
 from tests.grounding.test_train import Catalog, world
 from tests.grounding.tiny_bert import write_tiny_bert
-from tests.model.tiny_llm import FAMILIES, save_tiny_llm
+from tests.model.tiny_llm import FAMILIES, WHOLE_FAMILIES, save_tiny_llm
 
 TEXTS = ["soda", "red tea", "fresh bread cheese of the apple", "milk", "milk", "green apple juice"]
 
 
-@pytest.fixture(params=sorted(FAMILIES))
+@pytest.fixture(params=sorted(FAMILIES | WHOLE_FAMILIES))
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return save_tiny_llm(tmp_path / "llm", request.param)
 
@@ -77,8 +77,23 @@ def test_kinds_and_poolings(tmp_path: Path) -> None:
         got = whole.pool(whole.run(whole.layers, whole.embed(ids), mask), mask)
         alone = other(input_ids=ids[:1, :2]).last_hidden_state.mean(dim=1)
     torch.testing.assert_close(got[:1], torch.nn.functional.normalize(alone, dim=1), atol=1e-5, rtol=1e-5)
-    with pytest.raises(tb.BackboneError, match="needs a decoder with rotary positions"):
+    with pytest.raises(tb.BackboneError, match="same vectors padded left and right"):
         network_of(bert, padding_side="left")
+    with pytest.raises(tb.BackboneError, match="arrived a 'distilbert' model"):
+        network_of(other, padding_side="left")
+
+
+@pytest.mark.parametrize("family", sorted(WHOLE_FAMILIES))
+def test_a_decoder_that_layers_alone_would_get_wrong_is_run_whole_and_pooled_at_its_last_token(
+    tmp_path: Path, family: str
+) -> None:
+    model = tb.open_backbone(str(save_tiny_llm(tmp_path / "llm", family))).model
+    network = network_of(model)
+    assert (type(network), network.pooling) == (WholeNetwork, "last")
+    assert network_of(model, "mean").pooling == "mean"
+    made = encoder(tmp_path / "llm")
+    assert made.digest() == encoder(tmp_path / "llm", pooling="last").digest()
+    assert made.digest() != encoder(tmp_path / "llm", pooling="mean").digest()
 
 
 @pytest.fixture(scope="module")

@@ -88,6 +88,10 @@ def test_themes_draw_together(config: GroundingConfig, trained: GroundedEncoder)
     assert figures["lora_contrastive_last"] < figures["head_contrastive_first"]
     views = {"collaborative", "search"}
     assert set(figures["recall@20_before"]) == set(figures["recall@20_after"]) == views
+    assert all(
+        set(figures[f"recall@{n}_{when}"]) == views for n in (5, 20, 100) for when in ("frozen", "after")
+    )
+    assert figures["recall@100_frozen"]["collaborative"] == 1.0  # of 12 items
     gain = figures["recall@20_after"]["collaborative"] - figures["recall@20_before"]["collaborative"]
     assert figures["retrieval_gain"]["collaborative"] == pytest.approx(gain, abs=1e-4)
     assert sum(figures["train_share"].values()) == pytest.approx(1.0, abs=1e-3)

@@ -5,7 +5,18 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    GraniteConfig,
+    GraniteForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 WORDS = [
     "[PAD]",
@@ -51,6 +62,15 @@ FAMILIES = {
     "llama": (LlamaConfig, LlamaForCausalLM, {}),
     "qwen3": (Qwen3Config, Qwen3ForCausalLM, {"head_dim": 6, "tie_word_embeddings": True}),
 }
+WHOLE_FAMILIES = {  # decoders that only run whole: scaled embeddings, a window, learned positions
+    "granite": (
+        GraniteConfig,
+        GraniteForCausalLM,
+        {"embedding_multiplier": 12.0, "residual_multiplier": 0.3},
+    ),
+    "mistral": (MistralConfig, MistralForCausalLM, {"sliding_window": 4}),
+    "gpt2": (GPT2Config, GPT2LMHeadModel, {"resid_pdrop": 0.0, "bos_token_id": 0, "eos_token_id": 0}),
+}
 
 
 def save_tiny_llm(folder: Path, family: str = "qwen3", seed: int = 0, words: str = "") -> Path:
@@ -59,7 +79,7 @@ def save_tiny_llm(folder: Path, family: str = "qwen3", seed: int = 0, words: str
     It knows `WORDS` and those of `words`.
     """
     known = list(dict.fromkeys([*WORDS, *words.split()]))
-    config_class, model_class, extra = FAMILIES[family]
+    config_class, model_class, extra = (FAMILIES | WHOLE_FAMILIES)[family]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = model_class(config_class(**SHAPE, **extra, vocab_size=len(known)))

@@ -19,3 +19,12 @@ def test_figures_of_six_items_by_hand() -> None:
     assert got["reconstruction_mse"] == 0.25
     assert got["prefix_purity"] == round((2 + 2) / 6, 4)
     assert got["entropy_bits"][0] == round(-(4 / 6 * np.log2(4 / 6) + 2 / 6 * np.log2(2 / 6)), 3)
+
+
+def test_the_largest_group_is_one_of_the_prefix_that_is_used() -> None:
+    """Two codes long: groups of 2, 1, 1 and 2 items, mean 1.5."""
+    codes = np.array([[0, 0], [0, 0], [0, 1], [0, 2], [1, 0], [1, 0]])
+    config = TokenizationConfig(num_levels=2, codebook_size=4, prefix_length=2)
+    got = codebook_health(codes, config, np.eye(6), np.eye(6), None)
+    assert (got["prefix_groups"], got["largest_group"]) == (4, 2)
+    assert got["largest_group_ratio"] == round(2 / 1.5, 3)

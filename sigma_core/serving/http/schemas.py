@@ -189,7 +189,10 @@ class RankedItem(Item):
     )
     prefix: list[int] | None = None
     prefix_probability: float | None = Field(None, description="step 1: P(prefix | request)")
-    item_probability: float | None = Field(None, description="step 2: P(item | request, prefix)")
+    item_probability: float | None = Field(
+        None,
+        description="step 2: P(item | request, prefix); none too in a prepared list with generation.catalog_fusion",
+    )
     owned: bool = Field(False, description="bought before")
 
 

@@ -38,7 +38,6 @@ def ranked_items(
     out = []
     for rank, found in enumerate(ranked, start=1):
         by_model = bool(found.prefix)
-        inside = found.score / found.prefix_probability if found.prefix_probability else 0.0
         out.append(
             {
                 **live.shown[found.row],
@@ -46,7 +45,7 @@ def ranked_items(
                 "score": found.score,
                 "prefix": found.prefix if by_model else None,
                 "prefix_probability": found.prefix_probability if by_model else None,
-                "item_probability": min(inside, 1.0) if by_model else None,
+                "item_probability": found.item_probability if by_model else None,
                 "owned": found.row in owned,
             }
         )

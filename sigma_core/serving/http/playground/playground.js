@@ -291,6 +291,9 @@ function pick(index) {
     return line;
   }));
 }
+function fused(product, score) { // generation.catalog_fusion: a third factor, what the whole catalog says of the item
+  return product > 0 && Math.abs(score / product - 1) > 0.01 ? ` × ${(score / product).toPrecision(2)} (whole catalog)` : "";
+}
 function drawMosaic(why) {
   const W = 600, H = 300, space = "http://www.w3.org/2000/svg", svg = document.createElementNS(space, "svg");
   svg.setAttribute("viewBox", `0 0 ${W} ${H}`);
@@ -313,7 +316,7 @@ function drawMosaic(why) {
       box.setAttribute("fill-opacity", place ? 1 : item.item_id ? 0.34 : 0.1);
       box.dataset.item = item.item_id;
       const title = document.createElementNS(space, "title");
-      title.textContent = `${item.title}\n${percent(shelf.probability)} × ${percent(item.item_probability)} = ${item.score.toFixed(4)}`;
+      title.textContent = `${item.title}\n${percent(shelf.probability)} × ${percent(item.item_probability)}${fused(shelf.probability * item.item_probability, item.score)} = ${item.score.toFixed(4)}`;
       box.append(title);
       box.addEventListener("mouseenter", () => { light(item.item_id); pick(index); });
       box.addEventListener("mouseleave", () => light(null));
