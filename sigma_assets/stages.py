@@ -135,7 +135,7 @@ _TABLE: Final = (
         settings=("grounding.*", "data.country", "promotion.refit_holdout_days", "runtime.seed"), source_parts=("image_vectors",),
     ),
     Stage(
-        name="grounded_encoder", group="grounding", cadence="month", version="3", keep=True, pool=TRAINING,
+        name="grounded_encoder", group="grounding", cadence="month", version="4", keep=True, pool=TRAINING,
         artifact="sigma_core.grounding.encoder:GroundedEncoder",
         reads={
             "pairs": Read("relevance_pairs", "same_month"),

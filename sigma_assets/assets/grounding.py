@@ -76,13 +76,24 @@ def grounded_encoder(
     catalog: ItemCatalog,
 ) -> Published:
     """MiniLM with LoRA, trained with InfoNCE on the pairs and with similarity KL towards v_ID."""
+    from sigma_core.data.calendar import load_themes
+    from sigma_core.grounding.relevance_pairs import text_answers
     from sigma_core.grounding.train import train_grounded_encoder
+    from sigma_core.instruction.phrases import answering_items
 
     seed = sigma.config.runtime.seed
+    answers = text_answers(catalog.frame, load_themes(), answering_items(catalog.frame, "train"))
     with sigma.tracker(context) as tracker:
         with repeatable(sigma.config.runtime.deterministic):
             encoder = train_grounded_encoder(
-                pairs, catalog, id_embeddings, sigma.config.grounding, seed, tracker, sigma.progress(context)
+                pairs,
+                catalog,
+                id_embeddings,
+                sigma.config.grounding,
+                seed,
+                tracker,
+                sigma.progress(context),
+                answers,
             )
         probe = catalog.frame[c.TEXT].unique().sort().head(16).to_list()
         losses = {

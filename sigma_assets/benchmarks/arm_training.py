@@ -121,7 +121,10 @@ def _other_grounding(arm: Arm, materials: Materials, store: ArtifactStore, progr
 
 
 def _encoder(arm: Arm, materials: Materials, store: ArtifactStore, progress: Progress) -> GroundedEncoder:
+    from sigma_core.data.calendar import load_themes
+    from sigma_core.grounding.relevance_pairs import text_answers
     from sigma_core.grounding.train import train_grounded_encoder, untrained_encoder
+    from sigma_core.instruction.phrases import answering_items
 
     settings, runtime = materials.config.grounding, materials.config.runtime
     if arm.raw_text:
@@ -134,9 +137,11 @@ def _encoder(arm: Arm, materials: Materials, store: ArtifactStore, progress: Pro
                 raise NothingToTrainError(f"the view {arm.no_view} has no pairs, or is the only one")
         if arm.no_kd:
             settings = settings.model_copy(update={"kd_weight": 0.0})
+        items = materials.refit_catalog.frame
+        answers = text_answers(items, load_themes(), answering_items(items, "train"))
         with repeatable(runtime.deterministic):
             encoder = train_grounded_encoder(
-                pairs, materials.refit_catalog, materials.ids, settings, runtime.seed, None, progress
+                pairs, materials.refit_catalog, materials.ids, settings, runtime.seed, None, progress, answers
             )
         store.write("encoder", arm.grounding, encoder)
     return store.read(GroundedEncoder, "encoder", arm.grounding)

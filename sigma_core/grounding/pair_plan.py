@@ -40,7 +40,7 @@ class PairPlan:
         texts: the pool, distinct.
         item_texts: bool, the pool's texts that belong to catalog items (what retrieval chooses from).
         train, held_out: pairs by view; both ends in the pool.
-        known: sorted keys anchor * len(texts) + positive of all pairs, in both orders of the two.
+        known: sorted keys anchor * len(texts) + positive of all pairs and of answers that were not drawn, in both orders.
         num_pairs: pairs that came in.
     """
 
@@ -60,13 +60,19 @@ class PairPlan:
 
 
 def plan_pairs(
-    pairs: pl.DataFrame, items: pl.DataFrame, id_rows: Mapping[str, int], config: GroundingConfig, seed: int
+    pairs: pl.DataFrame,
+    items: pl.DataFrame,
+    id_rows: Mapping[str, int],
+    config: GroundingConfig,
+    seed: int,
+    answers: pl.DataFrame | None = None,
 ) -> PairPlan:
     """The plan for `pairs` whose positives are in `items` (a catalog's frame); `id_rows` gives v_ID rows by item id.
 
     Held out, by hash: whole queries and holidays (no pair of a held-out query is trained on), and pairs of item texts in
     both directions. The pool takes pairs in a random order, views by their shares, until `max_texts` texts are in; pairs
-    that come later enter where both their texts are there already.
+    that come later enter where both their texts are there already. `answers` (ANCHOR_TEXT, POSITIVE_ITEM_ID) are true ones
+    that may not have been drawn as pairs: known too, so that none is a negative.
 
     Raises:
         ValueError: no pair has a positive in the catalog.
@@ -98,7 +104,8 @@ def plan_pairs(
     names = sorted(set(view.tolist()))
     texts = list(index)
     catalog_texts = set(items[c.TEXT].to_list())
-    keys = np.concatenate([anchor * len(texts) + positive, positive * len(texts) + anchor])
+    known = [(anchor, positive), *([] if answers is None else [_places(answers, items, index)])]
+    keys = np.concatenate([key for a, b in known for key in (a * len(texts) + b, b * len(texts) + a)])
     return PairPlan(
         texts=texts,
         item_texts=np.array([text in catalog_texts for text in texts]),
@@ -107,6 +114,21 @@ def plan_pairs(
         known=np.unique(keys),
         num_pairs=pairs.height,
     )
+
+
+def _places(
+    answers: pl.DataFrame, items: pl.DataFrame, index: Mapping[str, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positions in the pool of anchors and positives of the answers that have both there."""
+    places = pl.DataFrame(
+        {"text": list(index), "place": range(len(index))}, schema={"text": pl.String, "place": pl.Int64}
+    )
+    found = (
+        answers.join(items.select(c.ITEM_ID, c.TEXT), left_on=c.POSITIVE_ITEM_ID, right_on=c.ITEM_ID)
+        .join(places, left_on=c.ANCHOR_TEXT, right_on="text")
+        .join(places, left_on=c.TEXT, right_on="text", suffix="_positive")
+    )
+    return found["place"].to_numpy(), found["place_positive"].to_numpy()
 
 
 def _shuffled(rows: pl.DataFrame, config: GroundingConfig, seed: int) -> pl.DataFrame:

@@ -51,6 +51,16 @@ class RelevancePairs(TableArtifact):
         }
 
 
+def text_answers(
+    items: pl.DataFrame, themes: Mapping[str, Sequence[str]], phrases: Mapping[str, Sequence[str]]
+) -> pl.DataFrame:
+    """ANCHOR_TEXT and POSITIVE_ITEM_ID: which of `items` (a catalog's frame) answer a phrase, a name of a type or category, a
+    holiday. Pairs are drawn from these; the others are no negatives.
+    """
+    parts = (search.answers(items, phrases), knowledge.answers(items, themes))
+    return pl.concat(parts).unique().sort(c.ANCHOR_TEXT, c.POSITIVE_ITEM_ID)
+
+
 def build_relevance_pairs(
     events: pl.DataFrame,
     catalog: "ItemCatalog",

@@ -25,6 +25,8 @@ from sigma_core.grounding.text_pool import pooled_states, run_frozen_layers
 from sigma_core.tracking import NullTracker, Progress, Tracker, no_progress
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from sigma_core.data.catalog import ItemCatalog
 
 
@@ -36,10 +38,12 @@ def train_grounded_encoder(
     seed: int,
     tracker: Tracker | None = None,
     progress: Progress = no_progress,
+    answers: "pl.DataFrame | None" = None,
 ) -> GroundedEncoder:
     """The encoder trained on `pairs`, with held-out recall per view in its summary: of the frozen backbone's
     whole vectors, before training (the same cut to `text_dim`), after the projection alone, and after all.
 
+    `answers` are what texts stand for beside the pairs (`relevance_pairs.text_answers`): masked among the negatives.
     Same inputs, config and seed: same digest. Global torch state is left as it was.
 
     Raises:
@@ -54,7 +58,7 @@ def train_grounded_encoder(
     network = network_of(opened.model, config.pooling, config.padding_side)
     num_top = _num_top(network, config)
     id_rows = {item: row for row, item in enumerate(id_embeddings.item_ids)}
-    plan = plan_pairs(pairs.frame, catalog.frame, id_rows, config, seed)
+    plan = plan_pairs(pairs.frame, catalog.frame, id_rows, config, seed, answers)
     tracker = tracker or NullTracker()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -108,3 +108,17 @@ def test_recall_by_hand() -> None:
     # 19 candidates stand before i19: a hit. 21 before i22, one of them (i19) known and left out: 21 ahead, a miss.
     assert held_out_recall(got, vectors)["search"] == 1 / 2
     assert [held_out_recall(got, vectors, cutoff)["search"] for cutoff in (19, 22)] == [0, 1]
+
+
+def test_an_answer_that_was_not_drawn_is_known_where_both_texts_are_in_the_pool() -> None:
+    frame = pairs(("search", "q", None, "i00"), ("search", "r", None, "i02"))
+    answers = pl.DataFrame({c.ANCHOR_TEXT: ["q", "q", "s"], c.POSITIVE_ITEM_ID: ["i02", "i30", "i00"]})
+    without = plan_pairs(frame, ITEMS, {}, GroundingConfig(holdout_share=0.0), seed=3)
+    got = plan_pairs(frame, ITEMS, {}, GroundingConfig(holdout_share=0.0), seed=3, answers=answers)
+    assert got.texts == without.texts
+    q, r, first, second = (np.int64(got.texts.index(text)) for text in ("q", "r", "text 0", "text 1"))
+    assert not without.is_known(q, second)
+    assert got.is_known(q, second)
+    assert got.is_known(second, q)
+    assert not got.is_known(r, first)
+    assert len(got.known) == len(without.known) + 2

@@ -7,7 +7,7 @@ import pytest
 
 from sigma_core import columns as c
 from sigma_core.config import GroundingConfig
-from sigma_core.grounding.relevance_pairs import VIEWS, build_relevance_pairs
+from sigma_core.grounding.relevance_pairs import VIEWS, build_relevance_pairs, text_answers
 from sigma_core.grounding.views import base, knowledge
 
 LAST = date(2017, 3, 31)
@@ -203,3 +203,13 @@ def test_heavier_rows_are_drawn_more_often() -> None:
     assert drawn["x"].is_sorted()
     assert (drawn["x"] >= 500).sum() > 75
     assert base.cap_per(rows.with_columns(g=pl.col("x") % 10), "g", 3, seed=1).height == 30
+
+
+def test_all_answers_of_a_text_are_told_drawn_or_not() -> None:
+    found = text_answers(
+        SHOP.frame, {"Halloween": ["candy", "pumpkin"]}, {"movie night": ["i3", "i4", "gone"]}
+    )
+    told = {text: sorted(rows[c.POSITIVE_ITEM_ID]) for (text,), rows in found.group_by(c.ANCHOR_TEXT)}
+    assert told["movie night"] == told["sweets"] == ["i3", "i4"]
+    assert told["candy"] == told["Halloween"] == told["Halloween pumpkin"] == ["i3"]
+    assert found.height == found.unique().height

@@ -36,7 +36,7 @@ def pairs(inputs: ViewInputs) -> pl.DataFrame:
     items = inputs.items.sort(c.ITEM_ID)
     annotated = _annotated(inputs, items)
     limit = inputs.config.pairs_per_view - annotated.height
-    themed = _themed(inputs, items)
+    themed = _themed(inputs.themes, items)
     per_holiday = max(
         MIN_PER_HOLIDAY, int(2 * THEME_SHARE * limit) // max(themed[c.ANCHOR_TEXT].n_unique(), 1)
     )
@@ -52,6 +52,11 @@ def pairs(inputs: ViewInputs) -> pl.DataFrame:
     both = pl.concat([known, as_pairs(annotated, NAME, is_pseudo=True)])
     # a phrase may be a holiday's theme as well: the pair counts once, as the theme's
     return both.unique((c.ANCHOR_TEXT, c.POSITIVE_ITEM_ID), keep="first", maintain_order=True)
+
+
+def answers(items: pl.DataFrame, themes: Mapping[str, Sequence[str]]) -> pl.DataFrame:
+    """ANCHOR_TEXT and POSITIVE_ITEM_ID of all that holidays and their theme words stand for, whether drawn as a pair or not."""
+    return _themed(themes, items).select(c.ANCHOR_TEXT, c.POSITIVE_ITEM_ID)
 
 
 def theme_pattern(word: str) -> str:
@@ -104,11 +109,11 @@ def _complements(items: pl.DataFrame, complements: Mapping[str, Sequence[str]], 
     return pairs.unique(key, keep="first", maintain_order=True).sort(key)
 
 
-def _themed(inputs: ViewInputs, items: pl.DataFrame) -> pl.DataFrame:
+def _themed(themes: Mapping[str, Sequence[str]], items: pl.DataFrame) -> pl.DataFrame:
     texts = items.select(pl.col(c.ITEM_ID).alias(c.POSITIVE_ITEM_ID), _WORDS.alias("words"), _BY_POPULARITY)
     found = [texts.clear().with_columns(pl.lit("").alias(c.ANCHOR_TEXT))]
-    for holiday in sorted(inputs.themes):
-        for word in sorted(set(inputs.themes[holiday])):
+    for holiday in sorted(themes):
+        for word in sorted(set(themes[holiday])):
             match = texts.filter(pl.col("words").str.contains(theme_pattern(word)))
             found += [
                 match.with_columns(pl.lit(text).alias(c.ANCHOR_TEXT))

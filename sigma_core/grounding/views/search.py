@@ -5,6 +5,7 @@ catalog's own type and category words, marked IS_PSEUDO. Source: paper section o
 are our choice, because public retail data has no queries.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import polars as pl
@@ -30,13 +31,25 @@ def pairs(inputs: ViewInputs) -> pl.DataFrame:
         (1.0 + pl.col(c.NUM_EVENTS_56D).log1p()).alias(c.WEIGHT),
         *(pl.col(column).str.to_lowercase() for column in (c.ITEM_TYPE, c.CATEGORY)),
     )
-    phrases = _limited(_of_phrases(inputs, items), max(int(limit * PHRASE_SHARE), 1), inputs.seed)
+    phrases = _limited(_of_phrases(inputs.phrases, items), max(int(limit * PHRASE_SHARE), 1), inputs.seed)
     names = _of_names(items).filter(~pl.col(c.ANCHOR_TEXT).is_in(sorted(inputs.held_out)))
     names = _limited(names, limit - phrases.height, inputs.seed)
     both = pl.concat([phrases, names]).unique(
         [c.ANCHOR_TEXT, c.POSITIVE_ITEM_ID], keep="first", maintain_order=True
     )
     return as_pairs(both, NAME, is_pseudo=True)
+
+
+def answers(items: pl.DataFrame, phrases: Mapping[str, Sequence[str]]) -> pl.DataFrame:
+    """ANCHOR_TEXT and POSITIVE_ITEM_ID of all that phrases, types and categories stand for, whether drawn as a pair or not."""
+    told = items.select(
+        pl.col(c.ITEM_ID).alias(c.POSITIVE_ITEM_ID),
+        *(pl.col(column).str.to_lowercase() for column in (c.ITEM_TYPE, c.CATEGORY)),
+    )
+    columns = (c.ANCHOR_TEXT, c.POSITIVE_ITEM_ID)
+    return pl.concat(
+        [part.select(columns) for part in (_of_phrases(phrases, told), _of_names(told))]
+    ).unique()
 
 
 def _limited(rows: pl.DataFrame, limit: int, seed: int) -> pl.DataFrame:
@@ -56,9 +69,9 @@ def _real(inputs: ViewInputs) -> pl.DataFrame:
     )
 
 
-def _of_phrases(inputs: ViewInputs, items: pl.DataFrame) -> pl.DataFrame:
+def _of_phrases(phrases: Mapping[str, Sequence[str]], items: pl.DataFrame) -> pl.DataFrame:
     answers = pl.DataFrame(
-        [(phrase, item) for phrase in sorted(inputs.phrases) for item in inputs.phrases[phrase]],
+        [(phrase, item) for phrase in sorted(phrases) for item in phrases[phrase]],
         schema={c.ANCHOR_TEXT: pl.String, c.POSITIVE_ITEM_ID: pl.String},
         orient="row",
     )
