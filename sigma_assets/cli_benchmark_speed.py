@@ -72,7 +72,12 @@ def generation(
     one forward pass over the prompt. For a large network: --backbone smollm2-135m --batches 1 --prefixes 20 --rounds 3.
     """
     prepare(root or Path("var"), threads, verbose=False)
-    from sigma_core.benchmarks.generation import GenerationSettings, recall_by_prefixes, recall_data, run_generation
+    from sigma_core.benchmarks.generation import (
+        GenerationSettings,
+        recall_by_prefixes,
+        recall_data,
+        run_generation,
+    )
     from sigma_core.benchmarks.record import Stopwatch, text_table
 
     watch = Stopwatch()

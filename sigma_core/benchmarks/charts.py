@@ -10,7 +10,17 @@ from html import escape
 from typing import Final
 
 Point = tuple[float, float]
-COLORS: Final = ("#c0392b", "#2471a3", "#1e8449", "#b9770e", "#7d3c98", "#148f77", "#5d6d7e", "#d35400", "#1f3a93")
+COLORS: Final = (
+    "#c0392b",
+    "#2471a3",
+    "#1e8449",
+    "#b9770e",
+    "#7d3c98",
+    "#148f77",
+    "#5d6d7e",
+    "#d35400",
+    "#1f3a93",
+)
 DASHES: Final = ("", "7 4", "2 3")  # the second and third round of the colours
 HEIGHT: Final = 420
 LEFT, RIGHT, TOP, BOTTOM = 74, 24, 14, 52
@@ -80,7 +90,9 @@ def line_chart(lines: Sequence[Line], x: Axis, y: Axis, *, title: str, width: in
         stroke = f'stroke="{color}" stroke-width="{1.2 if line.guide else 2}" stroke-dasharray="{dash}"'
         parts.append(f'<polyline points="{path}" fill="none" {stroke}/>')
         if not line.guide:
-            parts += [f'<circle cx="{at_x(px)}" cy="{at_y(py)}" r="3.6" fill="{color}"/>' for px, py in line.points]
+            parts += [
+                f'<circle cx="{at_x(px)}" cy="{at_y(py)}" r="3.6" fill="{color}"/>' for px, py in line.points
+            ]
         if line.name:
             row = TOP + 8 + LEGEND_LINE * named.index(line)
             parts.append(f'<line x1="{width}" x2="{width + 24}" y1="{row}" y2="{row}" {stroke}/>')

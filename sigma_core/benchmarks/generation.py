@@ -232,8 +232,8 @@ def days_after(root: Path, day: date, days: int) -> list[str]:
 
 def recall_data(root: Path, days: int = 7) -> dict[str, str]:
     """Digests of what `recall_by_prefixes` reads."""
-    from sigma_core.benchmarks.record import answering_digests, artifact_digests
     from sigma_core.artifacts import ArtifactStore
+    from sigma_core.benchmarks.record import answering_digests, artifact_digests
     from sigma_core.serving.runtime import pick_day
 
     day = pick_day(ArtifactStore(root), None)

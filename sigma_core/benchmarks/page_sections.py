@@ -155,14 +155,23 @@ def _backtest(record: Mapping[str, Any]) -> list[Section]:
             "All dates pooled; below each value its 95 % interval. Bold: the strongest opponent of the task. A ranker in "
             "brackets knows what no request says; it is shown, not compared with.",
             ("ranker", *heads),
-            [targets, *([Cell(name), *(_ranker_cell(found, name) for found in shown.values())] for name in rankers)],
+            [
+                targets,
+                *([Cell(name), *(_ranker_cell(found, name) for found in shown.values())] for name in rankers),
+            ],
         ),
         Section(
             f"{MAIN}: SIGMA minus every opponent",
             "All dates pooled. Green: SIGMA is better (interval above 0), red: worse, black: the interval holds 0.",
             ("opponent", *heads),
             [
-                [Cell(name), *(_signed(found["differences"].get(name, {}).get(MAIN), good_is_up=True) for found in shown.values())]
+                [
+                    Cell(name),
+                    *(
+                        _signed(found["differences"].get(name, {}).get(MAIN), good_is_up=True)
+                        for found in shown.values()
+                    ),
+                ]
                 for name in rankers
                 if any(name in found["differences"] for found in shown.values())
             ],
@@ -203,7 +212,9 @@ def _against_strongest(tasks: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _strongest_differences(tasks: Mapping[str, Any]) -> dict[str, Any]:
-    return {task: found["differences"][found["strongest"]] for task, found in tasks.items() if found["strongest"]}
+    return {
+        task: found["differences"][found["strongest"]] for task, found in tasks.items() if found["strongest"]
+    }
 
 
 def _rankers(tasks: Mapping[str, Any]) -> list[str]:
@@ -234,7 +245,9 @@ def _diagnosis(record: Mapping[str, Any]) -> list[Section]:
         f"agree; below it the model is too sure. Expected calibration error (ECE) {error:.4f}."
     )
     if above:
-        charts.append(_reliability(above, min(min(point) for point in above), most, f"ECE {error:.4f}", log=True))
+        charts.append(
+            _reliability(above, min(min(point) for point in above), most, f"ECE {error:.4f}", log=True)
+        )
         note += " On the right the same on logarithmic axes, where the small probabilities can be seen."
     if len(above) < len(points):
         note += f" {len(points) - len(above)} bins without a purchase can be drawn on the left only."

@@ -276,9 +276,7 @@ def _sample(events: pl.DataFrame, cut: date, config: "SigmaConfig") -> list[str]
     ]
 
 
-def _read(
-    root: Path, settings: ShardSettings
-) -> "Read":
+def _read(root: Path, settings: ShardSettings) -> "Read":
     from sigma_core.artifacts import ArtifactStore, read_json
     from sigma_core.benchmarks.record import artifact_digests
     from sigma_core.config import load_config
@@ -322,9 +320,7 @@ def _read(
     return config, events, days, artifact_digests(root, read)
 
 
-def _read_year(
-    root: Path, settings: ShardSettings
-) -> "Read":
+def _read_year(root: Path, settings: ShardSettings) -> "Read":
     """All accepted events of the root's source, and cuts spread over its last year that have a whole target window."""
     from sigma_core.artifacts import read_json
     from sigma_core.benchmarks.record import source_fingerprint
