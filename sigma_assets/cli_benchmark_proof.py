@@ -68,16 +68,23 @@ def _ablation_table(record: dict[str, Any]) -> str:
 
 
 def _write_report(out: Path, record: dict[str, Any]) -> None:
-    from sigma_core.benchmarks.ablation_plots import plot_differences, plot_frontier
+    from sigma_core.artifacts import write_bytes
+    from sigma_core.benchmarks.ablation_plots import difference_png, frontier_png
     from sigma_core.benchmarks.ablation_text import ablation_markdown
 
     pictures = {
-        "Differences": out.with_name(f"{out.stem}_differences.png"),
-        "Accuracy and diversity: APF and fixed temperatures": out.with_name(f"{out.stem}_frontier.png"),
+        "Differences": (
+            out.with_name(f"{out.stem}_differences.png"),
+            difference_png(list(record["tasks"]), record["differences"]),
+        ),
+        "Accuracy and diversity: APF and fixed temperatures": (
+            out.with_name(f"{out.stem}_frontier.png"),
+            frontier_png(record),
+        ),
     }
-    for path, plot in zip(pictures.values(), (plot_differences, plot_frontier), strict=True):
-        plot(record, path)
-    names = {title: path.name for title, path in pictures.items()}
+    for path, png in pictures.values():
+        write_bytes(path, png)
+    names = {title: path.name for title, (path, _) in pictures.items()}
     out.with_suffix(".md").write_text(ablation_markdown(record, names))
     typer.echo(f"report: {out.with_suffix('.md')}")
 

@@ -72,7 +72,12 @@ def generation(
     one pass over the prompt, in our cheapest way and as transformers does it. For a large network: --backbone smollm2-135m --batches 1 --prefixes 20 --rounds 3.
     """
     prepare(root or Path("var"), threads, verbose=False)
-    from sigma_core.benchmarks.generation import GenerationSettings, recall_by_prefixes, run_generation
+    from sigma_core.benchmarks.generation import (
+        GenerationSettings,
+        recall_by_prefixes,
+        recall_data,
+        run_generation,
+    )
     from sigma_core.benchmarks.record import Stopwatch, text_table
 
     watch = Stopwatch()
@@ -82,10 +87,10 @@ def generation(
         rounds or (3 if quick else 15), threads, _clock(clock), backbone, seed=seed,
     )  # fmt: skip
     results = run_generation(settings, _shown)
-    data = {}
+    data: dict[str, str] = {}
     if root is not None:
         results["recall"] = recall_by_prefixes(root, settings.prefixes, 60 if quick else 300)
-        data["root"] = str(root)
+        data = recall_data(root)
     columns = ("side", "items", "batch", "prefixes", "requests_per_second", "p50_ms", "p95_ms", "added_mib")
     table = text_table(columns, [[row[name] for name in columns] for row in results["rows"]])
     table += "\n" + text_table(
@@ -112,8 +117,8 @@ def subset_search(
 ) -> None:
     """Step 2 alone: slices of a sorted table against faiss, a flat index a prefix and IVF.
 
-    Ten million rows (--items 10000000) hold 2.5 GB three times over: the table, and a copy in each faiss index; with --faiss flat
-    or --faiss ivf twice.
+    Ten million rows are left out by default: they hold 2.5 GB three times over (the table, and a copy in each faiss index), with
+    --faiss flat or --faiss ivf twice. Where there is memory: --items 10000,1000000,10000000.
     """
     if faiss not in ("both", "flat", "ivf"):
         raise typer.BadParameter(f"--faiss {faiss}: there are both, flat and ivf.")
@@ -204,9 +209,10 @@ def scaling(
     clock: Clock = "wall",
     rounds: Rounds = None,
 ) -> None:
-    """Time and memory of each stage of the daily path as data grow, with the fitted exponent (1 is linear).
+    """Time and memory of the stages of a day and of the refit as data grow, with the fitted exponent (1 is linear).
 
-    `one_request` is the cost of a single answer as the catalog grows: it should stay far below 1.
+    `one_request` is the cost of a single answer as the catalog grows: it should stay far below 1. Trainings and others whose cost
+    a setting fixes are left out; the record says which and why.
     """
     prepare(root, threads, verbose=False)
     from sigma_core.benchmarks.record import Stopwatch, text_table

@@ -16,7 +16,6 @@ from sigma_assets.io_manager import load
 from sigma_assets.periods import as_date, day_key, month_key
 from sigma_assets.progress import progress_callback
 from sigma_assets.stages import STAGES
-from sigma_assets.tracked import git_commit
 from sigma_assets.tracking import NullRun, open_tracker, tracking_mode
 from sigma_assets.world import World
 from sigma_core.config import SigmaConfig
@@ -25,6 +24,7 @@ from sigma_core.grounding.embed import ItemEmbeddings, TextEncoder
 from sigma_core.grounding.text_cache import RememberingEncoder
 from sigma_core.row_memory import RowMemory
 from sigma_core.tracking import Progress
+from sigma_core.versions import git_commit
 
 VECTORS: Final = ".vectors"
 """The memory of encoded texts, coded vectors and drawn pictures; may be deleted at any time."""

@@ -4,7 +4,6 @@ Names and aliases are decided here: an artifact is called like its asset, its al
 `promoted` for what `promoted_model` names). Knows no W&B: it talks to the run it is given. Our choice.
 """
 
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -69,19 +68,3 @@ def report_tables(report: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
                     {"task": name, "opponent": opponent, "metric": metric, "low": low, "high": high}
                 )
     return {"scores": scores, "difference_to_opponents": intervals}
-
-
-def git_commit() -> str:
-    """The commit of the code that runs, "" outside a checkout."""
-    try:
-        done = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=5,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""

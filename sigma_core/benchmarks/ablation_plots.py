@@ -1,45 +1,58 @@
-"""The plots of an ablation: differences by arm and task, and the frontier of accuracy and diversity. matplotlib is lazy."""
+"""The plots of an ablation or backtest as PNG: differences by task, and the frontier of accuracy and diversity.
 
-from collections.abc import Mapping
-from pathlib import Path
+matplotlib is imported when a plot is made. Holds no numbers of its own and writes no file.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAIN: Final = "recall@20"
+DIFFERENCE_LABEL: Final = f"{MAIN}: what the arm is compared with, minus the arm (red: the arm is worse)"
+BAD, GOOD, NEITHER = "#c0392b", "#1e8449", "#7f8c8d"
 _COLORS: Final = {"apf": "#c0392b", "constant": "#2471a3"}
-_DPI: Final = 110
+_DPI: Final = 130
 _COLUMNS: Final = 3  # panels beside each other: what fits a page
 
 
-def plot_differences(values: Mapping[str, Any], path: Path) -> None:
-    """A panel a task: what each arm is compared with, minus the arm, at recall@20 with its 95 % interval."""
-    tasks, arms = list(values["tasks"]), list(values["differences"])
-    figure, panels = _panels(len(tasks), 3.2, 0.9 + 0.26 * max(len(arms), 1))
+def difference_png(
+    tasks: Sequence[str],
+    differences: Mapping[str, Any],
+    label: str = DIFFERENCE_LABEL,
+    *,
+    good_is_up: bool = False,
+) -> bytes:
+    """PNG: a panel a task, a line a name of `differences` {name: {task: {metric: ...}}}: its recall@20 and 95 % interval.
+
+    An interval above 0 is green where `good_is_up`, else red; one below 0 the other way round.
+    """
+    above, below = (GOOD, BAD) if good_is_up else (BAD, GOOD)
+    names = list(differences)
+    figure, panels = _panels(len(tasks), 3.2, 0.9 + 0.26 * max(len(names), 1))
     for axes, task in zip(panels, tasks, strict=False):
-        for place, arm in enumerate(arms):
-            found = values["differences"][arm].get(task, {}).get(MAIN)
+        for place, name in enumerate(names):
+            found = differences[name].get(task, {}).get(MAIN)
             if found and found["mean"] is not None:
-                color = "#c0392b" if found["low"] > 0 else "#1e8449" if found["high"] < 0 else "#7f8c8d"
+                color = above if found["low"] > 0 else below if found["high"] < 0 else NEITHER
                 axes.plot([found["low"], found["high"]], [place, place], color=color, linewidth=1.4)
                 axes.plot([found["mean"]], [place], "o", color=color, markersize=4)
         axes.axvline(0, color="black", linewidth=0.8)
         axes.set_title(task, fontsize=9)
         axes.tick_params(labelsize=8)
         axes.locator_params(axis="x", nbins=5)
-        axes.set_ylim(len(arms) - 0.5, -0.5)
-        axes.set_yticks(range(len(arms)), arms)
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.set_yticks(range(len(names)), names)
     for place, axes in enumerate(panels):
         axes.tick_params(labelleft=place % _COLUMNS == 0)
-    figure.supxlabel(
-        f"{MAIN}: what the arm is compared with, minus the arm (red: the arm is worse)", fontsize=9
-    )
-    _save(figure, path)
+    figure.supxlabel(label, fontsize=9)
+    return _png(figure)
 
 
-def plot_frontier(values: Mapping[str, Any], path: Path) -> None:
-    """A panel a task: recall@20 over diversity@20, APF and a constant sigma, a point a temperature."""
+def frontier_png(values: Mapping[str, Any]) -> bytes:
+    """PNG: a panel a task, recall@20 over diversity@20, APF and a constant sigma, a point a temperature."""
     frontier = values["frontier"]
     figure, panels = _panels(len(frontier), 3.2, 2.8)
     for axes, (task, points) in zip(panels, frontier.items(), strict=False):
@@ -51,10 +64,12 @@ def plot_frontier(values: Mapping[str, Any], path: Path) -> None:
                 axes.annotate(f"{p['temperature']:g}", (p["diversity@20"], p[MAIN]), fontsize=6)
         axes.set_title(task, fontsize=9)
         axes.set_xlabel("diversity@20", fontsize=8)
+        axes.tick_params(labelsize=8)
+        axes.locator_params(axis="x", nbins=5)
     if frontier:
         panels[0].set_ylabel(MAIN, fontsize=8)
         panels[0].legend(frameon=False, fontsize=8)
-    _save(figure, path)
+    return _png(figure)
 
 
 def _panels(number: int, width: float, height: float) -> "tuple[Figure, list[Any]]":
@@ -77,8 +92,10 @@ def _figure(width: float, height: float) -> "Figure":
     return figure
 
 
-def _save(figure: "Figure", path: Path) -> None:
+def _png(figure: "Figure") -> bytes:
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(linewidth=0.4, alpha=0.6)
-    figure.savefig(path, dpi=_DPI, metadata={"Software": None})
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
+    return buffer.getvalue()

@@ -32,9 +32,17 @@ def run_diagnosis(
     """`segments`, `reliability` and `examples` as tables, `expected_calibration_error` and `recall@20` as numbers.
 
     Raises:
-        RequestError: the root holds no trained day.
+        RequestError: the root holds no trained day, or no purchase after it.
     """
-    from sigma_core.benchmarks.generation import just_for_you, next_purchases
+    import torch
+
+    from sigma_core.benchmarks.generation import (
+        days_after,
+        just_for_you,
+        next_purchases,
+        people_with_targets,
+    )
+    from sigma_core.benchmarks.record import answering_digests, artifact_digests
     from sigma_core.generation.recommender import Ask
     from sigma_core.instruction.collate import Request
     from sigma_core.serving.runtime import load_recommender
@@ -42,8 +50,7 @@ def run_diagnosis(
     loaded = load_recommender(root)
     engine = loaded.engine
     targets = next_purchases(root, loaded.day, days, engine.rows)
-    people = [u for u in engine.contexts(loaded.lists.contexts.sort(c.USER_ID)) if u.user_id in targets]
-    people = people[:: max(1, len(people) // users)][:users]
+    people = people_with_targets(root, loaded, targets, users)
     request, lists = Request(just_for_you()), []
     for start in range(0, len(people), BATCH):
         progress(start, len(people), "users")
@@ -56,6 +63,7 @@ def run_diagnosis(
     curve = reliability(predicted, observed, bins)
     titles = dict(loaded.catalog.frame.select(c.ITEM_ID, c.TITLE).iter_rows())
     hits = sum(len({r.row for r in ranked} & mine) for ranked, mine in zip(lists, wanted, strict=True))
+    day, after = loaded.day.isoformat(), days_after(root, loaded.day, days)
     return {
         "recall@20": hits / max(1, sum(map(len, wanted))),
         "expected_calibration_error": calibration_error(curve),
@@ -70,8 +78,11 @@ def run_diagnosis(
             for user, ranked, mine in list(zip(people, lists, wanted, strict=True))[:EXAMPLES]
             for rank, r in enumerate(ranked[:SHOWN], start=1)
         ],
-        "data": {"root": str(root), "day": loaded.day.isoformat()},
-        "settings": {"users": users, "days": days, "bins": bins, "num_prefixes": engine.recommender.config.num_prefixes},
+        "data": answering_digests(root, day) | artifact_digests(root, {"interaction_events": after}),
+        "settings": {
+            "day": day, "users": users, "days": days, "bins": bins,
+            "num_prefixes": engine.recommender.config.num_prefixes, "threads": torch.get_num_threads(),
+        },
     }  # fmt: skip
 
 

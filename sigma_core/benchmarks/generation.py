@@ -6,7 +6,7 @@ the floor, our prompt read once in the cheapest way we know; and the same pass a
 layer. Recall is measured on a trained root. Our choice.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -19,6 +19,8 @@ from sigma_core.tracking import Progress, no_progress
 
 if TYPE_CHECKING:
     from sigma_core.benchmarks.generation_world import GenerationWorld
+    from sigma_core.instruction.collate import UserContext
+    from sigma_core.serving.runtime import LoadedRecommender
 
 OURS, PEERS, OWN_BEAM, OWN_BEAM_SHORT, FLOOR = "ours", "peers", "own_beam", "own_beam_short", "floor"
 READ_BY_TRANSFORMERS: Final = "transformers_read"
@@ -156,9 +158,8 @@ def recall_by_prefixes(
     A user's targets are the distinct items bought in the `days` after the day; users without one are left out.
 
     Raises:
-        RequestError: the root holds no trained day.
+        RequestError: the root holds no trained day, or no purchase after it.
     """
-    from sigma_core import columns as c
     from sigma_core.generation.explain import with_settings
     from sigma_core.generation.recommender import Ask
     from sigma_core.instruction.collate import Request
@@ -166,11 +167,7 @@ def recall_by_prefixes(
 
     loaded = load_recommender(root)
     targets = next_purchases(root, loaded.day, days, loaded.engine.rows)
-    people = [
-        u for u in loaded.engine.contexts(loaded.lists.contexts.sort(c.USER_ID)) if u.user_id in targets
-    ]
-    step = max(1, len(people) // users)
-    people = people[::step][:users]
+    people = people_with_targets(root, loaded, targets, users)
     text = just_for_you()
     asks = [[Ask(Request(text))] for _ in people]
     groups = len(loaded.engine.recommender.ranges.length_Q)
@@ -200,6 +197,27 @@ def recall_by_prefixes(
     return out
 
 
+def people_with_targets(
+    root: Path, loaded: "LoadedRecommender", targets: Mapping[str, set[int]], users: int
+) -> "list[UserContext]":
+    """At most so many of the day's users that have a target, evenly chosen.
+
+    Raises:
+        RequestError: nobody has one.
+    """
+    from sigma_core import columns as c
+    from sigma_core.serving.runtime import RequestError
+
+    known = loaded.engine.contexts(loaded.lists.contexts.sort(c.USER_ID))
+    people = [user for user in known if user.user_id in targets]
+    if not people:
+        raise RequestError(
+            f"{root} holds no purchase of a known user after {loaded.day}; run `sigma evaluate --as-of {loaded.day} "
+            f"--root {root}`, which reads the days after."
+        )
+    return people[:: max(1, len(people) // users)][:users]
+
+
 def next_purchases(root: Path, day: date, days: int, rows: dict[str, int]) -> dict[str, set[int]]:
     """Distinct index rows that each user took in the `days` after the day (a view takes nothing); users without one are missing."""
     from sigma_core import columns as c
@@ -207,16 +225,33 @@ def next_purchases(root: Path, day: date, days: int, rows: dict[str, int]) -> di
     from sigma_core.data.events import InteractionEvents, positive_events
 
     store = ArtifactStore(root)
-    known = set(store.partitions("interaction_events"))
     out: dict[str, set[int]] = {}
-    for after in range(1, days + 1):
-        partition = (day + timedelta(days=after)).isoformat()
-        if partition in known:
-            frame = store.read(InteractionEvents, "interaction_events", partition).frame
-            for user, item in positive_events(frame).select(c.USER_ID, c.ITEM_ID).iter_rows():
-                if item in rows:
-                    out.setdefault(user, set()).add(rows[item])
+    for partition in days_after(root, day, days):
+        frame = store.read(InteractionEvents, "interaction_events", partition).frame
+        for user, item in positive_events(frame).select(c.USER_ID, c.ITEM_ID).iter_rows():
+            if item in rows:
+                out.setdefault(user, set()).add(rows[item])
     return out
+
+
+def days_after(root: Path, day: date, days: int) -> list[str]:
+    """Those of the `days` after the day whose events the root holds."""
+    from sigma_core.artifacts import ArtifactStore
+
+    known = set(ArtifactStore(root).partitions("interaction_events"))
+    wanted = [(day + timedelta(days=after)).isoformat() for after in range(1, days + 1)]
+    return [partition for partition in wanted if partition in known]
+
+
+def recall_data(root: Path, days: int = 7) -> dict[str, str]:
+    """Digests of what `recall_by_prefixes` reads."""
+    from sigma_core.artifacts import ArtifactStore
+    from sigma_core.benchmarks.record import answering_digests, artifact_digests
+    from sigma_core.serving.runtime import pick_day
+
+    day = pick_day(ArtifactStore(root), None)
+    after = days_after(root, date.fromisoformat(day), days)
+    return answering_digests(root, day) | artifact_digests(root, {"interaction_events": after})
 
 
 def just_for_you() -> str:

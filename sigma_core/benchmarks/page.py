@@ -1,6 +1,6 @@
-"""A benchmark record as one HTML page that needs nothing else: headline figures, tables, bars, settings. No network, no script.
+"""A benchmark record as one HTML page that needs nothing else: headline figures, tables, drawings, settings. No network, no script.
 
-It shows what the JSON holds and computes nothing but where bars and intervals are drawn. jinja2 escapes every value. Our choice.
+What a verb shows first is in `page_sections.py`. The page shows what the JSON holds and computes nothing but where bars and intervals are drawn. jinja2 escapes every value. Our choice.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,6 +10,7 @@ from typing import Any, Final
 import jinja2
 
 from sigma_core.artifacts import write_bytes
+from sigma_core.benchmarks.page_sections import sections_of
 
 TEMPLATE: Final = Path(__file__).with_name("page.jinja")
 BARS: Final = (
@@ -46,6 +47,7 @@ def page_of(record: Mapping[str, Any], title: str = "") -> str:
         made=made,
         open_leaves=OPEN_LEAVES,
         numbers=numbers,
+        sections=[(one, _table(one.rows) if one.rows else None) for one in sections_of(record)],
         tables=tables,
         nested=nested,
         settings=_leaves(made.get("settings", {})),
@@ -82,6 +84,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     drawn: list[dict[str, float] | None] = [*_intervals(rows, columns)]
     return {
         "columns": columns,
+        "text": {name for name in columns[1:] if any(isinstance(row.get(name), str) for row in rows)},
         "bar": bar,
         "interval": bool(drawn),
         "rows": list(zip(rows, shares, drawn or [None for _ in rows], strict=True))[:MAX_ROWS],

@@ -16,7 +16,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-from sigma_core.artifacts import write_json
+from sigma_core.artifacts import ArtifactStore, digest_json, read_json, write_json
+from sigma_core.versions import sigma_version
 
 LIBRARIES: Final = ("torch", "numpy", "polars", "faiss-cpu", "transformers", "peft", "dagster")
 KIB: Final = 1024
@@ -68,7 +69,7 @@ def benchmark_record(
         "seeds": list(seeds),
         "settings": dict(settings),
         "data": dict(data),
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": {**sigma_version(), "python": platform.python_version(), **_versions()},
         "machine": {"cpu_count": os.cpu_count(), "cpu": _cpu(), "system": platform.platform(terse=True)},
         "peak_mib": round(Stopwatch.peak_mib(), 1),
     }
@@ -79,6 +80,36 @@ def save_record(path: Path, record: Mapping[str, Any]) -> None:
     """Write the record as JSON, atomically; its folder is made when missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, json.loads(json.dumps(record)))
+
+
+def artifact_digests(root: Path, read: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Digest of each artifact that was read (asset -> partitions), for the `data` of a record.
+
+    One partition stands under `asset/partition`; several under `asset, N partitions`, with one digest of all of theirs.
+    """
+    store, out = ArtifactStore(root), {}
+    for asset, keys in read.items():
+        found = {key: str(store.manifest(asset, key)["digest"]) for key in keys}
+        if len(found) == 1:
+            out[f"{asset}/{next(iter(found))}"] = next(iter(found.values()))
+        elif found:
+            out[f"{asset}, {len(found)} partitions"] = digest_json(found)
+    return out
+
+
+def answering_digests(root: Path, day: str) -> dict[str, str]:
+    """Digests of what `load_recommender` reads of a day."""
+    month = [f"{day[:7]}-01"]
+    daily = ("item_catalog", "promoted_model", "item_index", "user_to_item_index")
+    return artifact_digests(
+        root, {"grounded_encoder": month, "sigma_base": month, **{asset: [day] for asset in daily}}
+    )
+
+
+def source_fingerprint(root: Path) -> dict[str, str]:
+    """What the root knows of its source's content, under the source's name."""
+    binding = read_json(root / "root.json")
+    return {f"source {binding['source']}": str(binding["fingerprint"])}
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -1,10 +1,10 @@
-"""`sigma benchmark scaling`: time and memory of each stage of the daily path at 1x, 3x, 10x users, items and events.
+"""`sigma benchmark scaling`: time and memory of the stages of a day and of the refit at 1x, 3x, 10x users, items and events.
 
 The data of a root's source are multiplied: every copy has its own users and items, so that all counts grow together while what
 a user does stays the same. Stages are the library calls the assets make, on the root's own model where one is needed. The
 exponent is the slope of log seconds against log size; 1 is linear. Our choice.
 
-Not measured here: the encoding of new texts (a constant a text), the month's refit, trainings (a fixed number of steps a day).
+Stages around texts and codes are in `scaling_refit.py`, and so is what is not measured and why.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,6 +17,14 @@ import numpy as np
 import polars as pl
 
 from sigma_core import columns as c
+from sigma_core.benchmarks.scaling_refit import (
+    NEW_TEXTS,
+    NOT_MEASURED,
+    TEACHER,
+    RefitInputs,
+    refit_inputs,
+    refit_stages,
+)
 from sigma_core.benchmarks.timing import Clock, alternate
 from sigma_core.tracking import Progress, no_progress
 
@@ -27,6 +35,13 @@ LINEAR: Final = (
     1.1  # exponents of small runs wander; above this a stage counts as growing faster than its input
 )
 USERS_AT_A_TIME: Final = 32
+NOTES: Final = {
+    "item_embeddings": f"new texts only, {NEW_TEXTS} times scale of them; a text known from before is looked up",
+    "semantic_id_map": "every item is coded from its vector, as a launch; on a day the refit's items keep theirs",
+    "item_index": "over the root's own items, each copied scale times",
+    "user_to_item_index": f"{USERS_AT_A_TIME} users times scale, one task; not the users of the multiplied data",
+    "one_request": "one user; its size is always 1, what grows is the catalog",
+}
 
 
 @dataclass(frozen=True)
@@ -45,23 +60,35 @@ class ScalingSettings:
 def run_scaling(root: Path, settings: ScalingSettings, progress: Progress = no_progress) -> dict[str, Any]:
     """`rows`: stage and scale with seconds and memory; `exponents` by stage; `faster_than_linear` names offenders.
 
+    `not_measured` holds a reason for each stage left out, `notes` what a stage's figure is of where the name does not tell.
+
     Raises:
         RequestError: the root holds no trained day.
     """
     import torch
 
+    from sigma_core.benchmarks.record import answering_digests, source_fingerprint
     from sigma_core.serving.runtime import load_recommender
 
-    torch.set_num_threads(settings.threads)
     loaded = load_recommender(root)
-    source, raw, products, people = _base(root, loaded.day, settings)
+    torch.set_num_threads(settings.threads)  # after loading, which sets the root's own
+    refit, not_measured = refit_inputs(root, loaded), dict(NOT_MEASURED)
+    raw, products, people = _base(root, loaded.day, settings)
     rows: list[dict[str, Any]] = []
     for number, scale in enumerate(settings.scales):
         progress(number, len(settings.scales), f"{scale}x")
         parts = multiplied(raw, c.USER_ID, scale), multiplied(products, c.ITEM_ID, scale)
-        stages = _stages(loaded, parts[0], parts[1], multiplied(people, c.USER_ID, scale), scale)
+        stages = _stages(loaded, refit, *parts, multiplied(people, c.USER_ID, scale), scale, settings.seed)
         for stage, (size, call) in stages.items():
-            timing = alternate({stage: call}, settings.rounds, settings.clock)[stage]
+            if stage in not_measured:
+                continue
+            try:
+                timing = alternate({stage: call}, settings.rounds, settings.clock)[stage]
+            except ValueError as error:
+                if stage != TEACHER:  # the one that a base of few users can be too small for
+                    raise
+                not_measured[stage] = str(error)
+                continue
             rows.append(
                 {
                     "stage": stage, "scale": scale, "size": size, "seconds": timing.p50, "added_mib": timing.added_mib,
@@ -79,8 +106,10 @@ def run_scaling(root: Path, settings: ScalingSettings, progress: Progress = no_p
         "rows": rows,
         "exponents": exponents,
         "faster_than_linear": sorted(stage for stage, value in exponents.items() if value > LINEAR),
-        "data": {"root": str(root), "source": source, "day": loaded.day.isoformat()},
-        "settings": asdict(settings),
+        "not_measured": not_measured,
+        "notes": NOTES,
+        "data": source_fingerprint(root) | answering_digests(root, loaded.day.isoformat()) | refit.digests,
+        "settings": asdict(settings) | {"day": loaded.day.isoformat()},
     }
 
 
@@ -105,8 +134,8 @@ def multiplied(frame: pl.DataFrame, key: str, scale: int) -> pl.DataFrame:
 
 def _base(
     root: Path, day: date, settings: ScalingSettings
-) -> tuple[str, pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    """Source name, raw events, products and people of a share of the users, up to one horizon after the day."""
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """Raw events, products and people of a share of the users, up to one horizon after the day."""
     from sigma_core.artifacts import read_json
     from sigma_core.data.sources import open_source
 
@@ -124,11 +153,17 @@ def _base(
     raw = raw.filter(inside)
     sold = raw[c.ITEM_ID].unique()
     products = source.products().filter(pl.col(c.ITEM_ID).is_in(sold.implode()))
-    return source.name, raw, products, source.users().filter(pl.col(c.USER_ID).is_in(chosen.implode()))
+    return raw, products, source.users().filter(pl.col(c.USER_ID).is_in(chosen.implode()))
 
 
 def _stages(
-    loaded: "LoadedRecommender", raw: pl.DataFrame, products: pl.DataFrame, people: pl.DataFrame, scale: int
+    loaded: "LoadedRecommender",
+    refit: RefitInputs,
+    raw: pl.DataFrame,
+    products: pl.DataFrame,
+    people: pl.DataFrame,
+    scale: int,
+    seed: int,
 ) -> dict[str, tuple[int, Callable[[], Any]]]:
     """Each stage: the number of things it works on, and the call."""
     from sigma_core.data.catalog import CatalogBuilder
@@ -160,6 +195,7 @@ def _stages(
         "user_profiles": (events.height, lambda: build_user_profiles(people, events, day)),
         "sft_shards": (events.height, lambda: build_shard(day, events, earlier, profiles, config)),
         "contexts": (profiles.frame.height, contexts),
+        **refit_stages(loaded, refit, events, catalog, scale, seed),
         **_model_stages(loaded, scale),
     }  # fmt: skip
 

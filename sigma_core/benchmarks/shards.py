@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from sigma_core.data.catalog import ItemCatalog
     from sigma_core.data.users import UserProfiles
 
+Read = tuple[
+    "SigmaConfig", pl.DataFrame, list[tuple[date, "ItemCatalog", "UserProfiles"]], dict[str, str]
+]  # the last: digests of what was read
 BUILDER, LOOP = "polars builder", "Python loop"
 LOOP_TASKS: Final = ("just_for_you", "query", "category", "longtail", "discover", "season", "holiday")
 ROUNDS: Final = 3
@@ -76,7 +79,7 @@ def run_shards(root: Path, settings: ShardSettings, progress: Progress = no_prog
     from sigma_core.data.purchases import Purchases
     from sigma_core.instruction.examples import build_examples
 
-    config, events, days = (_read_year if settings.year else _read)(root, settings)
+    config, events, days, digests = (_read_year if settings.year else _read)(root, settings)
     horizon = timedelta(days=config.data.horizon_days)
     rows, known = [], events.filter(pl.col(c.EVENT_DATE) <= days[-1][0] + horizon)
     purchases = Purchases.of(known)
@@ -108,7 +111,7 @@ def run_shards(root: Path, settings: ShardSettings, progress: Progress = no_prog
         rows.append((cut, len(found[LOOP][1]), timings))
     return _summed(rows, sorting) | {
         "events": events.height,
-        "data": {"root": str(root), "cuts": ", ".join(str(cut) for cut, *_ in days)},
+        "data": digests,
         "settings": asdict(settings),
     }
 
@@ -273,10 +276,9 @@ def _sample(events: pl.DataFrame, cut: date, config: "SigmaConfig") -> list[str]
     ]
 
 
-def _read(
-    root: Path, settings: ShardSettings
-) -> tuple["SigmaConfig", pl.DataFrame, list[tuple[date, "ItemCatalog", "UserProfiles"]]]:
+def _read(root: Path, settings: ShardSettings) -> "Read":
     from sigma_core.artifacts import ArtifactStore, read_json
+    from sigma_core.benchmarks.record import artifact_digests
     from sigma_core.config import load_config
     from sigma_core.data.catalog import ItemCatalog
     from sigma_core.data.events import InteractionEvents
@@ -313,14 +315,15 @@ def _read(
         )
         for cut in cuts
     ]
-    return config, events, days
+    inside, made = [key for key in partitions if key <= last], [cut.isoformat() for cut in cuts]
+    read = {"interaction_events": inside, "item_catalog": made, "user_profiles": made}
+    return config, events, days, artifact_digests(root, read)
 
 
-def _read_year(
-    root: Path, settings: ShardSettings
-) -> tuple["SigmaConfig", pl.DataFrame, list[tuple[date, "ItemCatalog", "UserProfiles"]]]:
+def _read_year(root: Path, settings: ShardSettings) -> "Read":
     """All accepted events of the root's source, and cuts spread over its last year that have a whole target window."""
     from sigma_core.artifacts import read_json
+    from sigma_core.benchmarks.record import source_fingerprint
     from sigma_core.config import load_config
     from sigma_core.data.catalog import CatalogBuilder
     from sigma_core.data.events import clean_events
@@ -339,4 +342,5 @@ def _read_year(
         last - timedelta(days=span * number // settings.days) for number in reversed(range(settings.days))
     ]
     builder = CatalogBuilder(events, products, config.data, start)
-    return config, events, [(cut, builder.day(cut), build_user_profiles(people, events, cut)) for cut in cuts]
+    days = [(cut, builder.day(cut), build_user_profiles(people, events, cut)) for cut in cuts]
+    return config, events, days, source_fingerprint(root)

@@ -48,8 +48,8 @@ def run_training(root: Path, settings: TrainingSettings, progress: Progress = no
 
     from sigma_core.training.batches import sample_steps
 
-    torch.set_num_threads(settings.threads)
-    model, collator, lexical, vectors, data, training, binding = _loaded(root, settings.shards)
+    model, collator, lexical, vectors, data, training, digests = _loaded(root, settings.shards)
+    torch.set_num_threads(settings.threads)  # after loading, which sets the root's own
     steps = list(sample_steps(data, collator.prefixes, training, settings.steps, settings.seed))
     seconds, useful, raw, padding = _zeros(0.0), 0, _zeros(0), _zeros([])
     requests, memory = 0, _zeros(0.0)
@@ -85,7 +85,7 @@ def run_training(root: Path, settings: TrainingSettings, progress: Progress = no
     return {
         "rows": rows,
         "ratio": seconds[PADDED] / seconds[OURS],
-        "data": {"root": str(root), "sigma_base": binding},
+        "data": digests,
         "settings": asdict(settings),
     }
 
@@ -146,6 +146,7 @@ def _loaded(root: Path, shards: int) -> tuple[Any, ...]:
     import torch
 
     from sigma_core.artifacts import ArtifactStore, read_json
+    from sigma_core.benchmarks.record import answering_digests, artifact_digests
     from sigma_core.config import load_config
     from sigma_core.instruction.shards import SftShard
     from sigma_core.serving.runtime import load_recommender
@@ -163,6 +164,6 @@ def _loaded(root: Path, shards: int) -> tuple[Any, ...]:
     for parameter in model.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
     vectors = recommender.items.tensors.vectors_NE
-    digest = store.manifest("sigma_base", store.partitions("sigma_base")[-1])["digest"]
+    digests = answering_digests(root, loaded.day.isoformat()) | artifact_digests(root, {"sft_shards": keys})
     torch.manual_seed(SEED)
-    return model, recommender.collator, recommender.lexical, vectors, data, config.training, digest
+    return model, recommender.collator, recommender.lexical, vectors, data, config.training, digests

@@ -12,10 +12,11 @@ from typing import Any, cast
 
 import pytest
 
-from sigma_assets.tracked import flat, git_commit, record, report_tables
+from sigma_assets.tracked import flat, record, report_tables
 from sigma_assets.tracking import NullRun, open_tracker, tracking_mode
 from sigma_core.artifacts import ArtifactStore
 from sigma_core.tracking import NullTracker
+from sigma_core.versions import git_commit
 from tests.assets.wandb_stub import Stub, read_offline
 
 

@@ -24,10 +24,18 @@ from sigma_core.benchmarks.page import page_of, shown
 from sigma_core.benchmarks.record import benchmark_record
 from sigma_core.benchmarks.scaling import exponent, multiplied
 from sigma_core.benchmarks.shards import compare, loop_inputs, plain_examples
-from sigma_core.benchmarks.subset_search import SubsetSearchSettings, run_subset_search
+from sigma_core.benchmarks.subset_search import (
+    TOP,
+    SubsetSearchSettings,
+    _FlatPerPrefix,
+    _ivf,
+    _torch_sides,
+    run_subset_search,
+)
 from sigma_core.benchmarks.timing import Timing, alternate
 from sigma_core.benchmarks.training import right_padded
 from sigma_core.data.events import InteractionEvents
+from sigma_core.generation.subset_search import PrefixRanges
 from sigma_core.instruction.collate import Request
 from sigma_core.instruction.examples import build_examples
 from sigma_core.training.batches import StepInputs
@@ -99,6 +107,37 @@ def test_generation_measures_every_side_and_names_its_ratios():
 
 
 def test_subset_search_sides_find_the_same_items():
+    """Six pairs over 20 prefixes of about 25 items: every side's best 20 are those of a plain product with the prefix's rows."""
+    rng = np.random.default_rng(0)
+    prefix = np.sort(rng.integers(0, 20, 500))
+    table = torch.nn.functional.normalize(
+        torch.randn(500, 8, generator=torch.Generator().manual_seed(0)), dim=1
+    )
+    ranges = PrefixRanges.of_sorted(torch.as_tensor(prefix)[:, None])
+    start, length = ranges.start_Q.numpy(), ranges.length_Q.numpy()
+    pairs, query = np.array([7, 3, 19, 3, 0, 12]), table[rng.choice(500, 6, replace=False)]
+    plain = [
+        set((start[g] + np.argsort(-(table[start[g] : start[g] + length[g]] @ q).numpy())[:TOP]).tolist())
+        for g, q in zip(pairs, query, strict=True)
+    ]
+    for side, search in _torch_sides(query, torch.as_tensor(pairs), table, ranges).items():
+        value, slot = search()
+        rows = start[pairs][:, None] + slot.numpy()
+        found = [set(row[score > -2].tolist()) for row, score in zip(rows, value.numpy(), strict=True)]
+        assert found == plain, side
+    flat = _FlatPerPrefix(table.numpy(), start.tolist(), length.tolist())
+    by_prefix = flat.search(
+        query.numpy(), pairs
+    )  # a part a prefix, ascending; pairs of one prefix in their order
+    slots = np.concatenate([slot for _, slot in by_prefix])
+    order = np.argsort(pairs, kind="stable")
+    found = {n: set((start[pairs[n]] + row[row >= 0]).tolist()) for n, row in zip(order, slots, strict=True)}
+    assert [found[n] for n in range(6)] == plain
+    search, _ = _ivf(table.numpy(), np.repeat(np.arange(len(length)), length), len(length))
+    assert [set(row[row >= 0].tolist()) for row in search(query.numpy(), pairs)[1]] == plain
+
+
+def test_subset_search_measures_every_side():
     found = run_subset_search(
         SubsetSearchSettings(
             (500,), group_size=25, batches=(1, 2), prefixes=3, rounds=1, threads=1, clock="cpu"

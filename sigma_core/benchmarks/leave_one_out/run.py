@@ -56,6 +56,8 @@ def run(
     Raises:
         ValueError: an unknown model or protocol, no seed, or data that cannot be read.
     """
+    import torch
+
     _check(models, protocols, seeds)
     watch = Stopwatch()
     lab = Lab(load_sequences(folder), profile or Profile(), keep, report)
@@ -88,7 +90,7 @@ def run(
                 for model, by_protocol in results.items()
             },
         },
-        settings=lab.profile.model_dump(),
+        settings=lab.profile.model_dump() | {"threads": torch.get_num_threads()},
         data={lab.data.name: lab.data.digest},
         seeds=seeds,
         seconds=watch.seconds(),
