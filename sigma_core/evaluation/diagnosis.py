@@ -18,6 +18,7 @@ from sigma_core.evaluation.requests import NO_ITEM, IntArray
 # Shape legend: R requests, n length of a list, N items of the catalog.
 HEAD_SHARE: Final = 0.5  # of the volume of 56 days: the fewest items that make it
 SEGMENTS: Final = ("head", "torso", "tail", "cold")
+BINS: Final = 10  # of a report's reliability curve
 
 
 def segments_of(catalog: pl.DataFrame) -> npt.NDArray[np.int64]:
@@ -59,9 +60,38 @@ def recall_by_segment(
     ]  # fmt: skip
 
 
-def outcomes(
-    lists: IntArray, scores: npt.NDArray[Any], targets: TargetSets
-) -> tuple[FloatArray, FloatArray]:
+def segments_of_models(
+    lists: Mapping[str, IntArray], targets: TargetSets, segment: npt.NDArray[np.int64]
+) -> dict[str, dict[str, Any]]:
+    """By segment: its `targets`, and by model `recall@20` of them and `share_of_lists`. One model at least."""
+    found = {name: recall_by_segment(rows, targets, segment) for name, rows in lists.items()}
+    first = next(iter(found.values()))
+    return {
+        row["segment"]: {
+            "targets": row["targets"],
+            "recall@20": {name: rows[n]["recall@20"] for name, rows in found.items()},
+            "share_of_lists": {name: rows[n]["share_of_lists"] for name, rows in found.items()},
+        }
+        for n, row in enumerate(first)
+    }
+
+
+def calibration_of(lists: IntArray, scores: npt.NDArray[Any], targets: TargetSets) -> dict[str, Any] | None:
+    """How far the lists' probabilities can be believed: error, means and curve; None when nothing was listed."""
+    predicted, observed = outcomes(lists, scores, targets)
+    if not predicted.size:
+        return None
+    curve = reliability(predicted, observed, BINS)
+    return {
+        "lists": len(lists),
+        "expected_calibration_error": calibration_error(curve),
+        "mean_predicted": float(predicted.mean()),
+        "mean_observed": float(observed.mean()),
+        "bins": curve,
+    }
+
+
+def outcomes(lists: IntArray, scores: npt.NDArray[Any], targets: TargetSets) -> tuple[FloatArray, FloatArray]:
     """Predicted probability and what was observed, an entry a listed item, list by list.
 
     Args:
