@@ -52,7 +52,7 @@ def run_demo(root: Path, threads: int | None, *, verbose: bool = False) -> None:
     show_lists(root, out)
     folder = world.store.path("eval_report", DAY.isoformat())
     out.write(
-        f"\nreport      {folder / 'report.md'} (and .json, .png)\n"
+        f"\nreport      {folder / 'report.html'} (open it in a browser; .md, .json and .png beside it)\n"
         f"UI          make ui    (or: sigma ui --root {root})\n"
         f"your turn   sigma recommend --root {root} --user ID --query 'taco night'\n"
         f"demo took   {time.monotonic() - started:.0f} s\n"

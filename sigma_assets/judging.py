@@ -4,7 +4,7 @@ Puts core functions together; the protocol, the metrics and the opponents themse
 Source: tasks.md, "The tasks and how they are judged".
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -65,8 +65,9 @@ def judge_day(
     config: SigmaConfig,
     progress: Progress,
     offers: Offers | None = None,
+    data: Mapping[str, str] | None = None,
 ) -> "EvalReport":
-    """The report of the day: SIGMA beside every opponent on the same requests."""
+    """The report of the day: SIGMA beside every opponent on the same requests. `data`: digests of the inputs, to be shown."""
     from sigma_core.evaluation.protocol import EvalDay, evaluate_day
     from sigma_core.serving.ranking import sigma_ranker
 
@@ -74,7 +75,8 @@ def judge_day(
     history = history_until(events, day)
     sigma = sigma_ranker(base, checkpoint, index, catalog, examples.contexts, encoder, config, progress)
     opponents = opponents_of(day, history, catalog, config, offers)
-    return evaluate_day(EvalDay(day, catalog.frame, history, examples), sigma, opponents, config, progress)
+    judged = EvalDay(day, catalog.frame, history, examples, data or {})
+    return evaluate_day(judged, sigma, opponents, config, progress)
 
 
 def opponents_of(

@@ -264,7 +264,7 @@ _TABLE: Final = (
     ),
     # ------------------------------------------------------------------------------- evaluation
     Stage(
-        name="eval_report", group="evaluation", cadence="day", version="4",
+        name="eval_report", group="evaluation", cadence="day", version="5",
         artifact="sigma_core.evaluation.report:EvalReport",
         reads={
             "base": Read("sigma_base", "own_month"),

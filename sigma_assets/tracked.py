@@ -32,6 +32,7 @@ def record(run: NullRun, store: ArtifactStore, asset: str, partition: str, value
     if asset == "eval_report":
         for name, rows in report_tables(value.to_json()).items():  # type: ignore[attr-defined]
             run.table(name, rows)
+        value = value.without_examples()  # type: ignore[attr-defined]  # a household's purchases stay here
     if asset not in KINDS:
         return
     with TemporaryDirectory(prefix="sigma-wandb-") as folder:

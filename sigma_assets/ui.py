@@ -62,7 +62,7 @@ def what_to_click(world: World, port: int) -> str:
         f"Dagster UI of {world.root}: http://{HOST}:{port} (Ctrl-C ends it)\n"
         "  Assets > Global asset lineage   the walk from events to lists, by stage\n"
         f"  Catalog > lora_checkpoint       partition {newest}: figures, plot, lineage, checks\n"
-        "  Catalog > eval_report           SIGMA beside its opponents\n"
+        "  Catalog > eval_report           SIGMA beside its opponents; `page` of its metadata is the report to open\n"
         "  Runs                            every step that `sigma materialize` ran\n"
     )
 

@@ -10,10 +10,12 @@ from sigma_assets.judging import examples_of_day, judge_day
 from sigma_assets.periods import as_date
 from sigma_assets.publish import Published, publish
 from sigma_assets.resources import SigmaResource
+from sigma_assets.stages import STAGES
 from sigma_assets.window import Window, frames_of
 from sigma_core.config import SigmaConfig
 from sigma_core.data.catalog import ItemCatalog
 from sigma_core.data.users import UserProfiles
+from sigma_core.evaluation.report import REPORT_PAGE
 from sigma_core.grounding.encoder import GroundedEncoder
 from sigma_core.serving.item_index import ItemIndex
 from sigma_core.training.checkpoint import LoraCheckpoint, SigmaBase
@@ -68,5 +70,12 @@ def eval_report(
     examples = examples_of_day(day, events, catalog, profiles, types, settings, offers)
     model = (base, checkpoint, index, encoder)
     with sigma.tracker(context) as tracker:
-        report = judge_day(day, events, catalog, examples, model, settings, sigma.progress(context), offers)
-        yield from publish(context, sigma, report, run=tracker, judged=report.to_json())
+        made_from = sigma.world.lineage(STAGES["eval_report"], context.partition_key)
+        report = judge_day(
+            day, events, catalog, examples, model, settings, sigma.progress(context), offers, made_from
+        )
+        page = sigma.world.store.path("eval_report", context.partition_key).resolve() / REPORT_PAGE
+        yield from publish(
+            context, sigma, report, run=tracker, judged=report.to_json(),
+            metadata={"page": dg.MetadataValue.path(page)},
+        )  # fmt: skip

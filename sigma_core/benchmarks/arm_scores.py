@@ -12,7 +12,7 @@ import numpy as np
 from sigma_core.evaluation.metrics import FloatArray, Ratio, coverage, household_sums, outcome_of
 from sigma_core.evaluation.protocol import DayJudge
 from sigma_core.evaluation.request_plan import TaskPlan
-from sigma_core.evaluation.significance import paired_differences
+from sigma_core.evaluation.significance import nothing_like, paired_differences
 
 # Shape legend: R requests, H households, B bins.
 ROWS: Final = ("all", "repeat", "new", "cold")
@@ -45,11 +45,6 @@ def mean_sums(repeats: Sequence[Sums]) -> Sums:
         }
         for row in repeats[0]
     }
-
-
-def nothing_like(ratio: Ratio) -> Ratio:
-    """A metric of 0 over the same households: the difference to it is the metric itself."""
-    return Ratio(np.zeros_like(ratio.num), ratio.den)
 
 
 def intervals(sums: Mapping[str, Ratio], samples: int, seed: int) -> dict[str, dict[str, float | None]]:

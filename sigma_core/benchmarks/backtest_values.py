@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final
 
-from sigma_core.benchmarks.arm_scores import differences, nothing_like, pooled, rounded
+from sigma_core.benchmarks.arm_scores import differences, pooled, rounded
 from sigma_core.evaluation.metrics import Ratio
 from sigma_core.evaluation.requests import SIGMA
-from sigma_core.evaluation.significance import holm
+from sigma_core.evaluation.significance import holm, nothing_like
 
 MAIN: Final = "recall@20"
 METRICS: Final = ("recall@1", "recall@5", MAIN, "macro_recall@20", "any_hit@20", "ndcg@20")

@@ -1,25 +1,31 @@
 """`sigma benchmark diagnosis`: where a trained day's just-for-you lists are right, and whether their probabilities are.
 
-Recall by segment of the catalog (head, torso, tail, cold), a reliability curve of the fused probabilities P(v | T) with its expected
-calibration error, and example lists. The answers are the distinct items bought in the days after. Our choice: an item is observed
-with 1 / (number of the user's targets) when it was bought, because P(v | T) is a distribution over one next item.
+Asks a root's newest day and lays out what `evaluation/diagnosis.py` finds in the lists. The answers are the distinct items bought in
+the days after.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import polars as pl
 
 from sigma_core import columns as c
+from sigma_core.evaluation.diagnosis import (
+    SEGMENTS,
+    calibration_error,
+    outcomes,
+    recall_by_segment,
+    reliability,
+    segments_of,
+)
+from sigma_core.evaluation.metrics import target_sets
+from sigma_core.evaluation.requests import NO_ITEM
 from sigma_core.tracking import Progress, no_progress
 
 if TYPE_CHECKING:
     from sigma_core.generation.recommender import Recommendation
 
-HEAD_SHARE: Final = 0.5  # of the volume of 56 days: the fewest items that make it
-SEGMENTS: Final = ("head", "torso", "tail", "cold")
 TOP_N: Final = 20
 EXAMPLES: Final = 3
 SHOWN: Final = 8
@@ -58,9 +64,10 @@ def run_diagnosis(
         lists += engine.recommender.rank(part, [[Ask(request)] for _ in part], {}, TOP_N)
     wanted = [targets[user.user_id] for user in people]
     by_item = dict(zip(loaded.catalog.frame[c.ITEM_ID], segments_of(loaded.catalog.frame), strict=True))
-    segment = [by_item[item] for item in engine.index.item_ids]
-    predicted, observed = outcomes(lists, wanted)
-    curve = reliability(predicted, observed, bins)
+    segment = np.array([by_item[item] for item in engine.index.item_ids])
+    rows, scores = as_arrays(lists)
+    answers = target_sets([np.array(sorted(mine), np.int32) for mine in wanted])
+    curve = reliability(*outcomes(rows, scores, answers), bins)
     titles = dict(loaded.catalog.frame.select(c.ITEM_ID, c.TITLE).iter_rows())
     hits = sum(len({r.row for r in ranked} & mine) for ranked, mine in zip(lists, wanted, strict=True))
     day, after = loaded.day.isoformat(), days_after(root, loaded.day, days)
@@ -68,12 +75,12 @@ def run_diagnosis(
         "recall@20": hits / max(1, sum(map(len, wanted))),
         "expected_calibration_error": calibration_error(curve),
         "users": len(people),
-        "segments": recall_by_segment(lists, wanted, segment),
+        "segments": recall_by_segment(rows, answers, segment),
         "reliability": curve,
         "examples": [
             {
                 "user": user.user_id, "rank": rank, "item": titles[engine.index.item_ids[r.row]], "probability": r.score,
-                "segment": segment[r.row], "bought": "yes" if r.row in mine else "",
+                "segment": SEGMENTS[segment[r.row]], "bought": "yes" if r.row in mine else "",
             }
             for user, ranked, mine in list(zip(people, lists, wanted, strict=True))[:EXAMPLES]
             for rank, r in enumerate(ranked[:SHOWN], start=1)
@@ -86,66 +93,10 @@ def run_diagnosis(
     }  # fmt: skip
 
 
-def segments_of(catalog: pl.DataFrame) -> list[str]:
-    """Each row's segment: cold is launched lately, tail makes the last 20 % of the volume, head the first half, torso the rest."""
-    volume = catalog[c.NUM_EVENTS_56D].to_numpy().astype(np.float64)
-    order = np.argsort(-volume, kind="stable")
-    before = np.cumsum(volume[order]) - volume[order]
-    is_head = np.zeros(len(volume), dtype=bool)
-    is_head[order] = before < HEAD_SHARE * volume.sum()
-    flags = zip(catalog[c.IS_NEW], catalog[c.IS_TAIL], is_head.tolist(), strict=True)
-    return ["cold" if new else "tail" if tail else "head" if head else "torso" for new, tail, head in flags]
-
-
-def recall_by_segment(
-    lists: "Sequence[Sequence[Recommendation]]", targets: Sequence[set[int]], segment: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Targets, hits and recall of each segment, and its share of what was listed; recall is None without targets."""
-    wanted, hits, listed = (dict.fromkeys(SEGMENTS, 0) for _ in range(3))
-    for ranked, mine in zip(lists, targets, strict=True):
-        for row in mine:
-            wanted[segment[row]] += 1
-        for r in ranked:
-            listed[segment[r.row]] += 1
-            hits[segment[r.row]] += r.row in mine
-    total = max(1, sum(listed.values()))
-    return [
-        {
-            "segment": name, "targets": wanted[name], "hits": hits[name],
-            "recall@20": hits[name] / wanted[name] if wanted[name] else None, "share_of_lists": listed[name] / total,
-        }
-        for name in SEGMENTS
-    ]  # fmt: skip
-
-
-def outcomes(
-    lists: "Sequence[Sequence[Recommendation]]", targets: Sequence[set[int]]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Predicted probability and what was observed, an entry a listed item."""
-    pairs = [
-        (r.score, 1 / len(mine) if r.row in mine else 0.0)
-        for ranked, mine in zip(lists, targets, strict=True)
-        for r in ranked
-    ]
-    table = np.asarray(pairs, dtype=np.float64).reshape(-1, 2)
-    return table[:, 0], table[:, 1]
-
-
-def reliability(predicted: np.ndarray, observed: np.ndarray, bins: int) -> list[dict[str, Any]]:
-    """Bins of equally many items by predicted probability: mean predicted, mean observed, count."""
-    parts = np.array_split(np.argsort(predicted, kind="stable"), min(bins, max(1, len(predicted))))
-    return [
-        {
-            "predicted": float(predicted[part].mean()),
-            "observed": float(observed[part].mean()),
-            "count": len(part),
-        }
-        for part in parts
-        if len(part)
-    ]
-
-
-def calibration_error(curve: Sequence[Mapping[str, Any]]) -> float:
-    """Expected calibration error: mean distance of predicted and observed, bins weighted by their counts."""
-    total = sum(row["count"] for row in curve)
-    return sum(row["count"] * abs(row["predicted"] - row["observed"]) for row in curve) / max(1, total)
+def as_arrays(lists: "Sequence[Sequence[Recommendation]]") -> tuple[np.ndarray, np.ndarray]:
+    """Rows and probabilities of the lists as arrays [R, 20], padded with -1 and 0."""
+    rows, scores = np.full((len(lists), TOP_N), NO_ITEM, np.int32), np.zeros((len(lists), TOP_N), np.float32)
+    for number, ranked in enumerate(lists):
+        rows[number, : len(ranked)] = [r.row for r in ranked]
+        scores[number, : len(ranked)] = [r.score for r in ranked]
+    return rows, scores

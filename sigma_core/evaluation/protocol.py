@@ -5,7 +5,7 @@ report; definitions are in `metrics.py` and `significance.py`, opponents in `bas
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ import polars as pl
 from sigma_core import columns as c
 from sigma_core.config import EvaluationConfig, SigmaConfig
 from sigma_core.evaluation.baselines import HALF_LIFE_DAYS, Baseline
+from sigma_core.evaluation.diagnosis import calibration_of, segments_of, segments_of_models
 from sigma_core.evaluation.filtered_plans import filtered_plans
 from sigma_core.evaluation.metrics import (
     METRICS,
@@ -33,14 +34,16 @@ from sigma_core.evaluation.metrics import (
     target_sets,
 )
 from sigma_core.evaluation.report import EvalReport, undefined_task
+from sigma_core.evaluation.report_examples import examples_of
 from sigma_core.evaluation.request_plan import PLAIN, RequestPlan, TaskPlan, choose_users, plan_requests
-from sigma_core.evaluation.requests import SIGMA, EvalRequest, IntArray, Ranker, check_lists
-from sigma_core.evaluation.significance import Difference, holm, paired_differences
+from sigma_core.evaluation.requests import SIGMA, EvalRequest, IntArray, Ranker, Scored, check_lists
+from sigma_core.evaluation.significance import Difference, holm, nothing_like, paired_differences
 from sigma_core.evaluation.user_scores import PurchaseHistory
 from sigma_core.instruction.examples import ExampleSet
 from sigma_core.tracking import Progress, no_progress
 
 OUTSIDE: Final = "targets_outside_catalog"  # key of ExampleSet.dropped
+SETTINGS: Final = frozenset({"profile", "data", "generation", "evaluation", "instruction"})  # of the report
 
 
 @dataclass(frozen=True)
@@ -52,12 +55,14 @@ class EvalDay:
         catalog: ItemCatalog frame of that day, sorted by ITEM_ID.
         history: purchases (`history_until(events, as_of)`).
         examples: `build_examples(as_of, ..., split="test", users=None)`: its targets, and how many fell outside.
+        data: digest of each thing the report is made from, by name; the report repeats it.
     """
 
     as_of: date
     catalog: pl.DataFrame
     history: pl.DataFrame
     examples: ExampleSet
+    data: Mapping[str, str] = field(default_factory=dict)
 
 
 def evaluate_day(
@@ -91,11 +96,13 @@ class DayLists:
         answers: SIGMA's list for each of `plan.asked`.
         tasks: task -> ranker -> lists of the task's requests, SIGMA among them.
         filtered: the same for `filtered_plans`.
+        scores: probability of each item of `answers`; None when SIGMA is a ranker that has none (`requests.Scored`).
     """
 
     answers: IntArray
     tasks: dict[str, dict[str, IntArray]]
     filtered: dict[str, dict[str, IntArray]]
+    scores: npt.NDArray[np.float32] | None = None
 
 
 def day_lists(
@@ -105,7 +112,8 @@ def day_lists(
     plans, total = judge.filtered, len(baselines) + 2
     asked = judge.plan.asked + [request for plan in plans.values() for request in plan.requests]
     progress(0, total, f"{SIGMA}: {len(asked)} requests")
-    found = judge.check(sigma(asked), asked, SIGMA)
+    rows, scores = sigma.scored(asked) if isinstance(sigma, Scored) else (sigma(asked), None)
+    found = judge.check(rows, asked, SIGMA)
     answers, start = found[: len(judge.plan.asked)], len(judge.plan.asked)
     tasks = {name: {SIGMA: answers[plan.asked]} for name, plan in judge.plan.tasks.items()}
     filtered = {}
@@ -117,7 +125,7 @@ def day_lists(
         for where, those in ((tasks, judge.plan.tasks), (filtered, plans)):
             for name, block in judge.ask(baseline_name, baseline, those).items():
                 where[name][baseline_name] = block
-    return DayLists(answers, tasks, filtered)
+    return DayLists(answers, tasks, filtered, None if scores is None else scores[: len(answers)])
 
 
 def report_of(
@@ -144,7 +152,12 @@ def report_of(
     }
     correct_p_values(filtered)
     progress(total, total, "done")
-    return EvalReport(judge.report(tasks, filtered))
+    plain = judge.plan.tasks[PLAIN]
+    curve = None
+    if lists.scores is not None:
+        curve = calibration_of(lists.answers[plain.asked], lists.scores[plain.asked], plain.targets)
+    more = {"calibration": curve, "examples": examples_of(judge, lists)}
+    return EvalReport(judge.report(tasks, filtered) | more)
 
 
 def _undefined(task: str, baselines: Mapping[str, Baseline]) -> dict[str, Any]:
@@ -175,6 +188,7 @@ class DayJudge:
         self.config = config
         self.facts: ItemFacts = item_facts(day.catalog)
         self.num_items = day.catalog.height
+        self.segment = segments_of(day.catalog)
         self._is_new = day.catalog[c.IS_NEW].to_numpy()
         self._history = PurchaseHistory(day.history, day.catalog[c.ITEM_ID], day.as_of, HALF_LIFE_DAYS)
         self._owned = self._history.owned_keys()
@@ -233,6 +247,11 @@ class DayJudge:
                 "targets": int(inside),
                 "targets_outside": int(examples.dropped.get(OUTSIDE, 0)),
             },
+            "settings": {
+                **self.config.model_dump(mode="json", include=set(SETTINGS)),
+                "seed": self.config.runtime.seed,
+            },
+            "data": dict(self.day.data),
             "details": {
                 "households": len(self.users),
                 "households_sampled": self.settings.sample_users is not None,
@@ -258,17 +277,19 @@ def _judge_task(
     sums = {name: household_sums(o, plan.targets, plan.users, num_users) for name, o in outcomes.items()}
     settings = judge.settings
     opponents = [name for name in lists if name in compared]
-    differences = _differences(sums, opponents, judge.config)
+    differences, own = _differences(sums, opponents, judge.config)
     return {
         "num_targets": num_targets,
         "num_households": num_users,
         "underpowered": num_targets < settings.min_targets or num_users < settings.min_users,
         "ceiling@20": ceiling(plan.targets),
         "models": {name: metric_values(sums[name], lists[name], judge.num_items) for name in lists},
+        "model_intervals": {name: _by_metric(own[name], lambda d: [d.low, d.high]) for name in lists},
         "intervals": {name: _by_metric(differences[name], lambda d: [d.low, d.high]) for name in opponents},
         "p_values": {name: _by_metric(differences[name], lambda d: d.p) for name in opponents},
         "instruction_lift": _lift(plan, answers, judge),
         "rows": {row: _row(plan, outcomes, mask, judge.num_items) for row, mask in judge.rows(plan).items()},
+        "segments": segments_of_models(lists, plan.targets, judge.segment),
     }
 
 
@@ -279,19 +300,25 @@ def _by_metric(differences: Mapping[str, Difference], part: Callable[[Difference
 
 def _differences(
     sums: Mapping[str, dict[str, Ratio]], opponents: list[str], config: SigmaConfig
-) -> dict[str, dict[str, Difference]]:
-    """SIGMA minus each opponent, by metric, all on the same resampled users."""
-    pairs = [(name, metric) for name in opponents for metric in RATIO_METRICS]
+) -> tuple[dict[str, dict[str, Difference]], dict[str, dict[str, Difference]]]:
+    """SIGMA minus each opponent, and every model's own value, by metric, all on the same resampled users."""
+    against = [(name, metric) for name in opponents for metric in RATIO_METRICS]
+    alone = [(name, metric) for name in sums for metric in RATIO_METRICS]
+    values = [sums[name][metric] for name, metric in alone]
     found = paired_differences(
-        [sums[SIGMA][metric] for _, metric in pairs],
-        [sums[name][metric] for name, metric in pairs],
+        [sums[SIGMA][metric] for _, metric in against] + values,
+        [sums[name][metric] for name, metric in against] + [nothing_like(value) for value in values],
         samples=config.evaluation.bootstrap_samples,
         seed=config.runtime.seed,
     )
-    out: dict[str, dict[str, Difference]] = {name: {} for name in opponents}
-    for (name, metric), difference in zip(pairs, found, strict=True):
-        out[name][metric] = difference
-    return out
+
+    def by_name(pairs: list[tuple[str, str]], part: list[Difference]) -> dict[str, dict[str, Difference]]:
+        out: dict[str, dict[str, Difference]] = {name: {} for name, _ in pairs}
+        for (name, metric), difference in zip(pairs, part, strict=True):
+            out[name][metric] = difference
+        return out
+
+    return by_name(against, found[: len(against)]), by_name(alone, found[len(against) :])
 
 
 def _row(

@@ -6,11 +6,12 @@ null. Nothing is computed here but rounding. Words are in `report_text.py`, plot
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
 from sigma_core.artifacts import digest_json, read_json, write_json
+from sigma_core.evaluation.diagnosis import SEGMENTS
 from sigma_core.evaluation.metrics import METRICS
 from sigma_core.evaluation.requests import COMMON, SIGMA
 from sigma_core.instruction.tasks import TASKS
@@ -31,7 +32,7 @@ def undefined_task(is_general: bool, models: Sequence[str], opponents: Sequence[
 
     Args:
         is_general: it is the task that the lift of the others is measured against, so it has none.
-        models: names under `models` and `rows`.
+        models: names under `models`, `model_intervals`, `rows` and `segments`.
         opponents: names under `intervals` and `p_values`.
     """
 
@@ -44,12 +45,21 @@ def undefined_task(is_general: bool, models: Sequence[str], opponents: Sequence[
         "underpowered": None,
         "ceiling@20": None,
         "models": {name: nothing() for name in models},
+        "model_intervals": {name: nothing() for name in models},
         "intervals": {name: nothing() for name in opponents},
         "p_values": {name: nothing() for name in opponents},
         "instruction_lift": None
         if is_general
         else {w: dict.fromkeys(("value", "low", "high")) for w in WORDINGS},
         "rows": {row: {name: nothing() for name in models} for row in ROWS},
+        "segments": {
+            segment: {
+                "targets": None,
+                "recall@20": dict.fromkeys(models),
+                "share_of_lists": dict.fromkeys(models),
+            }
+            for segment in SEGMENTS
+        },
     }
 
 
@@ -63,7 +73,7 @@ class EvalReport:
         object.__setattr__(self, "values", _rounded(self.values))
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON value: as_of, horizon_days, tasks, catalog, details."""
+        """The JSON value: as_of, horizon_days, tasks, filtered, catalog, details, calibration, examples, settings, data."""
         return self.values
 
     def markdown(self) -> str:
@@ -82,6 +92,10 @@ class EvalReport:
         (directory / REPORT_PAGE).write_text(report_page(self.values), encoding="utf-8")
         plot_recall(self.values, directory / RECALL_PLOT)
         plot_lift(self.values, directory / LIFT_PLOT)
+
+    def without_examples(self) -> Self:
+        """The same report without example households: for readers outside, whom nobody's purchases concern."""
+        return replace(self, values=self.values | {"examples": []})
 
     @classmethod
     def load(cls, directory: Path) -> Self:

@@ -1,136 +1,158 @@
 """The report of a judged day as one HTML page that needs nothing else: plots are inline SVG, no script, no network.
 
-It shows the numbers of `report.json` and computes places on a canvas, nothing more. Words that a reader needs to judge the numbers
-stand beside them. Our choice.
+It shows the numbers of `report.json`; places of what is drawn are computed in `report_drawings.py`. Words that a reader needs to
+judge the numbers stand beside them. Our choice.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import jinja2
 
+from sigma_core.artifacts import digest_json
+from sigma_core.evaluation.diagnosis import SEGMENTS
+from sigma_core.evaluation.filtered_plans import FILTERED
 from sigma_core.evaluation.report import MAIN_METRIC, ROWS, strongest, verdict
+from sigma_core.evaluation.report_drawings import CURVE, FRONTIER, forest, frontier, reliability_plot
 from sigma_core.evaluation.requests import SIGMA
+from sigma_core.instruction.tasks import TASKS
 
 TEMPLATE: Final = Path(__file__).with_name("report_page.jinja")
-ROW_HEIGHT: Final = 22
-WIDTH: Final = 470  # of a plot, in SVG units
-LABELS: Final = 165  # of them, for names
-FRONTIER: Final = ("coverage@20", "novelty@20", "diversity@20")
+VARIETY: Final = ("coverage@20", "novelty@20", "diversity@20")
+KNOWN: Final = tuple(row for row in ROWS if row not in SEGMENTS)  # cold is a segment and shown as one
+COLUMNS: Final = (*KNOWN, *SEGMENTS)
 
 
 def report_page(values: dict[str, Any]) -> str:
     """The page of `EvalReport.values`; tasks without a target that day are named and not drawn."""
-    defined = {name: task for name, task in values["tasks"].items() if task["num_targets"] is not None}
-    tasks = [_task(name, task) for name, task in defined.items()]
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    tasks = {
+        name: values["tasks"][name] for name in TASKS if name in values["tasks"]
+    }  # JSON has them by name
+    defined = {name: task for name, task in tasks.items() if task["num_targets"] is not None}
+    filtered = {name: values["filtered"][name] for name in FILTERED if name in values["filtered"]}
+    row_targets = values["details"]["row_targets"]
+    calibration = values["calibration"]
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters["share"] = lambda value: "-" if value is None else f"{value:.4f}"
-    return environment.from_string(TEMPLATE.read_text()).render(
+    environment.filters["signed"] = lambda value: "-" if value is None else f"{value:+.4f}"
+    environment.filters["named"] = lambda name: name.replace("_", " ")
+    environment.filters["count"] = lambda number: f"{number:,}"
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         values=values,
         details=values["details"],
         metric=MAIN_METRIC,
-        tasks=tasks,
-        undefined=[name for name in values["tasks"] if name not in defined],
-        frontiers=[plot for name in FRONTIER if (plot := frontier(defined.get("just_for_you"), name))],
-        rows=ROWS,
+        tasks=[_task(name, task) | _parts(task, row_targets[name]) for name, task in defined.items()],
+        confined=[_task(name, task) for name, task in filtered.items()],
+        undefined=[name for name in tasks if name not in defined],
+        frontiers=[plot for name in VARIETY if (plot := frontier(defined.get("just_for_you"), name))],
+        calibration=calibration,
+        reliability=reliability_plot(calibration) if calibration else None,
+        frontier_box=FRONTIER,
+        curve_box=CURVE,
+        columns=COLUMNS,
+        settings=settings_of(values["settings"]),
+        data=data_rows(values["data"]),
         sigma=SIGMA,
     )
 
 
 def _task(name: str, task: dict[str, Any]) -> dict[str, Any]:
-    """What the page shows of one task."""
+    """What the page shows of one task, or of one confined row."""
     best = strongest(task)
+    own = {model: metrics[MAIN_METRIC] or (None, None) for model, metrics in task["model_intervals"].items()}
     models = sorted(
         ((model, metrics[MAIN_METRIC]) for model, metrics in task["models"].items()),
         key=lambda pair: -(pair[1] or 0.0),
     )
-    most = max((value or 0.0 for _, value in models), default=0.0) or 1.0
+    most = max((max(value or 0.0, own[model][1] or 0.0) for model, value in models), default=0.0) or 1.0
+
+    def percent(value: float | None) -> float:
+        return round(100 * (value or 0.0) / most, 1)
+
+    mine = task["models"][SIGMA][MAIN_METRIC]
+    theirs = task["models"][best][MAIN_METRIC] if best else None
     return {
+        "key": name,
         "name": name.replace("_", " "),
         "targets": task["num_targets"],
         "households": task["num_households"],
         "ceiling": task["ceiling@20"],
-        "value": task["models"][SIGMA][MAIN_METRIC],
+        "value": mine,
+        "interval": own[SIGMA],
         "best": best,
-        "best_value": task["models"][best][MAIN_METRIC] if best else None,
+        "best_value": theirs,
+        "best_interval": own[best] if best else (None, None),
+        "difference": mine - theirs if best else None,
+        "difference_interval": task["intervals"][best][MAIN_METRIC] if best else (None, None),
+        "p": task["p_values"][best][MAIN_METRIC] if best else None,
         "verdict": verdict(task, best),
-        "bars": [(model, value, round(100 * (value or 0.0) / most, 1)) for model, value in models],
-        "forest": forest(task),
-        "segments": _segments(task),
-        "lift": task["instruction_lift"],
-    }
-
-
-def forest(task: dict[str, Any]) -> dict[str, Any]:
-    """SIGMA minus each opponent: places of the points and of their 95 % intervals on a line with its zero."""
-    mine = task["models"][SIGMA][MAIN_METRIC]
-    rows = []
-    for name, metrics in task["intervals"].items():
-        interval, other = metrics[MAIN_METRIC], task["models"][name][MAIN_METRIC]
-        if interval is not None and other is not None and mine is not None:
-            rows.append((name, mine - other, interval[0], interval[1]))
-    reach = max((abs(bound) for _, _, low, high in rows for bound in (low, high)), default=0.0) or 1.0
-
-    def x(value: float) -> float:
-        return round(LABELS + (WIDTH - LABELS - 10) * (0.5 + 0.5 * value / reach), 1)
-
-    return {
-        "width": WIDTH,
-        "height": ROW_HEIGHT * len(rows) + 24,
-        "zero": x(0.0),
-        "reach": reach,
-        "rows": [
-            {"name": name, "y": ROW_HEIGHT * i + 14, "x": x(value), "low": x(low), "high": x(high), "value": value,
-             "side": "above" if low > 0 else "below" if high < 0 else "even"}
-            for i, (name, value, low, high) in enumerate(rows)
+        "bars": [
+            {"model": model, "value": value, "low": own[model][0], "high": own[model][1], "width": percent(value),
+             "from": percent(own[model][0]), "span": round(percent(own[model][1]) - percent(own[model][0]), 1)}
+            for model, value in models
         ],
+        "forest": forest(task),
+        "lift": task["instruction_lift"] if _measured(task["instruction_lift"]) else None,
     }  # fmt: skip
 
 
-def _segments(task: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each model's recall on targets the household had before, new to it, and new to everyone; bars share one scale."""
-    cells = {
-        row: {model: metrics[MAIN_METRIC] for model, metrics in task["rows"][row].items()} for row in ROWS
+def _measured(lift: Mapping[str, Any] | None) -> bool:
+    return lift is not None and any(one["value"] is not None for one in lift.values())
+
+
+def _parts(task: dict[str, Any], row_targets: Mapping[str, int]) -> dict[str, Any]:
+    """Each model's recall on parts of the targets: had before, new to the household, and by segment; bars share one scale."""
+    recall = {row: {m: scores[MAIN_METRIC] for m, scores in task["rows"][row].items()} for row in KNOWN}
+    recall |= {segment: task["segments"][segment]["recall@20"] for segment in SEGMENTS}
+    most = max((value or 0.0 for cells in recall.values() for value in cells.values()), default=0.0) or 1.0
+    return {
+        "part_targets": [
+            *(row_targets[row] for row in KNOWN),
+            *(task["segments"][segment]["targets"] for segment in SEGMENTS),
+        ],
+        "parts": [
+            {
+                "model": model,
+                "cells": [
+                    (recall[part][model], round(100 * (recall[part][model] or 0.0) / most, 1))
+                    for part in COLUMNS
+                ],
+            }
+            for model, _ in sorted(task["models"].items(), key=lambda pair: -(pair[1][MAIN_METRIC] or 0.0))
+        ],
+        "share_of_lists": [task["segments"][segment]["share_of_lists"][SIGMA] for segment in SEGMENTS],
     }
-    most = max((value or 0.0 for row in cells.values() for value in row.values()), default=0.0) or 1.0
+
+
+def settings_of(settings: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:
+    """Section -> its settings in words; what stands in no section is of "run"."""
+    sections = {name: value for name, value in settings.items() if isinstance(value, Mapping)}
+    run = {name: value for name, value in settings.items() if name not in sections}
+    return {
+        name: [
+            (key.replace("_", " "), "not set" if value is None else str(value)) for key, value in of.items()
+        ]
+        for name, of in {"run": run, **sections}.items()
+    }
+
+
+def data_rows(data: Mapping[str, str]) -> list[dict[str, Any]]:
+    """A row an input: how many partitions, first and last, and the digest; that of all digests where there are several."""
+    partitions: dict[str, dict[str, str]] = {}
+    for name, digest in sorted(data.items()):
+        asset, _, partition = name.partition("/")
+        group, key = (name, "") if asset == "source" else (asset, partition)
+        partitions.setdefault(group, {})[key] = digest
     return [
         {
-            "model": model,
-            "cells": [
-                (row, cells[row][model], round(100 * (cells[row][model] or 0.0) / most, 1)) for row in ROWS
-            ],
+            "name": asset,
+            "count": len(found),
+            "first": min(found),
+            "last": max(found),
+            "digest": digest_json(found) if len(found) > 1 else next(iter(found.values())),
         }
-        for model in cells[ROWS[0]]
+        for asset, found in partitions.items()
     ]
-
-
-def frontier(task: dict[str, Any] | None, metric: str) -> dict[str, Any] | None:
-    """Recall against a measure of variety, a point a model; those no other model beats on both are the frontier."""
-    if task is None:
-        return None
-    points = [
-        (name, metrics[metric], metrics[MAIN_METRIC])
-        for name, metrics in task["models"].items()
-        if metrics.get(metric) is not None and metrics[MAIN_METRIC] is not None
-    ]
-    if not points:
-        return None
-    size, low, high = 300, min(p[1] for p in points), max(p[1] for p in points)
-    top = max(p[2] for p in points) or 1.0
-    span = (high - low) or 1.0
-
-    def beaten(point: tuple[str, float, float]) -> bool:
-        return any(p[1] >= point[1] and p[2] >= point[2] and p[1:] != point[1:] for p in points)
-
-    return {
-        "metric": metric,
-        "size": size,
-        "low": low,
-        "high": high,
-        "top": top,
-        "points": [
-            {"name": p[0], "x": round(40 + 200 * (p[1] - low) / span, 1), "y": round(260 - 230 * p[2] / top, 1),
-             "value": p[1], "recall": p[2], "best": not beaten(p)}
-            for p in points
-        ],
-    }  # fmt: skip

@@ -6,7 +6,7 @@ answer is `metrics.py`'s.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +49,15 @@ class EvalRequest:
 
 Ranker: TypeAlias = Callable[[list[EvalRequest]], IntArray]
 """Answers R requests with int32 [R, n] catalog rows, best first, distinct, padded with -1 at the end."""
+
+
+@runtime_checkable
+class Scored(Protocol):
+    """A ranker that also says how probable each listed item is."""
+
+    def scored(self, requests: list[EvalRequest]) -> tuple[IntArray, npt.NDArray[np.float32]]:
+        """The ranker's lists, and the probability of each listed item, [R, n]; 0 pads."""
+        ...
 
 
 def check_lists(lists: IntArray, requests: Sequence[EvalRequest], num_items: int, name: str) -> None:

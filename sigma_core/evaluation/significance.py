@@ -67,6 +67,11 @@ def paired_differences(
     return [_difference(float(observed[i]), drawn[:, i], level) for i in range(len(left))]
 
 
+def nothing_like(ratio: Ratio) -> Ratio:
+    """A metric of 0 over the same users: the difference to it is the metric itself, and so has its interval."""
+    return Ratio(np.zeros_like(ratio.num), ratio.den)
+
+
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """Holm's step-down adjusted p-values: reject those <= alpha and the chance of any false win is <= alpha.
 

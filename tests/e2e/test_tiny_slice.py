@@ -201,7 +201,16 @@ def test_a_day_is_judged_on_the_days_after_it(made: tuple[Path, str], tmp_path: 
         )
         assert (task["instruction_lift"] is None) == (name == "just_for_you")
     assert report["catalog"]["targets"] > 0
+    assert report["calibration"]["lists"] == report["tasks"]["just_for_you"]["num_households"]
+    assert report["examples"]
+    with open_instance(root) as instance:
+        made_event = instance.get_latest_materialization_event(dg.AssetKey("eval_report"))
+    assert made_event is not None
+    assert made_event.asset_materialization is not None
+    page = Path(str(made_event.asset_materialization.metadata["page"].value))
+    assert "Examples" in page.read_text()
     store = ArtifactStore(root)
+    assert report["data"] == store.manifest("eval_report", DAY.isoformat())["lineage"]
     assert store.partitions("interaction_events")[-1] == "2024-11-04"
     assert max(store.manifest("eval_report", DAY.isoformat())["lineage"]) < "user_profiles/2024-10-29"
     written = (root / "eval_report" / DAY.isoformat() / "manifest.json").stat().st_mtime_ns
