@@ -74,6 +74,11 @@ class Stage:
         return digest_json({"version": self.version, "settings": values})[:12]
 
 
+def versions_of(names: tuple[str, ...], config: SigmaConfig) -> dict[str, str]:
+    """Code version of each of the stages under these settings, by name."""
+    return {name: STAGES[name].code_version(config) for name in names}
+
+
 def _flat(config: SigmaConfig) -> list[tuple[str, Any]]:
     sections = config.model_dump(mode="json")
     return [
@@ -88,6 +93,18 @@ def _selected(key: str, patterns: tuple[str, ...]) -> bool:
     kept = any(fnmatchcase(key, p) for p in patterns if not p.startswith("!"))
     return kept and not any(fnmatchcase(key, p[1:]) for p in patterns if p.startswith("!"))
 
+
+ABLATED: Final = (
+    "grounded_encoder",
+    "refit_item_embeddings",
+    "codebooks",
+    "item_embeddings",
+    "sigma_base",
+    "lora_checkpoint",
+    "item_index",
+    "eval_report",
+)
+"""Stages whose code and settings an arm of the ablation is made and judged by."""
 
 TRAINING: Final = "training"
 """The pool of everything that trains: its limit in dagster.yaml is 1, so two trainings never run together."""

@@ -7,16 +7,17 @@ Our choice.
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
 
 from sigma_assets.intake import intake_of, item_types_of
 from sigma_assets.judging import examples_of_day
-from sigma_assets.periods import SELECT, as_date, month_key
+from sigma_assets.periods import SELECT, as_date, day_key, month_key
+from sigma_assets.stages import STAGES
 from sigma_assets.world import World
 from sigma_core import columns as c
-from sigma_core.artifacts import ArtifactError
+from sigma_core.artifacts import ArtifactError, digest_json
 from sigma_core.config import SigmaConfig
 from sigma_core.data.catalog import ItemCatalog
 from sigma_core.data.sources import Vectors
@@ -30,6 +31,9 @@ from sigma_core.grounding.relevance_pairs import RelevancePairs
 from sigma_core.instruction.examples import ExampleSet
 from sigma_core.instruction.shards import SftShard
 from sigma_core.tokenization.codebooks import Codebooks
+
+
+JUDGED: Final = "judged/"
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class Materials:
         profiles, examples, judge: of the day.
         events: accepted events up to the last day that is judged on.
         images: image vectors that the source brings.
-        digests: of what came from the root, by asset and partition.
+        digests: of what all this was made from, by asset and partition; what only judging reads begins with `JUDGED`.
     """
 
     day: date
@@ -82,6 +86,11 @@ class Materials:
     events: pl.DataFrame
     images: Vectors | None
     digests: dict[str, str]
+
+    @property
+    def trained_on(self) -> dict[str, str]:
+        """The digests without those that only judging depends on."""
+        return {name: digest for name, digest in self.digests.items() if not name.startswith(JUDGED)}
 
     @property
     def history(self) -> pl.DataFrame:
@@ -143,6 +152,15 @@ class Reading:
         return intake_of(self.world).events.filter(pl.col(c.EVENT_DATE) <= last)
 
 
+def judged_on(world: World, day: date) -> dict[str, str]:
+    """Digests of what judging a day reads of the source itself: products, offers, and events until its horizon is over."""
+    last = day_key(day + timedelta(days=world.config.data.horizon_days))
+    events = {key: digest for key, digest in world.binding.event_days.items() if key <= last}
+    parts = world.source_lineage(STAGES["eval_report"], day_key(day))
+    parts["source/events"] = digest_json(events) if events else world.binding.parts["events"]
+    return {f"{JUDGED}{name}": digest for name, digest in parts.items()}
+
+
 def load_materials(root: Path, day: date, config: SigmaConfig | None = None) -> Materials:
     """All that the arms of one day need; `config`: the root's settings with changes of `evaluation` or `runtime` only.
 
@@ -183,5 +201,5 @@ def load_materials(root: Path, day: date, config: SigmaConfig | None = None) -> 
         judge=DayJudge(EvalDay(day, catalog.frame, history_until(events, day), examples), config),
         events=events,
         images=world.source.image_vectors(),
-        digests=reading.digests,
+        digests=reading.digests | world.source_lineage(STAGES["sigma_base"], month) | judged_on(world, day),
     )

@@ -19,6 +19,8 @@ def ablation_markdown(values: Mapping[str, Any], plots: Mapping[str, str]) -> st
         "",
         f"{settings['households']:,} households, seeds {made['seeds']}, {settings['steps']} steps for every arm "
         f"(a specialist: as many requests of its task as SIGMA met). Command: `{made['command']}`.",
+        f"All seeds share one grounding (seed {settings.get('grounding_seed', 'runtime.seed')}): encoder, vectors and codebooks "
+        "are made once an arm, so nothing here says how much they vary.",
         "",
         f"## {MAIN}: what each arm is compared with, minus the arm",
         "",
