@@ -1,6 +1,6 @@
-"""`sigma benchmark ablation`: trains and asks the arms that are not cached, and gathers their report.
+"""`sigma benchmark ablation` and `ablation_report`: train and ask the arms that are not cached, and gather their report.
 
-A finished arm is one JSON file (and its lists, as safetensors) in the folder beside `--out`; what it was made from is in
+A finished arm is one JSON file (and its lists, as safetensors) in the folder given (beside `--out`); what it was made from is in
 its key, the versions of the code among it, so another budget, root, day or sample makes it again, and a killed run goes on. Source: issue 3, "Proof".
 """
 
@@ -62,13 +62,31 @@ def run(root: Path, day: date, out: Path, options: AblationOptions, reporter: Re
     """
     import torch
 
-    watch, arms = Stopwatch(), chosen_arms(options.arms)
+    watch, num_arms = Stopwatch(), len(chosen_arms(options.arms))
     config = evaluation_settings(World.open(root).config, options.users, 0, options.threads)
     torch.set_num_threads(config.runtime.threads)
     reporter.start(f"reading {root} as of {day}")
     materials = load_materials(root, day, config)
-    reporter.end(f"{len(materials.judge.users)} households, {len(arms)} arms, seeds {list(options.seeds)}")
-    folder = cache_folder(out)
+    reporter.end(f"{len(materials.judge.users)} households, {num_arms} arms, seeds {list(options.seeds)}")
+    values = ablated(materials, cache_folder(out), options, reporter)
+    settings = {**asdict(options), **values["settings"]}
+    data = {"materials": digest_json(materials.digests)}
+    return benchmark_record(
+        "ablation", values, settings=settings, data=data, seeds=options.seeds, seconds=watch.seconds()
+    )
+
+
+def ablated(
+    materials: Materials, folder: Path, options: AblationOptions, reporter: Reporter
+) -> dict[str, Any]:
+    """Dates, seeds, settings and the values of `ablation_values`; every arm trained, or read from the folder.
+
+    `options.users` and `options.threads` are not read: the materials hold what they lead to.
+
+    Raises:
+        ValueError: an unknown arm.
+    """
+    day, config, arms = materials.day, materials.config, chosen_arms(options.arms)
     folder.mkdir(parents=True, exist_ok=True)
     budget = training_budget(materials, folder, options, reporter)
     results: dict[str, list[ArmResult]] = {}
@@ -90,14 +108,18 @@ def run(root: Path, day: date, out: Path, options: AblationOptions, reporter: Re
             if arm.name in skipped:
                 reporter.line(f"{arm.name}: left out, {skipped[arm.name]}")
     frontier = _frontier(materials, options.seeds[0], budget["steps"], folder, reporter)
-    values = ablation_values(materials.judge, results, skipped, frontier)
-    households = len(materials.judge.users)
-    settings = {**asdict(options), **budget, "households": households, "grounding_seed": config.runtime.seed}
-    data = {"materials": digest_json(materials.digests)}
-    return benchmark_record(
-        "ablation", {"dates": [day.isoformat()], **values}, settings=settings, data=data, seeds=options.seeds,
-        seconds=watch.seconds(),
-    )  # fmt: skip
+    settings = {
+        "arms": list(options.arms),
+        **budget,
+        "households": len(materials.judge.users),
+        "grounding_seed": config.runtime.seed,
+    }
+    return {
+        "dates": [day.isoformat()],
+        "seeds": list(options.seeds),
+        "settings": settings,
+        **ablation_values(materials.judge, results, skipped, frontier),
+    }
 
 
 def training_budget(
