@@ -15,5 +15,5 @@ class AblationConfig(Section):
         ("headline",), min_length=1, description="names or groups of arms (`sigma benchmark ablation --arms`)"
     )
     seeds: tuple[int, ...] = Field((0,), min_length=1, description="each arm is trained once a seed")
-    steps: int = Field(100, ge=1, description="of each arm's base; the adapter gets a tenth more")
+    steps: int = Field(100, ge=1, description="of each arm's base; its adapter gets a tenth of them")
     households: int | None = Field(200, ge=1, description="households judged, chosen by hash; none = all")
