@@ -128,6 +128,12 @@ def _first_catalogs(month: date, span: Span) -> list[str]:
     return sorted({*_one(cut, span), *_one(before, span), *_one(month, span)})
 
 
+def _first_shards(month: date, span: Span) -> list[str]:
+    """Of the month's base and of its first day's adapter; three months at most, because an edge may not be wider."""
+    both = {*_base_shards(month, span), *_lora_shards(month, span)}
+    return sorted(key for key in both if as_date(key) >= months_back(month, 3))
+
+
 def _first_days(month: date, span: Span) -> list[str]:
     return days(month, month + timedelta(days=span.horizon), span)
 
@@ -154,7 +160,7 @@ SELECT: Final[dict[str, Select]] = {
     "first_days": _first_days,
     "all_months_before": lambda month, span: months(span.start, month - timedelta(days=1), span),
     "first_catalogs": _first_catalogs,
-    "first_shards": lambda month, span: sorted({*_base_shards(month, span), *_lora_shards(month, span)}),
+    "first_shards": _first_shards,
 }
 """Name of a window -> the partitions that the step of a day (or of a month, given by its first day) reads."""
 
