@@ -59,8 +59,8 @@ def _is_near(key: str, newest: str, stage: Stage) -> bool:
 
 
 def condition_of(stage: Stage) -> dg.AutomationCondition | None:
-    """The stage's condition; sources have none, they are ingested."""
-    if stage.group == "sources":
+    """The stage's condition; sources have none, they are ingested, nor has what only a person asks for."""
+    if stage.group == "sources" or stage.on_demand:
         return None
     samples = any(read.asset == "sft_shards" for read in stage.reads.values())
     checked = dg.AutomationCondition.all_deps_blocking_checks_passed()

@@ -1,4 +1,4 @@
-"""Verbs `sigma benchmark ablation` and `backtest`: what each part of SIGMA is worth, and how it does on six dates."""
+"""Verbs `sigma benchmark ablation`, `ablation-report` and `backtest`: what each part of SIGMA is worth, and how it does on six dates."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -68,25 +68,28 @@ def _ablation_table(record: dict[str, Any]) -> str:
 
 
 def _write_report(out: Path, record: dict[str, Any]) -> None:
-    from sigma_core.artifacts import write_bytes
-    from sigma_core.benchmarks.ablation_plots import difference_png, frontier_png
-    from sigma_core.benchmarks.ablation_text import ablation_markdown
+    from sigma_core.benchmarks.ablation_artifact import PICTURES, write_report
 
-    pictures = {
-        "Differences": (
-            out.with_name(f"{out.stem}_differences.png"),
-            difference_png(list(record["tasks"]), record["differences"]),
-        ),
-        "Accuracy and diversity: APF and fixed temperatures": (
-            out.with_name(f"{out.stem}_frontier.png"),
-            frontier_png(record),
-        ),
-    }
-    for path, png in pictures.values():
-        write_bytes(path, png)
-    names = {title: path.name for title, (path, _) in pictures.items()}
-    out.with_suffix(".md").write_text(ablation_markdown(record, names))
+    pictures = {title: out.with_name(f"{out.stem}_{file}") for title, file in PICTURES.items()}
+    write_report(record, out.with_suffix(".md"), pictures)
     typer.echo(f"report: {out.with_suffix('.md')}")
+
+
+@benchmark_app.command("ablation-report")
+def ablation_report(as_of: AsOf, root: Root = Path("var"), verbose: Verbose = False) -> None:
+    """The asset `ablation_report` of a date's month: few arms and steps, judged on the month's first days.
+
+    Made only when asked for, here or by the job `monthly_ablation`; what it reads of the month is made with it. Arms, seeds, steps
+    and households are settings of section `ablation`. A stopped run goes on.
+    """
+    prepare(root, None, verbose)
+    from sigma_assets.commands import ablate
+    from sigma_assets.progress import Reporter
+    from sigma_core.config import parse_date
+
+    folder, values = ablate(root, parse_date(as_of), Reporter(), verbose=verbose)
+    typer.echo(_ablation_table(values))
+    typer.echo(f"report: {folder}")
 
 
 @benchmark_app.command()

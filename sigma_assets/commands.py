@@ -1,4 +1,4 @@
-"""What the verbs `materialize` and `evaluate` do: bind, plan, run, under the root's lock.
+"""What the verbs `materialize`, `evaluate` and `benchmark ablation-report` do: bind, plan, run, under the root's lock.
 
 Dagster is imported only when a root is opened for writing. The command line (`cli.py`) parses and prints.
 """
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from sigma_assets.binding import Request, read_binding, resolve, save
 from sigma_assets.locking import root_lock
 from sigma_assets.masters import remember_first
-from sigma_assets.periods import MAX_EDGE, ROLLUP_LAG_DAYS, day_key
-from sigma_assets.planner import PlanError, Step, evaluation_days, plan_day
+from sigma_assets.periods import MAX_EDGE, ROLLUP_LAG_DAYS, as_date, day_key, month_key
+from sigma_assets.planner import PlanError, Step, evaluation_days, plan, plan_day
 from sigma_assets.progress import Reporter
 from sigma_assets.promotion_orders import why_kept
 from sigma_assets.world import World
@@ -91,6 +91,29 @@ def evaluate(
         with runner_of(world, reporter, verbose=verbose) as runner:
             done = runner.run(steps, {"eval_report": options.run_config()})
     return world, done, report_json(world, as_of)
+
+
+def ablate(
+    root: Path, day: date, reporter: Reporter, *, verbose: bool = False
+) -> tuple[Path, dict[str, Any]]:
+    """Make `ablation_report` of the day's month and what it reads; returns its folder and its JSON value.
+
+    Raises:
+        PlanError: the source ends before the horizon of the month's first day, or begins too late for the month's refit.
+        RootError, LockedError, StepError: see their classes.
+    """
+    from sigma_core.benchmarks.ablation_artifact import AblationReport
+
+    binding, month = read_binding(root), month_key(day)
+    with root_lock(root, "ablation-report"):
+        world = World(root, binding)
+        evaluation_days(
+            as_date(month), world.span.horizon, world.span
+        )  # refuses a month that cannot be judged
+        with runner_of(world, reporter, verbose=verbose) as runner:
+            runner.run(plan([Step("ablation_report", month)], world.span))
+    report = world.store.read(AblationReport, "ablation_report", month)
+    return world.store.path("ablation_report", month), report.values
 
 
 def follow_events(root: Path, events: Path, told: Callable[[str], None], *, follow: bool) -> None:

@@ -139,7 +139,7 @@ def as_asset(stage: Stage, calendar: Calendar, code_version: str, stride: int = 
         check_specs=[*check_specs(contract, partitions), *gate_specs(stage.name, partitions)]
         if contract
         else None,
-        freshness_policy=policy_of(stage, contract, stride) if contract else None,
+        freshness_policy=policy_of(stage, contract, stride) if contract and not stage.on_demand else None,
         automation_condition=condition_of(stage),
     )(body)
 

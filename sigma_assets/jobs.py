@@ -89,6 +89,10 @@ JOBS: Final = (
         "evaluate", "A day judged on the seven days after it, beside its opponents.",
         ("eval_report",), "day", cron="0 6 * * *", lag_days=8,
     ),
+    Job(
+        "monthly_ablation", "SIGMA without each of its parts on the month's refit, few steps, judged on its first days. On demand.",
+        ("ablation_report",), "month", max_seconds=MAX_TRAINING_SECONDS,
+    ),
 )  # fmt: skip
 
 

@@ -56,6 +56,12 @@ def calendar_of(span: Span) -> Calendar:
         "id_months": _window(-id_months(span), -1),
         "base_shards": _window(-base_months(span), -1),
         "lora_shards": _window(-span.lora_window, -1),
+        # Of a month that is judged on its first days: whole months are the least that a mapping between cadences knows.
+        "first_day": _window(),
+        "first_days": _window(0, span.horizon // 28),
+        "all_months_before": _window(-min(MAX_EDGE, all_days // 28 + 2), -1),
+        "first_catalogs": _window(-1, 0),
+        "first_shards": _window(-max(base_months(span), min(3, -(-span.lora_window // 28))), -1),
     }
     return Calendar(daily, monthly, mappings)
 

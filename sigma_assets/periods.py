@@ -114,8 +114,28 @@ def _base_shards(month: date, span: Span) -> list[str]:
     return shard_days(first, refit_cut(month, span), span)
 
 
+def _lora_shards(day: date, span: Span) -> list[str]:
+    return shard_days(day - timedelta(days=span.lora_window), day - timedelta(days=1), span)
+
+
 def _one(day: date, span: Span) -> list[str]:
     return days(day, day, span)
+
+
+def _first_catalogs(month: date, span: Span) -> list[str]:
+    """Of the refit, of the day before the month, of its first day."""
+    before, cut = month - timedelta(days=1), refit_cut(month, span)
+    return sorted({*_one(cut, span), *_one(before, span), *_one(month, span)})
+
+
+def _first_shards(month: date, span: Span) -> list[str]:
+    """Of the month's base and of its first day's adapter; three months at most, because an edge may not be wider."""
+    both = {*_base_shards(month, span), *_lora_shards(month, span)}
+    return sorted(key for key in both if as_date(key) >= months_back(month, 3))
+
+
+def _first_days(month: date, span: Span) -> list[str]:
+    return days(month, month + timedelta(days=span.horizon), span)
 
 
 SELECT: Final[dict[str, Select]] = {
@@ -135,9 +155,12 @@ SELECT: Final[dict[str, Select]] = {
         months_back(month, id_months(span)), month - timedelta(days=1), span
     ),
     "base_shards": _base_shards,
-    "lora_shards": lambda day, span: shard_days(
-        day - timedelta(days=span.lora_window), day - timedelta(days=1), span
-    ),
+    "lora_shards": _lora_shards,
+    "first_day": _one,
+    "first_days": _first_days,
+    "all_months_before": lambda month, span: months(span.start, month - timedelta(days=1), span),
+    "first_catalogs": _first_catalogs,
+    "first_shards": _first_shards,
 }
 """Name of a window -> the partitions that the step of a day (or of a month, given by its first day) reads."""
 
@@ -150,6 +173,10 @@ WINDOWS: Final = frozenset(
         "id_months",
         "base_shards",
         "lora_shards",
+        "first_days",
+        "all_months_before",
+        "first_catalogs",
+        "first_shards",
     }
 )
 """Windows that hand over a `Window` (many partitions); the others hand over one value."""

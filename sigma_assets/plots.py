@@ -98,9 +98,19 @@ def _losses(summary: Mapping[str, Any]) -> str | None:
     return bars("loss on held-out users", ["before", "after"][: len(parts)], {"loss": list(parts.values())})
 
 
+def _ablation(summary: Mapping[str, Any]) -> str | None:
+    recall = summary.get("recall@20") or {}
+    if not recall:
+        return None
+    arms = list(dict.fromkeys(arm for by_arm in recall.values() for arm in by_arm))
+    heights = {task: [by_arm.get(arm) or 0 for arm in arms] for task, by_arm in list(recall.items())[:3]}
+    return bars("recall@20 of each arm", arms, heights)
+
+
 _PLOTS: Final[dict[str, Callable[[Mapping[str, Any]], str | None]]] = {
     "grounded_encoder": _encoder,
     "codebooks": _codebooks,
     "sigma_base": _losses,
     "lora_checkpoint": _losses,
+    "ablation_report": _ablation,
 }

@@ -59,6 +59,25 @@ class Reporter:
             self.stream.write("\r\033[K")
 
 
+class RunReporter(Reporter):
+    """A reporter inside a run: lines go to the run's log, bars to whoever watches the step."""
+
+    def __init__(self, log: Callable[[str], None]) -> None:
+        super().__init__()
+        self._log, self._progress = log, progress_callback(log)
+
+    def line(self, text: str) -> None:
+        """Log the line."""
+        self._log(text)
+
+    def advance(self, done: int, total: int, text: str) -> None:
+        """The step moved on, under the head of its part."""
+        self._progress(done, total, f"{self._head.strip()}: {text}")
+
+    def _draw(self, text: str) -> None:
+        """Nothing: a run holds no terminal."""
+
+
 class _Shown:
     """The reporter of this process, if a command line is watching."""
 

@@ -5,7 +5,8 @@ no file and raises; otherwise the output goes out with its digest as data versio
 their order). Source: architecture.md, rule 4.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -83,6 +84,11 @@ def refusal(name: str, partition: str, broken: list[CheckOutcome]) -> str:
     said = "; ".join(f"{outcome.id}: {outcome.description}" for outcome in broken[:3])
     more = f"; and {len(broken) - 3} more" if len(broken) > 3 else ""
     return f"{name}[{partition}] breaks its contract and was not written: {said}{more}"
+
+
+def links_of(folder: Path, files: Mapping[str, str]) -> dict[str, Any]:
+    """Files of an artifact's folder as links in its metadata, by what they are."""
+    return {name: dg.MetadataValue.path(str(folder / file)) for name, file in files.items()}
 
 
 def metadata_of(name: str, value: Artifact, *, with_plot: bool = True) -> dict[str, Any]:

@@ -28,6 +28,9 @@ from sigma_core.versions import git_commit
 
 VECTORS: Final = ".vectors"
 """The memory of encoded texts, coded vectors and drawn pictures; may be deleted at any time."""
+ABLATIONS: Final = (
+    ".ablations"  # arms of monthly ablations, so that a stopped one goes on; may be deleted too
+)
 BEAMS: Final = ".beams"  # what step 1 found for the lists of the newest days; may be deleted too
 
 
@@ -106,6 +109,10 @@ class SigmaResource(dg.ConfigurableResource):
     def beams(self, day: str) -> Path:
         """The file of what step 1 found for the day's lists."""
         return Path(self.root) / BEAMS / f"{day}.safetensors"
+
+    def ablations(self, month: str) -> Path:
+        """The folder of the month's arms."""
+        return Path(self.root) / ABLATIONS / month
 
     def former(self, asset: str, day: str) -> tuple[str, Any] | None:
         """The partition that `day` replaces, or else the one of the day before, with its key; None when neither is there."""

@@ -46,6 +46,8 @@ class Stage:
         share_written: the next steps of its day read it, and get the value that was written.
         kinds: what Dagster's UI shows as technology.
         pool: concurrency pool of its runs.
+        runs: stages whose code it runs itself: their versions and settings are part of its own.
+        on_demand: neither a day nor automation asks for it, and it is never late; a person does.
     """
 
     name: str
@@ -61,6 +63,8 @@ class Stage:
     share_written: bool = False
     kinds: frozenset[str] = frozenset({"parquet"})
     pool: str | None = None
+    runs: tuple[str, ...] = ()
+    on_demand: bool = False
 
     def artifact_type(self) -> type[Any]:
         """The class of its value; imports the module."""
@@ -69,9 +73,15 @@ class Stage:
         return cls
 
     def code_version(self, config: SigmaConfig) -> str:
-        """Digest of the stage's version and of exactly the settings it depends on."""
+        """Digest of the stage's version, of exactly the settings it depends on, and of the stages that it runs."""
         values = {key: value for key, value in _flat(config) if _selected(key, self.settings)}
-        return digest_json({"version": self.version, "settings": values})[:12]
+        runs = {"runs": versions_of(self.runs, config)} if self.runs else {}
+        return digest_json({"version": self.version, "settings": values, **runs})[:12]
+
+
+def versions_of(names: tuple[str, ...], config: SigmaConfig) -> dict[str, str]:
+    """Code version of each of the stages under these settings, by name."""
+    return {name: STAGES[name].code_version(config) for name in names}
 
 
 def _flat(config: SigmaConfig) -> list[tuple[str, Any]]:
@@ -88,6 +98,18 @@ def _selected(key: str, patterns: tuple[str, ...]) -> bool:
     kept = any(fnmatchcase(key, p) for p in patterns if not p.startswith("!"))
     return kept and not any(fnmatchcase(key, p[1:]) for p in patterns if p.startswith("!"))
 
+
+ABLATED: Final = (
+    "grounded_encoder",
+    "refit_item_embeddings",
+    "codebooks",
+    "item_embeddings",
+    "sigma_base",
+    "lora_checkpoint",
+    "item_index",
+    "eval_report",
+)
+"""Stages whose code and settings an arm of the ablation is made and judged by."""
 
 TRAINING: Final = "training"
 """The pool of everything that trains: its limit in dagster.yaml is 1, so two trainings never run together."""
@@ -278,6 +300,25 @@ _TABLE: Final = (
         },
         settings=("data.*", "generation.*", "evaluation.*", "instruction.*", "runtime.seed"), source_parts=("products", "offers"),
         kinds=frozenset({"json", "markdown"}),
+    ),
+    Stage(
+        name="ablation_report", group="evaluation", cadence="month", on_demand=True, pool=TRAINING,
+        artifact="sigma_core.benchmarks.ablation_artifact:AblationReport",
+        reads={
+            "encoder": Read("grounded_encoder", "same_month"),
+            "refit_embeddings": Read("refit_item_embeddings", "same_month"),
+            "embeddings": Read("item_embeddings", "first_day"),
+            "codebooks": Read("codebooks", "same_month"),
+            "pairs": Read("relevance_pairs", "same_month"),
+            "id_embeddings": Read("item_id_embeddings", "same_month"),
+            "catalogs": Read("item_catalog", "first_catalogs"),
+            "profiles": Read("user_profiles", "first_day"),
+            "shards": Read("sft_shards", "first_shards"),
+            "history": Read("interaction_history", "all_months_before"),
+            "recent": Read("interaction_events", "first_days"),
+        },
+        settings=("ablation.*", "runtime.seed"), runs=ABLATED, source_parts=("products", "offers", "image_vectors"),
+        kinds=_TORCH | {"json", "markdown"},
     ),
 )  # fmt: skip
 

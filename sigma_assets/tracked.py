@@ -18,6 +18,7 @@ KINDS: Final = {
     "lora_checkpoint": "adapter",
     "promoted_model": "adapter",
     "eval_report": "report",
+    "ablation_report": "report",
 }
 """Assets whose files become an artifact -> its type. The encoder's 90 MB a month stay where they are."""
 

@@ -1,4 +1,5 @@
-"""Every setting, once: `SigmaConfig` holds the sections of `config_sections.py`, profiles and files fill it.
+"""Every setting, once: `SigmaConfig` holds the sections of `config_sections.py` and `config_ablation.py`, profiles and files
+fill it.
 
 A stage reads its own section and nothing else. The digest of the sections it names goes into the code version of its
 assets, so a changed setting marks exactly its own artifacts as stale. No I/O but `load_config`.
@@ -12,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sigma_core.artifacts import digest_json
+from sigma_core.config_ablation import AblationConfig
 from sigma_core.config_sections import (
     DataConfig,
     EvaluationConfig,
@@ -32,6 +34,7 @@ from sigma_core.yaml_files import parse_yaml
 
 __all__ = [
     "PROFILES",
+    "AblationConfig",
     "ConfigError",
     "DataConfig",
     "EvaluationConfig",
@@ -68,6 +71,7 @@ class SigmaConfig(Section):
     generation: GenerationConfig = GenerationConfig()
     serving: ServingConfig = ServingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    ablation: AblationConfig = AblationConfig()
     promotion: PromotionConfig = PromotionConfig()
     nearline: NearlineConfig = NearlineConfig()
     http: HttpConfig = HttpConfig()
@@ -91,6 +95,7 @@ PROFILES: dict[str, dict[str, Any]] = {
                      "lora_window_days": 14},
         "generation": {"num_prefixes": 6, "sigma_top": 4},
         "evaluation": {"bootstrap_samples": 100, "sample_users": 30},
+        "ablation": {"steps": 3, "households": 20},
         "promotion": {"bootstrap_samples": 100, "guardrail_households": 8, "refit_holdout_days": 0},
     },
     "standard": {"training": {"base_steps": 3000, "lora_steps": 300}, "grounding": {"train_steps": 400, "batch_size": 256, "max_texts": 8000, "head_steps": 200}},

@@ -1,23 +1,30 @@
-"""Evaluation of a day: the report on the days after it.
+"""Evaluation: the report of a day on the days after it, and of a month the report on what each part of SIGMA is worth.
 
 Source: tasks.md, "The tasks and how they are judged"; the protocol is `sigma_core/evaluation/`.
 """
 
 import dagster as dg
 
+from sigma_assets.benchmarks.materials import Grounding, evaluation_settings, materials_of_month
 from sigma_assets.intake import intake_of, item_types_of
 from sigma_assets.judging import examples_of_day, judge_day
 from sigma_assets.periods import as_date
-from sigma_assets.publish import Published, publish
+from sigma_assets.progress import RunReporter
+from sigma_assets.publish import Published, links_of, publish
 from sigma_assets.resources import SigmaResource
 from sigma_assets.stages import STAGES
 from sigma_assets.window import Window, frames_of
+from sigma_core.benchmarks.ablation_artifact import REPORT_FILES, AblationReport
 from sigma_core.config import SigmaConfig
 from sigma_core.data.catalog import ItemCatalog
 from sigma_core.data.users import UserProfiles
 from sigma_core.evaluation.report import REPORT_PAGE
+from sigma_core.grounding.embed import ItemEmbeddings
 from sigma_core.grounding.encoder import GroundedEncoder
+from sigma_core.grounding.id_embeddings import ItemIdEmbeddings
+from sigma_core.grounding.relevance_pairs import RelevancePairs
 from sigma_core.serving.item_index import ItemIndex
+from sigma_core.tokenization.codebooks import Codebooks
 from sigma_core.training.checkpoint import LoraCheckpoint, SigmaBase
 
 
@@ -79,3 +86,43 @@ def eval_report(
             context, sigma, report, run=tracker, judged=report.to_json(),
             metadata={"page": dg.MetadataValue.path(page)},
         )  # fmt: skip
+
+
+def ablation_report(
+    context: dg.AssetExecutionContext,
+    sigma: SigmaResource,
+    encoder: GroundedEncoder,
+    refit_embeddings: ItemEmbeddings,
+    embeddings: ItemEmbeddings,
+    codebooks: Codebooks,
+    pairs: RelevancePairs,
+    id_embeddings: ItemIdEmbeddings,
+    catalogs: Window,
+    profiles: UserProfiles,
+    shards: Window,
+    history: Window,
+    recent: Window,
+) -> Published:
+    """SIGMA beside SIGMA without each of its parts, trained for few steps and judged on the month's first days. On demand."""
+    from sigma_assets.benchmarks.ablation import AblationOptions, ablated
+
+    month, asked = context.partition_key, sigma.config.ablation
+    materials = materials_of_month(
+        sigma.world,
+        as_date(month),
+        evaluation_settings(sigma.config, asked.households, 0),
+        sigma.world.lineage(STAGES["ablation_report"], month),
+        frames_of(history, recent),
+        catalogs,
+        shards,
+        grounding=Grounding(encoder, refit_embeddings, (refit_embeddings, embeddings), codebooks),
+        pairs=pairs,
+        ids=id_embeddings,
+        profiles=profiles,
+    )
+    options = AblationOptions(asked.arms, asked.seeds, steps=asked.steps)
+    with sigma.tracker(context) as tracker:
+        reporter = RunReporter(context.log.info)
+        report = AblationReport.of(ablated(materials, sigma.ablations(month), options, reporter))
+        links = links_of(sigma.world.store.path("ablation_report", month), REPORT_FILES)
+        yield from publish(context, sigma, report, run=tracker, judged=report.values, metadata=links)

@@ -86,15 +86,8 @@ def grounded_encoder(
     with sigma.tracker(context) as tracker:
         with repeatable(sigma.config.runtime.deterministic):
             encoder = train_grounded_encoder(
-                pairs,
-                catalog,
-                id_embeddings,
-                sigma.config.grounding,
-                seed,
-                tracker,
-                sigma.progress(context),
-                answers,
-            )
+                pairs, catalog, id_embeddings, sigma.config.grounding, seed, tracker, sigma.progress(context), answers
+            )  # fmt: skip
         probe = catalog.frame[c.TEXT].unique().sort().head(16).to_list()
         losses = {
             "loss_before": encoder.figures["lora_contrastive_first"],

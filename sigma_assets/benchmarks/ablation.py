@@ -1,7 +1,7 @@
-"""`sigma benchmark ablation`: trains and asks the arms that are not cached, and gathers their report.
+"""`sigma benchmark ablation` and `ablation_report`: train and ask the arms that are not cached, and gather their report.
 
-A finished arm is one JSON file (and its lists, as safetensors) in the folder beside `--out`; what it was made from is in
-its key, so another budget, root or sample makes it again, and a killed run goes on. Source: issue 3, "Proof".
+A finished arm is one JSON file (and its lists, as safetensors) in the folder given (beside `--out`); what it was made from is in
+its key, the versions of the code among it, so another budget, root, day or sample makes it again, and a killed run goes on. Source: issue 3, "Proof".
 """
 
 import os
@@ -18,6 +18,7 @@ from sigma_assets.benchmarks.arm_answers import Lists, answers_of, frontier_list
 from sigma_assets.benchmarks.arm_training import NothingToTrainError, seconds_a_step, train_arm
 from sigma_assets.benchmarks.materials import Materials, evaluation_settings, load_materials
 from sigma_assets.progress import Reporter
+from sigma_assets.stages import ABLATED, versions_of
 from sigma_assets.world import World
 from sigma_core.artifacts import ArtifactStore, digest_json, read_json, write_json
 from sigma_core.benchmarks.ablation_report import ArmResult, ablation_values
@@ -61,13 +62,31 @@ def run(root: Path, day: date, out: Path, options: AblationOptions, reporter: Re
     """
     import torch
 
-    watch, arms = Stopwatch(), chosen_arms(options.arms)
+    watch, num_arms = Stopwatch(), len(chosen_arms(options.arms))
     config = evaluation_settings(World.open(root).config, options.users, 0, options.threads)
     torch.set_num_threads(config.runtime.threads)
     reporter.start(f"reading {root} as of {day}")
     materials = load_materials(root, day, config)
-    reporter.end(f"{len(materials.judge.users)} households, {len(arms)} arms, seeds {list(options.seeds)}")
-    folder = cache_folder(out)
+    reporter.end(f"{len(materials.judge.users)} households, {num_arms} arms, seeds {list(options.seeds)}")
+    values = ablated(materials, cache_folder(out), options, reporter)
+    settings = {**asdict(options), **values["settings"]}
+    data = {"materials": digest_json(materials.digests)}
+    return benchmark_record(
+        "ablation", values, settings=settings, data=data, seeds=options.seeds, seconds=watch.seconds()
+    )
+
+
+def ablated(
+    materials: Materials, folder: Path, options: AblationOptions, reporter: Reporter
+) -> dict[str, Any]:
+    """Dates, seeds, settings and the values of `ablation_values`; every arm trained, or read from the folder.
+
+    `options.users` and `options.threads` are not read: the materials hold what they lead to.
+
+    Raises:
+        ValueError: an unknown arm.
+    """
+    day, config, arms = materials.day, materials.config, chosen_arms(options.arms)
     folder.mkdir(parents=True, exist_ok=True)
     budget = training_budget(materials, folder, options, reporter)
     results: dict[str, list[ArmResult]] = {}
@@ -89,13 +108,18 @@ def run(root: Path, day: date, out: Path, options: AblationOptions, reporter: Re
             if arm.name in skipped:
                 reporter.line(f"{arm.name}: left out, {skipped[arm.name]}")
     frontier = _frontier(materials, options.seeds[0], budget["steps"], folder, reporter)
-    values = ablation_values(materials.judge, results, skipped, frontier)
-    settings = {**asdict(options), **budget, "households": len(materials.judge.users)}
-    data = {"materials": digest_json(materials.digests)}
-    return benchmark_record(
-        "ablation", {"dates": [day.isoformat()], **values}, settings=settings, data=data, seeds=options.seeds,
-        seconds=watch.seconds(),
-    )  # fmt: skip
+    settings = {
+        "arms": list(options.arms),
+        **budget,
+        "households": len(materials.judge.users),
+        "grounding_seed": config.runtime.seed,
+    }
+    return {
+        "dates": [day.isoformat()],
+        "seeds": list(options.seeds),
+        "settings": settings,
+        **ablation_values(materials.judge, results, skipped, frontier),
+    }
 
 
 def training_budget(
@@ -105,9 +129,9 @@ def training_budget(
     if options.steps:
         return {"steps": options.steps}
     path = folder / "budget.json"
-    key = digest_json(
-        [options.minutes, materials.digests, materials.config.model_dump(mode="json")["training"]]
-    )
+    code = versions_of(("sigma_base",), materials.config)
+    training = materials.config.model_dump(mode="json")["training"]
+    key = digest_json([options.minutes, code, materials.trained_on, training])
     if path.exists() and (known := read_json(path))["key"] == key:
         return {"steps": known["steps"], "seconds_a_step": known["seconds_a_step"]}
     reporter.start("timing a few steps")
@@ -126,8 +150,7 @@ def arm_result(
     Raises:
         NothingToTrainError: the data have nothing for this arm.
     """
-    evaluated = materials.config.model_dump(mode="json", exclude={"http", "nearline", "runtime"})
-    key = digest_json([asdict(arm), seed, steps, evaluated, materials.digests])
+    key = digest_json([asdict(arm), seed, steps, *_made_from(materials)])
     path = folder / f"{arm.name}-{seed}.json"
     head = f"{arm.name:22s} seed {seed}"
     if path.exists() and (known := read_json(path))["key"] == key:
@@ -147,6 +170,12 @@ def arm_result(
     write_json(path, {"key": key, "arm": arm.name, "seed": seed, "figures": figures, "recall@20": recall})
     reporter.end(" ".join(f"{task} {value:.4f}" for task, value in recall.items() if value is not None))
     return ArmResult(arm, seed, figures, lists)
+
+
+def _made_from(materials: Materials) -> list[dict[str, Any]]:
+    """Settings, data and code that lists depend on, beside the arm, its seed and its steps."""
+    settings = materials.config.model_dump(mode="json", exclude={"http", "nearline", "runtime", "ablation"})
+    return [settings, materials.digests, versions_of(ABLATED, materials.config)]
 
 
 def _recall(materials: Materials, lists: Lists) -> dict[str, float | None]:
@@ -194,8 +223,7 @@ def _frontier(
 ) -> dict[str, list[dict[str, Any]]]:
     """Task -> points (kind, temperature, recall, diversity, coverage, novelty); SIGMA's model of the first seed."""
     path = folder / "frontier.json"
-    evaluated = materials.config.model_dump(mode="json", exclude={"http", "nearline", "runtime"})
-    key = digest_json([seed, steps, evaluated, materials.digests])
+    key = digest_json([seed, steps, *_made_from(materials)])
     if path.exists() and (known := read_json(path))["key"] == key:
         return dict(known["points"])
     reporter.start("frontier of APF and fixed temperatures")

@@ -1,7 +1,8 @@
 """Trains one arm of the ablation from materials in memory: grounding and codes where the arm needs its own, base and adapter.
 
 What was trained is kept in a store beside the result, so that a killed run goes on and other questions can be asked of a
-model later. Judges nothing. Source: issue 3, "Proof"; tasks.md (specialists train on as many examples of their task as SIGMA
+model later. Names in it hold digests of what a thing was made from and by which code, so nothing stale is found there. All
+seeds share a grounding, which is made with `runtime.seed`. Judges nothing. Source: issue 3, "Proof"; tasks.md (specialists train on as many examples of their task as SIGMA
 sees of it); our choice elsewhere.
 """
 
@@ -15,6 +16,7 @@ import polars as pl
 
 from sigma_assets.benchmarks.materials import Grounding, Materials
 from sigma_assets.features import catalog_features, refit_features
+from sigma_assets.stages import versions_of
 from sigma_core import columns as c
 from sigma_core.artifacts import ArtifactStore, digest_json
 from sigma_core.benchmarks.arms import FULL_ID, WHOLE_CATALOG, Arm
@@ -102,11 +104,13 @@ def with_prefix(codebooks: Codebooks, refit: ItemEmbeddings, prefix: int | None)
 
 
 def _other_grounding(arm: Arm, materials: Materials, store: ArtifactStore, progress: Progress) -> Grounding:
-    config = materials.config
+    config, name = materials.config, arm.grounding
     encoder = _encoder(arm, materials, store, progress)
-    refit = _vectors(f"{arm.grounding}_refit", materials.refit_catalog, encoder, (), store, progress)
-    today = _vectors(f"{arm.grounding}_day", materials.catalog, encoder, (refit,), store, progress)
-    if not store.exists("codebooks", arm.grounding):
+    refit = _vectors(f"{name}_refit", materials, materials.refit_catalog, encoder, (), store, progress)
+    today = _vectors(f"{name}_day", materials, materials.catalog, encoder, (refit,), store, progress)
+    made_from = [refit.digest(), materials.ids.digest(), materials.refit_catalog.digest()]
+    key = _keyed(name, ("codebooks",), materials, made_from)
+    if not store.exists("codebooks", key):
         progress(0, 1, "codebooks")
         fitted = fit_codebooks(
             refit,
@@ -116,8 +120,13 @@ def _other_grounding(arm: Arm, materials: Materials, store: ArtifactStore, progr
             id_embeddings=materials.ids,
             categories=materials.refit_catalog.frame.sort(c.ITEM_ID)[c.CATEGORY].to_list(),
         )
-        store.write("codebooks", arm.grounding, fitted)
-    return Grounding(encoder, refit, (refit, today), store.read(Codebooks, "codebooks", arm.grounding))
+        store.write("codebooks", key, fitted)
+    return Grounding(encoder, refit, (refit, today), store.read(Codebooks, "codebooks", key))
+
+
+def _keyed(name: str, stages: tuple[str, ...], materials: Materials, made_from: list[str]) -> str:
+    """The name with a digest of the inputs, and of the code and settings that those stages have."""
+    return f"{name}-{digest_json([versions_of(stages, materials.config), made_from])[:12]}"
 
 
 def _encoder(arm: Arm, materials: Materials, store: ArtifactStore, progress: Progress) -> GroundedEncoder:
@@ -129,7 +138,9 @@ def _encoder(arm: Arm, materials: Materials, store: ArtifactStore, progress: Pro
     settings, runtime = materials.config.grounding, materials.config.runtime
     if arm.raw_text:
         return untrained_encoder(settings, materials.refit_catalog.frame[c.TEXT].to_list())
-    if not store.exists("encoder", arm.grounding):
+    made_from = [materials.pairs.digest(), materials.ids.digest(), materials.refit_catalog.digest()]
+    key = _keyed(arm.grounding, ("grounded_encoder",), materials, made_from)
+    if not store.exists("encoder", key):
         pairs = materials.pairs
         if arm.no_view:
             pairs = RelevancePairs(pairs.frame.filter(pl.col(c.VIEW) != arm.no_view))
@@ -143,22 +154,25 @@ def _encoder(arm: Arm, materials: Materials, store: ArtifactStore, progress: Pro
             encoder = train_grounded_encoder(
                 pairs, materials.refit_catalog, materials.ids, settings, runtime.seed, None, progress, answers
             )
-        store.write("encoder", arm.grounding, encoder)
-    return store.read(GroundedEncoder, "encoder", arm.grounding)
+        store.write("encoder", key, encoder)
+    return store.read(GroundedEncoder, "encoder", key)
 
 
 def _vectors(
     name: str,
+    materials: Materials,
     catalog: ItemCatalog,
     encoder: GroundedEncoder,
     known: tuple[ItemEmbeddings, ...],
     store: ArtifactStore,
     progress: Progress,
 ) -> ItemEmbeddings:
-    if not store.exists("vectors", name):
+    stages = ("refit_item_embeddings", "item_embeddings")
+    key = _keyed(name, stages, materials, [encoder.digest(), catalog.digest()])
+    if not store.exists("vectors", key):
         ids, texts = catalog.frame[c.ITEM_ID].to_list(), catalog.frame[c.TEXT].to_list()
-        store.write("vectors", name, embed_items(ids, texts, encoder, known, progress)[0])
-    return store.read(ItemEmbeddings, "vectors", name)
+        store.write("vectors", key, embed_items(ids, texts, encoder, known, progress)[0])
+    return store.read(ItemEmbeddings, "vectors", key)
 
 
 # ---------------------------------------------------------------------------------------- training
@@ -167,7 +181,7 @@ def train_arm(
 ) -> TrainedArm:
     """The arm's base and adapter after `steps` steps (a specialist: as many as hold its share), and its index of the day.
 
-    Read from the store where an earlier run left them, trained with the same settings on the same data.
+    Read from the store where an earlier run left them, trained by the same code with the same settings on the same data.
 
     Raises:
         NothingToTrainError: the data have nothing for this arm.
@@ -187,7 +201,9 @@ def train_arm(
         steps = specialist_steps(arm.task, materials, features.prefix, features.item_ids, seed, steps)
     config = arm_config(arm, materials.config, seed, steps)
     training = {name: config.model_dump(mode="json")[name] for name in ("model", "training", "generation")}
-    key = digest_json([training, seed, codebooks.digest(), encoder.digest(), materials.digests])[:12]
+    code = versions_of(("sigma_base", "lora_checkpoint"), config)
+    made_from = [codebooks.digest(), encoder.digest(), materials.trained_on]
+    key = digest_json([training, code, seed, made_from])[:12]
     name = f"{arm.name}-{seed}-{key}"
     base_shards, lora_shards = shards_of(arm.task, materials)
     with repeatable(config.runtime.deterministic):

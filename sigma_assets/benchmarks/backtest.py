@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from sigma_assets.benchmarks.ablation import write_tensors
-from sigma_assets.benchmarks.materials import Reading, evaluation_settings
+from sigma_assets.benchmarks.materials import Reading, evaluation_settings, judged_on
 from sigma_assets.binding import Request
 from sigma_assets.commands import materialize
 from sigma_assets.intake import intake_of, item_types_of
 from sigma_assets.judging import examples_of_day, opponents_of
 from sigma_assets.periods import month_key
 from sigma_assets.progress import Reporter
+from sigma_assets.stages import versions_of
 from sigma_assets.world import World
 from sigma_core.artifacts import digest_json, read_json, write_json
 from sigma_core.benchmarks.arm_scores import list_sums
@@ -117,7 +118,9 @@ def judged_day(
     catalog = reading.one(ItemCatalog, "item_catalog", key_day)
     profiles = reading.one(UserProfiles, "user_profiles", key_day)
     evaluated = config.model_dump(mode="json", include={"evaluation", "generation", "data", "instruction"})
-    key, path = digest_json([reading.digests, evaluated]), folder / f"{day}.json"
+    made_from = reading.digests | judged_on(world, day)
+    key = digest_json([made_from, evaluated, versions_of(("eval_report",), config)])
+    path = folder / f"{day}.json"
     if path.exists() and (known := read_json(path))["key"] == key:
         reporter.line(f"{day}: cached")
         return _read_sums(path, known), key

@@ -160,7 +160,8 @@ def _figures(
         for name in STAGES
         if name not in CATALOG_UPDATE
         for key in fresh.store.partitions(name)
-        if name != "eval_report"  # judges the day's lists, and so is out of date by design
+        if name
+        not in ("eval_report", "ablation_report")  # they judge the day, and so are out of date by design
     ]
     lists = load(world, U2I, day_key(day)).frame
     return {

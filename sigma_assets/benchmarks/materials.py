@@ -4,19 +4,21 @@ Reads a root, writes nothing. Events of the days after come from the source itse
 Our choice.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
 
 from sigma_assets.intake import intake_of, item_types_of
 from sigma_assets.judging import examples_of_day
-from sigma_assets.periods import SELECT, as_date, month_key
+from sigma_assets.periods import SELECT, as_date, day_key, month_key
+from sigma_assets.stages import STAGES
 from sigma_assets.world import World
 from sigma_core import columns as c
-from sigma_core.artifacts import ArtifactError
+from sigma_core.artifacts import ArtifactError, digest_json
 from sigma_core.config import SigmaConfig
 from sigma_core.data.catalog import ItemCatalog
 from sigma_core.data.sources import Vectors
@@ -30,6 +32,8 @@ from sigma_core.grounding.relevance_pairs import RelevancePairs
 from sigma_core.instruction.examples import ExampleSet
 from sigma_core.instruction.shards import SftShard
 from sigma_core.tokenization.codebooks import Codebooks
+
+JUDGED: Final = "judged/"
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class Materials:
         profiles, examples, judge: of the day.
         events: accepted events up to the last day that is judged on.
         images: image vectors that the source brings.
-        digests: of what came from the root, by asset and partition.
+        digests: of what all this was made from, by asset and partition; what only judging reads begins with `JUDGED`.
     """
 
     day: date
@@ -82,6 +86,11 @@ class Materials:
     events: pl.DataFrame
     images: Vectors | None
     digests: dict[str, str]
+
+    @property
+    def trained_on(self) -> dict[str, str]:
+        """The digests without those that only judging depends on."""
+        return {name: digest for name, digest in self.digests.items() if not name.startswith(JUDGED)}
 
     @property
     def history(self) -> pl.DataFrame:
@@ -143,6 +152,72 @@ class Reading:
         return intake_of(self.world).events.filter(pl.col(c.EVENT_DATE) <= last)
 
 
+def judged_on(world: World, day: date) -> dict[str, str]:
+    """Digests of what judging a day reads of the source itself: products, offers, and events until its horizon is over."""
+    last = day_key(day + timedelta(days=world.config.data.horizon_days))
+    events = {key: digest for key, digest in world.binding.event_days.items() if key <= last}
+    parts = world.source_lineage(STAGES["eval_report"], day_key(day))
+    parts["source/events"] = digest_json(events) if events else world.binding.parts["events"]
+    return {f"{JUDGED}{name}": digest for name, digest in parts.items()}
+
+
+def materials_of(
+    world: World,
+    day: date,
+    config: SigmaConfig,
+    digests: dict[str, str],
+    events: pl.DataFrame,
+    **artifacts: Any,
+) -> Materials:
+    """The materials of a day from what was read of its root; the day's requests and its judge are made here.
+
+    Args:
+        world: for offers, item types and images of the source.
+        day: the day that is judged.
+        config: the settings with those of the evaluation.
+        digests: of the artifacts.
+        events: accepted events up to the end of the day's horizon or beyond.
+        artifacts: the other attributes of `Materials` by name.
+    """
+    offers, types = intake_of(world).offers.known_on(day), item_types_of(world, day)
+    catalog, profiles = artifacts["catalog"], artifacts["profiles"]
+    examples = examples_of_day(day, events, catalog, profiles, types, config, offers)
+    images = world.source_lineage(STAGES["sigma_base"], month_key(day))
+    return Materials(
+        day=day,
+        config=config,
+        examples=examples,
+        judge=DayJudge(EvalDay(day, catalog.frame, history_until(events, day), examples), config),
+        events=events,
+        images=world.source.image_vectors(),
+        digests=digests | images | judged_on(world, day),
+        **artifacts,
+    )
+
+
+def materials_of_month(
+    world: World,
+    month: date,
+    config: SigmaConfig,
+    digests: dict[str, str],
+    events: pl.DataFrame,
+    catalogs: Mapping[str, ItemCatalog],
+    shards: Mapping[str, SftShard],
+    **artifacts: Any,
+) -> Materials:
+    """`materials_of` a month's first day; catalogs and shards by partition."""
+    windows = ("refit_cut", "day_before", "first_day")
+    refit, last, first = (catalogs[SELECT[window](month, world.span)[0]] for window in windows)
+    base, lora = (
+        [shards[key] for key in SELECT[window](month, world.span) if key in shards]
+        for window in ("base_shards", "lora_shards")
+    )
+    chosen = {"refit_catalog": refit, "last_catalog": last, "catalog": first}
+    return materials_of(
+        world, month, config, digests, events, base_shards=base, lora_shards=lora, **chosen, **artifacts
+    )
+
+
 def load_materials(root: Path, day: date, config: SigmaConfig | None = None) -> Materials:
     """All that the arms of one day need; `config`: the root's settings with changes of `evaluation` or `runtime` only.
 
@@ -157,31 +232,23 @@ def load_materials(root: Path, day: date, config: SigmaConfig | None = None) -> 
     catalog = reading.one(ItemCatalog, "item_catalog", key)
     profiles = reading.one(UserProfiles, "user_profiles", key)
     events = reading.events(day + timedelta(days=config.data.horizon_days))
-    offers, types = intake_of(world).offers.known_on(day), item_types_of(world, day)
-    examples = examples_of_day(day, events, catalog, profiles, types, config, offers)
     (cut,) = SELECT["refit_cut"](as_date(month), world.span)
     (before,) = SELECT["day_before"](day, world.span)
     refit = reading.one(ItemEmbeddings, "refit_item_embeddings", month)
-    return Materials(
-        day=day,
-        config=config,
-        grounding=Grounding(
+    artifacts = {
+        "grounding": Grounding(
             reading.one(GroundedEncoder, "grounded_encoder", month),
             refit,
             (refit, reading.one(ItemEmbeddings, "item_embeddings", key)),
             reading.one(Codebooks, "codebooks", month),
         ),
-        pairs=reading.one(RelevancePairs, "relevance_pairs", month),
-        ids=reading.one(ItemIdEmbeddings, "item_id_embeddings", month),
-        refit_catalog=reading.one(ItemCatalog, "item_catalog", cut),
-        last_catalog=reading.one(ItemCatalog, "item_catalog", before),
-        catalog=catalog,
-        base_shards=reading.many(SftShard, "sft_shards", "base_shards", month),
-        lora_shards=reading.many(SftShard, "sft_shards", "lora_shards", key),
-        profiles=profiles,
-        examples=examples,
-        judge=DayJudge(EvalDay(day, catalog.frame, history_until(events, day), examples), config),
-        events=events,
-        images=world.source.image_vectors(),
-        digests=reading.digests,
-    )
+        "pairs": reading.one(RelevancePairs, "relevance_pairs", month),
+        "ids": reading.one(ItemIdEmbeddings, "item_id_embeddings", month),
+        "refit_catalog": reading.one(ItemCatalog, "item_catalog", cut),
+        "last_catalog": reading.one(ItemCatalog, "item_catalog", before),
+        "catalog": catalog,
+        "base_shards": reading.many(SftShard, "sft_shards", "base_shards", month),
+        "lora_shards": reading.many(SftShard, "sft_shards", "lora_shards", key),
+        "profiles": profiles,
+    }
+    return materials_of(world, day, config, reading.digests, events, **artifacts)

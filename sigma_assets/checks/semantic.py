@@ -24,8 +24,10 @@ from sigma_assets.checks.facts_base import (
 from sigma_assets.checks.facts_promotion import promoted_facts
 from sigma_assets.checks.facts_shards import shard_facts
 from sigma_core import columns as c
+from sigma_core.benchmarks.arms import chosen_arms
 from sigma_core.instruction.tasks import TASKS
 
+MAIN_METRIC = "recall@20"
 REQUIRED_MODELS = ("sigma", "popularity", "personal_frequency", "personal_decayed", "item_knn")
 TASK_NAMES = tuple(TASKS)
 SHARE_METRICS = (
@@ -204,6 +206,24 @@ def _task_row(name: str, task: Mapping[str, Any], required: Sequence[str]) -> di
     }
 
 
+def ablation_facts(value: Mapping[str, Any]) -> Frames:
+    """The report of an ablation as one row, and a row for each arm and task. `value` is the report's JSON."""
+    asked = [arm.name for arm in chosen_arms(value["settings"]["arms"])]
+    rows = [
+        {c.TASK: task, "arm": arm, **{key: metrics[MAIN_METRIC][key] for key in ("mean", "low", "high")}}
+        for arm, tasks in value["arms"].items()
+        for task, metrics in tasks.items()
+    ]
+    whole = figures(
+        num_targets=sum(int(task["targets"]) for task in value["tasks"].values()),
+        num_seeds=len(value["seeds"]),
+        num_missing_arms=sum(arm not in value["arms"] and arm not in value["skipped"] for arm in asked),
+        num_nan=_count_nan(value),
+    )
+    kinds = {c.TASK: pl.String, "arm": pl.String, "mean": pl.Float64, "low": pl.Float64, "high": pl.Float64}
+    return {"report": whole, "arms": pl.DataFrame(rows, schema=kinds)}
+
+
 def _count_nan(value: Any) -> int:
     if isinstance(value, Mapping):
         return sum(_count_nan(part) for part in value.values())
@@ -231,4 +251,5 @@ FACTS: dict[str, Callable[..., Frames]] = {
     "item_index": models.item_index_facts,
     "user_to_item_index": u2i_facts,
     "eval_report": report_facts,
+    "ablation_report": ablation_facts,
 }

@@ -12,13 +12,15 @@ CALIBRATION: Final = "calibration_error@20"
 
 def ablation_markdown(values: Mapping[str, Any], plots: Mapping[str, str]) -> str:
     """The report; `plots` are file names of pictures by title."""
-    made = values["benchmark"]
-    settings = made["settings"]
+    settings, made = values["settings"], values.get("benchmark")
+    command = f" Command: `{made['command']}`." if made else ""
     lines = [
         f"# Ablation of {', '.join(values['dates'])}",
         "",
-        f"{settings['households']:,} households, seeds {made['seeds']}, {settings['steps']} steps for every arm "
-        f"(a specialist: as many requests of its task as SIGMA met). Command: `{made['command']}`.",
+        f"{settings['households']:,} households, seeds {values['seeds']}, {settings['steps']} steps for every arm "
+        f"(a specialist: as many requests of its task as SIGMA met).{command}",
+        f"All seeds share one grounding (seed {settings['grounding_seed']}): encoder, vectors and codebooks are made once an "
+        "arm, so nothing here says how much they vary.",
         "",
         f"## {MAIN}: what each arm is compared with, minus the arm",
         "",

@@ -126,10 +126,10 @@ def test_a_catalog_that_failed_its_check_is_not_followed_up(tmp_path: Path) -> N
         assert requested(world.root, instance, cursor)[0] == set()
 
 
-def test_sources_are_ingested_never_automated() -> None:
+def test_sources_and_what_only_a_person_asks_for_are_never_automated() -> None:
     assert NEAR_DAYS == 14
     for stage in STAGES.values():
-        assert (condition_of(stage) is None) == (stage.group == "sources")
+        assert (condition_of(stage) is None) == (stage.group == "sources" or stage.on_demand)
 
 
 def test_it_fires_once_stops_at_a_failed_check_and_resumes_after_the_fix(tmp_path: Path) -> None:

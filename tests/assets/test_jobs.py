@@ -39,6 +39,7 @@ def test_only_reading_sources_is_retried_and_trainings_have_a_time_limit(tmp_pat
         "grounded_encoder",
         "sigma_base",
         "lora_checkpoint",
+        "ablation_report",
     }
 
 

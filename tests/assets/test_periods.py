@@ -55,6 +55,20 @@ def test_a_refit_leaves_out_the_last_days_before_its_month(holdout: int, cut: st
     assert max(SELECT["base_shards"](month, span)) <= cut, "no target lies after a shard's day"
 
 
+def test_a_month_that_is_judged_reads_its_first_days_and_what_its_models_learn_from() -> None:
+    month = date(2017, 10, 1)
+    assert SELECT["first_catalogs"](month, SPAN) == ["2017-09-23", "2017-09-30", "2017-10-01"]
+    assert SELECT["first_catalogs"](month, replace(SPAN, refit_holdout=0)) == ["2017-09-30", "2017-10-01"]
+    days = SELECT["first_days"](month, SPAN)
+    assert (days[0], days[-1], len(days)) == ("2017-10-01", "2017-10-08", 8)
+    assert SELECT["all_months_before"](month, SPAN)[-1] == "2017-09-01"
+    shards = SELECT["first_shards"](month, SPAN)
+    assert set(shards) == {*SELECT["base_shards"](month, SPAN), *SELECT["lora_shards"](month, SPAN)}
+    assert "2017-09-23" < max(shards) < "2017-10-01", (
+        "the adapter learns from the days that the base leaves out"
+    )
+
+
 def test_shards_come_every_third_day_and_never_with_a_cut_before_the_data() -> None:
     keys = shard_days(date(2017, 1, 1), date(2017, 1, 31), SPAN)
     assert all(as_date(key).toordinal() % 3 == 0 for key in keys)

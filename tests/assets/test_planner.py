@@ -35,8 +35,9 @@ def test_a_day_needs_exactly_this() -> None:
         "user_profiles",
         "sft_shards",
     }
-    assert all(number[asset] == 1 for asset in single - {"eval_report"})
-    assert "eval_report" not in number
+    reports = {"eval_report", "ablation_report"}
+    assert all(number[asset] == 1 for asset in single - reports)
+    assert not reports & set(number)
 
 
 def test_nothing_after_the_day_is_planned() -> None:

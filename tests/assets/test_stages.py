@@ -1,22 +1,39 @@
 import ast
 import inspect
+from dataclasses import replace
 
 import pytest
 
 from sigma_assets.definitions import MODULES
 from sigma_assets.stages import GROUPS, ORDER, STAGES, Stage
-from sigma_core.config import PROFILES, SigmaConfig, profile_config
+from sigma_core.config import PROFILES, AblationConfig, SigmaConfig, profile_config
 from sigma_core.contracts import contract_names
 
 DEMO = profile_config("demo")
 
 
 def changed(setting: str) -> set[str]:
-    """Stages whose code version another value of the setting changes."""
+    """Stages whose code version another value of the setting changes, without what runs other stages' code."""
     section, key = setting.split(".")
     value = getattr(getattr(DEMO, section), key)
     other = DEMO.model_copy(update={section: getattr(DEMO, section).model_copy(update={key: value + 1})})
-    return {name for name, stage in STAGES.items() if stage.code_version(DEMO) != stage.code_version(other)}
+    return {
+        name
+        for name, stage in STAGES.items()
+        if not stage.runs and stage.code_version(DEMO) != stage.code_version(other)
+    }
+
+
+def test_what_runs_other_stages_changes_with_them_and_with_its_own_settings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage, dearer = STAGES["ablation_report"], DEMO.model_copy(update={"ablation": AblationConfig(steps=7)})
+    before = stage.code_version(DEMO)
+    assert stage.code_version(dearer) != before
+    monkeypatch.setitem(STAGES, "user_to_item_index", replace(STAGES["user_to_item_index"], version="next"))
+    assert stage.code_version(DEMO) == before
+    monkeypatch.setitem(STAGES, "lora_checkpoint", replace(STAGES["lora_checkpoint"], version="next"))
+    assert stage.code_version(DEMO) != before
 
 
 def test_a_setting_concerns_exactly_the_stages_that_read_it() -> None:

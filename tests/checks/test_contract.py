@@ -245,7 +245,9 @@ def test_a_misspelt_contract_file_is_refused(tmp_path: Path, edit: dict[str, str
 
 
 def test_an_asset_without_a_contract_names_those_that_have_one() -> None:
-    with pytest.raises(ContractError, match="'nothing' has no contract; there are codebooks"):
+    with pytest.raises(
+        ContractError, match="'nothing' has no contract; there are ablation_report, codebooks"
+    ):
         load_contract("nothing")
 
 

@@ -93,6 +93,17 @@ for_other_prefixes = with_(bound_to="elsewhere")
 with_nan = with_(tensors={"lora_a": np.full((2, 3), np.nan, np.float32)})
 
 
+def recall_of_sigma(**figures: float) -> Corruption:
+    """SIGMA's recall on one task becomes something else."""
+
+    def corrupt(value: Any, inputs: dict[str, Any]) -> None:
+        value["arms"]["sigma"]["query"] = {
+            "recall@20": {**value["arms"]["sigma"]["query"]["recall@20"], **figures}
+        }
+
+    return corrupt
+
+
 CORRUPTED: list[tuple[str, str, Corruption]] = [
     ("interaction_events", "interaction_events.source_row_unique", repeat_first()),
     ("interaction_events", "interaction_events.item_in_master", given(known_items=["a", "b"])),
@@ -150,6 +161,10 @@ CORRUPTED: list[tuple[str, str, Corruption]] = [
     ("user_to_item_index", "user_to_item_index.item_in_index", set_first(c.ITEM_ID, "nowhere")),
     ("eval_report", "report.all_baselines", without_model),
     ("eval_report", "report.no_nan", nan_metric),
+    ("ablation_report", "report.all_arms", lambda value, inputs: value["arms"].pop("gr_id")),
+    ("ablation_report", "report.no_nan", recall_of_sigma(low=float("nan"))),
+    ("ablation_report", "arms.recall_is_a_share", recall_of_sigma(mean=1.2)),
+    ("ablation_report", "arms.interval_in_order", recall_of_sigma(low=0.4)),
 ]
 
 

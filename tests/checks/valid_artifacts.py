@@ -262,6 +262,19 @@ def _eval_report() -> Case:
     return {"catalog": {"items": 6, "targets": 300, "targets_outside": 2}, "tasks": tasks}, {}
 
 
+def _ablation_report() -> Case:
+    arms = ("sigma", "gr_sid", "gr_id", "no_grounding")
+    found = {"recall@20": {"mean": 0.2, "low": 0.1, "high": 0.3}}
+    value = {
+        "settings": {"arms": ["headline"]},
+        "seeds": [0, 1],
+        "arms": {arm: {task: dict(found) for task in TASKS} for arm in arms},
+        "skipped": {"no_apf": "this release has no setting generation.sharpness_range"},
+        "tasks": {task: {"targets": 300} for task in TASKS},
+    }
+    return value, {}
+
+
 VALID: dict[str, Callable[[], Case]] = {
     "interaction_events": _interaction_events,
     "interaction_history": _interaction_history,
@@ -281,4 +294,5 @@ VALID: dict[str, Callable[[], Case]] = {
     "item_index": _item_index,
     "user_to_item_index": _user_to_item_index,
     "eval_report": _eval_report,
+    "ablation_report": _ablation_report,
 }

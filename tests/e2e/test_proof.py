@@ -1,6 +1,7 @@
 """Ablation and backtest on the tiny root: arms train, are cached and gathered; a date is judged, kept and pooled."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,14 +9,17 @@ import numpy as np
 import pytest
 
 from sigma_assets.benchmarks.ablation import AblationOptions, cache_folder, run
-from sigma_assets.benchmarks.arm_training import NothingToTrainError, shards_of, with_prefix
+from sigma_assets.benchmarks.arm_training import NothingToTrainError, grounding_of, shards_of, with_prefix
 from sigma_assets.benchmarks.backtest import BacktestOptions
 from sigma_assets.benchmarks.backtest import run as backtest
 from sigma_assets.benchmarks.materials import load_materials
 from sigma_assets.binding import Request
 from sigma_assets.cli_benchmark_proof import _write_report
-from sigma_core.artifacts import ArtifactError
+from sigma_assets.stages import STAGES
+from sigma_core.artifacts import ArtifactError, ArtifactStore
+from sigma_core.benchmarks.arms import ARMS as TABLE
 from sigma_core.benchmarks.arms import FULL_ID, WHOLE_CATALOG
+from sigma_core.tracking import no_progress
 from tests.assets.roots import Quiet
 from tests.e2e.slice import DAY
 
@@ -78,10 +82,46 @@ def test_a_killed_run_goes_on_with_the_model_it_had(made, ablated) -> None:
     assert again["arms"]["gr_id"] == record["arms"]["gr_id"]
 
 
+def test_what_another_version_of_the_code_made_is_made_again(made, ablated, tmp_path, monkeypatch) -> None:
+    shutil.copytree(cache_folder(ablated[0]), cache_folder(tmp_path / "ablation.json"))
+    models = tmp_path / "ablation.arms" / "models"
+    before = {path.name for path in models.glob("adapter/*")}
+    monkeypatch.setitem(STAGES, "lora_checkpoint", replace(STAGES["lora_checkpoint"], version="next"))
+    reporter = Quiet()
+    run(made[0], DAY, tmp_path / "ablation.json", replace(OPTIONS, arms=("sigma",)), reporter)
+    assert not [line for line in reporter.lines if "cached" in line]
+    assert len({path.name for path in models.glob("adapter/*")} - before) == 1
+
+
+def test_groundings_of_other_days_and_settings_lie_beside_each_other(made, tmp_path: Path) -> None:
+    store, one = ArtifactStore(tmp_path), load_materials(made[0], DAY)
+    arm = TABLE["no_kd"]
+    first = grounding_of(arm, one, store, no_progress)
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    same = grounding_of(arm, one, store, no_progress)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == times
+    assert same.codebooks.digest() == first.codebooks.digest()
+
+    day = grounding_of(arm, replace(one, catalog=one.refit_catalog), store, no_progress)
+    assert day.encoder.digest() == first.encoder.digest(), "of the same month"
+    assert set(day.known[1].item_ids) == set(one.refit_catalog.frame["item_id"])
+    assert [len(store.partitions(kind)) for kind in ("encoder", "vectors", "codebooks")] == [1, 3, 1]
+
+    month = grounding_of(arm, replace(one, refit_catalog=one.catalog), store, no_progress)
+    assert set(month.codebooks.item_ids) == set(one.catalog.frame["item_id"])
+    warmer = one.config.model_copy(
+        update={"grounding": one.config.grounding.model_copy(update={"learning_rate": 0.01})}
+    )
+    other = grounding_of(arm, replace(one, config=warmer), store, no_progress)
+    assert other.encoder.digest() != first.encoder.digest()
+    assert [len(store.partitions(kind)) for kind in ("encoder", "codebooks")] == [3, 3]
+
+
 def test_the_report_has_text_and_pictures(ablated) -> None:
     out, record = ablated
     _write_report(out, record)
     text = out.with_suffix(".md").read_text()
+    assert "All seeds share one grounding (seed 17)" in text
     assert "| gr_sid | sigma |" in text
     assert out.with_name("ablation_frontier.png").stat().st_size > 1000
     assert out.with_name("ablation_differences.png").stat().st_size > 1000
