@@ -236,6 +236,9 @@ class TrainingConfig(Section):
         0.3, ge=0, lt=1, description="chance that a leaf ranks items by counts and words alone, to learn to"
     )
     catalog_leaves: int = Field(96, ge=1, description="leaves of a step that the catalogue-wide loss reads")
+    catalog_negatives: int | None = Field(
+        None, ge=1, description="items drawn for that loss, with logQ correction; none: all items, exactly"
+    )
     alignment_share: float = Field(
         0.0,
         ge=0,

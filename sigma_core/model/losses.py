@@ -92,10 +92,31 @@ def in_prefix_info_nce(
 
 
 def catalog_nll(query_XE: Tensor, items_NE: Tensor, state_T: Tensor, item_T: Tensor, tau: float) -> Tensor:
-    """Catalogue-wide item loss: mean of -log softmax of cos/tau over all N items (exact, so no logQ correction).
+    """Catalogue-wide item loss: mean of -log softmax of cos/tau over all N items (exact, so no logQ correction; `sampled_catalog_nll` draws).
 
     Source: our choice (design decision 5), so that vectors are comparable across prefixes.
     """
     logits = query_XE @ items_NE.T / tau
     log_probs = logits - logits.logsumexp(dim=-1, keepdim=True)
     return -log_probs[state_T, item_T].mean()
+
+
+def sampled_catalog_nll(
+    query_XE: Tensor,
+    items_NE: Tensor,
+    state_T: Tensor,
+    item_T: Tensor,
+    tau: float,
+    drawn_S: Tensor,
+    chance_N: Tensor,
+) -> Tensor:
+    """`catalog_nll` over each target and S items drawn with replacement, `chance_N` being an item's chance at each draw.
+
+    A drawn item counts exp(logit) / (S * chance), which makes the sum below the target's that of all others on average (logQ
+    correction); drawing the target itself counts nothing. Source: Bengio and Senecal 2008; as in sampled-softmax recommenders.
+    """
+    drawn_XS = query_XE @ items_NE[drawn_S].T / tau - (len(drawn_S) * chance_N[drawn_S]).log()
+    own_T = (query_XE[state_T] * items_NE[item_T]).sum(dim=-1) / tau
+    others_TS = drawn_XS[state_T].masked_fill(drawn_S == item_T[:, None], float("-inf"))
+    total_T = torch.cat((own_T[:, None], others_TS), dim=1).logsumexp(dim=-1)
+    return (total_T - own_T).mean()

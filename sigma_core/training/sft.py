@@ -61,6 +61,8 @@ class Trainer:
         self.activity = activity_tensors(
             counts_UNA, features.prefix[:, 0], model.shape.codebook_size, self.device
         )
+        sold_N = torch.expm1(self.activity.item_UNS[..., 0]).mean(dim=0) + 1.0
+        self.chance_N = sold_N / sold_N.sum()  # of an item to be drawn as a negative: by popularity
         _, group = np.unique(features.prefix, axis=0, return_inverse=True)
         self.group_of = torch.as_tensor(group.reshape(-1), device=self.device)
         self.groups: PrefixGroups = PrefixGroups.build(self.group_of)
@@ -262,7 +264,7 @@ class Trainer:
         """The catalogue-wide item loss of some leaves, spread evenly over the users of the batch."""
         import torch
 
-        from sigma_core.model.losses import catalog_nll
+        from sigma_core.model.losses import catalog_nll, sampled_catalog_nll
 
         most, count = self.config.training.catalog_leaves, len(query_ME)
         few_F = torch.linspace(0, count - 1, min(most, count), device=self.device).round().long()
@@ -272,9 +274,12 @@ class Trainer:
         leaf_T = place_M[torch.as_tensor(inputs.leaf_target_leaf, device=self.device)]
         item_T = torch.as_tensor(inputs.leaf_target_item, device=self.device)
         few = leaf_T >= 0
-        return catalog_nll(
-            query_ME[few_F], step.items.vectors_NE, leaf_T[few], item_T[few], self.model.config.temperature
-        )
+        tau, negatives = self.model.config.temperature, self.config.training.catalog_negatives
+        given = query_ME[few_F], step.items.vectors_NE, leaf_T[few], item_T[few], tau
+        if negatives is None:
+            return catalog_nll(*given)
+        drawn_S = torch.multinomial(self.chance_N, negatives, replacement=True)
+        return sampled_catalog_nll(*given, drawn_S, self.chance_N)
 
     def groups_of(self, path_MP: "Tensor") -> "Tensor":
         """Number of the group of each whole prefix (M,)."""

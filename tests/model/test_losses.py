@@ -13,6 +13,7 @@ from sigma_core.model.losses import (
     group_products,
     in_prefix_info_nce,
     prefix_nll,
+    sampled_catalog_nll,
 )
 
 
@@ -40,6 +41,20 @@ def test_equal_items_cost_the_log_of_the_group_not_of_the_catalogue() -> None:
     inside = in_prefix_info_nce(logits, torch.tensor([0]), groups, *args)
     assert inside.item() == pytest.approx(math.log(3), abs=1e-5)
     assert catalog_nll(query, items, *args, tau=0.1).item() == pytest.approx(math.log(5), abs=1e-5)
+
+
+def test_a_sampled_catalogue_has_the_sum_of_the_whole_one_on_average() -> None:
+    """Each item drawn as often as its chance says: exactly the whole sum; the target among the draws counts once, as itself."""
+    generator = torch.Generator().manual_seed(2)
+    items = torch.nn.functional.normalize(torch.randn(4, 3, generator=generator, dtype=torch.float64), dim=-1)
+    query = torch.nn.functional.normalize(torch.randn(2, 3, generator=generator, dtype=torch.float64), dim=-1)
+    chance = torch.tensor([0.5, 0.25, 0.125, 0.125], dtype=torch.float64)
+    drawn = torch.tensor([0, 0, 0, 0, 1, 1, 2, 3])
+    targets = torch.tensor([0, 1]), torch.tensor([2, 0])
+    exact = catalog_nll(query, items, *targets, 0.2)
+    assert sampled_catalog_nll(query, items, *targets, 0.2, drawn, chance).item() == pytest.approx(
+        exact.item()
+    )
 
 
 def test_in_prefix_info_nce_equals_the_float64_reference() -> None:

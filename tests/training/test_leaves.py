@@ -43,3 +43,16 @@ def test_the_catalogue_wide_loss_reads_leaves_of_the_first_user_and_of_the_last(
             item_T[leaf_T == number].tolist()
             == inputs.leaf_target_item[inputs.leaf_target_leaf == leaf].tolist()
         )
+
+
+def test_drawn_negatives_teach_the_same_parameters_and_popular_items_are_drawn_more_often() -> None:
+    trainer, data = small_trainer(catalog_negatives=50)
+    torch.manual_seed(0)
+    drawn = losses_of(trainer, data)["catalog"]
+    exact = losses_of(*small_trainer())["catalog"]
+    assert drawn.item() == pytest.approx(exact.item(), rel=0.25)
+    drawn.backward()
+    assert trainer.model.item_head.weight.grad is not None
+    sold = trainer.activity.item_UNS[..., 0].mean(dim=0)
+    assert trainer.chance_N.sum().item() == pytest.approx(1.0)
+    assert trainer.chance_N[sold.argmax()] > trainer.chance_N[sold.argmin()]
