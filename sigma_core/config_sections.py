@@ -222,9 +222,7 @@ class TrainingConfig(Section):
     weight_id: float = Field(1.0, ge=0, description="of the in-prefix L_InfoNCE")
     weight_catalog: float = Field(0.2, ge=0, description="of the catalogue-wide item loss")
     weight_dense: float = Field(
-        0.0,
-        ge=0,
-        description="of dense supervision: each recent purchase predicts the new ones told after it",
+        0.0, ge=0, description="of dense supervision: each recent purchase predicts the new ones after it"
     )
     weight_item_text: float = Field(
         0.0,
@@ -243,7 +241,7 @@ class TrainingConfig(Section):
         0.0,
         ge=0,
         le=1,
-        description="of a step's users: words to items without a history, on top of the real ones",
+        description="of a step's users: words to items without a history, on top of the others",
     )
     warmup_share: float = Field(0.1, ge=0, lt=1, description="of the steps; then cosine decay")
     weight_decay: float = Field(0.01, ge=0, description="of AdamW")
@@ -283,8 +281,7 @@ class GenerationConfig(Section):
         description="sigma/tau stays within that of a typical sigma divided and multiplied by this; 1 turns APF off",
     )
     apf_temperature: float | None = Field(
-        None,
-        description="tau of APF; none: calibrated on held-out users with the checkpoint",
+        None, description="tau of APF; none: calibrated on held-out users with the checkpoint"
     )
     catalog_fusion: bool = Field(
         False,
