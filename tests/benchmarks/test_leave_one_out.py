@@ -139,8 +139,9 @@ def test_a_model_is_no_better_than_itself_and_better_than_a_worse_one():
 
 # ------------------------------------------------------------------------------------ counting
 def test_item_knn_is_cosine_over_users():
-    score = counting.item_knn([np.array([0, 1]), np.array([0, 2])], 4, neighbors=10, decay=1.0)
-    assert score([np.array([1])])[0] == pytest.approx([1 / np.sqrt(2), 0, 0, 0])
+    found = counting.item_knn([np.array([0, 1]), np.array([0, 2])], 4, neighbors=10)
+    assert counting.linear(found, 1.0)([np.array([1])])[0] == pytest.approx([1 / np.sqrt(2), 0, 0, 0])
+    assert counting.linear(found, 0.5)([np.array([1, 3])])[0] == pytest.approx([0.5 / np.sqrt(2), 0, 0, 0])
 
 
 def test_ease_is_its_closed_form():
@@ -149,7 +150,7 @@ def test_ease_is_its_closed_form():
     inverse = np.linalg.inv(x.T @ x + 2.0 * np.eye(4))
     weights = -inverse / np.diag(inverse)
     np.fill_diagonal(weights, 0)
-    score = counting.ease(sequences, 4, l2=2.0, decay=1.0)
+    score = counting.linear(counting.ease(sequences, 4, l2=2.0), 1.0)
     assert score([np.array([0]), np.array([2, 3])]) == pytest.approx(
         np.stack([weights[0], weights[2] + weights[3]]), abs=1e-5
     )
@@ -311,7 +312,7 @@ def test_no_model_has_seen_what_it_is_asked_for(model, folder, profile, no_encod
         changed = with_other_items(data, -1, seed=1)
         assert np.array_equal(scores(data, protocol, known), scores(changed, protocol, known)), protocol
 
-    chosen = {"ensrec_3": "0.5 0.5"}
+    chosen = {"ensrec_3": "0.5 0.5", "item_knn": "50 0.7", "ease": "20.0 0.7"}
     monkeypatch.setattr(Lab, "chosen", lambda lab, name, seed, candidates: chosen.get(name, "0.5"))
     known, changed = data.validation().histories, with_other_items(data, -2, seed=2)
     assert np.array_equal(scores(data, "strict", known), scores(changed, "strict", known))

@@ -34,11 +34,8 @@ def popularity(sequences: Sequence[IntArray], num_items: int) -> Score:
     return score
 
 
-def item_knn(sequences: Sequence[IntArray], num_items: int, *, neighbors: int, decay: float) -> Score:
-    """Sum over the history of the cosine with each item's nearest neighbours, an item k places back weighing decay ** k.
-
-    Each item keeps its `neighbors` most similar others.
-    """
+def item_knn(sequences: Sequence[IntArray], num_items: int, *, neighbors: int) -> csr_matrix:
+    """float32 [N, N]: cosine of each item with others, the `neighbors` most similar ones kept, zero diagonal."""
     held = user_item(sequences, num_items)
     norms = np.sqrt(np.maximum(np.asarray(held.sum(axis=0)).ravel(), 1.0))
     similar = (held.T @ held).tocsr()
@@ -49,17 +46,13 @@ def item_knn(sequences: Sequence[IntArray], num_items: int, *, neighbors: int, d
         part = similar.data[similar.indptr[row] : similar.indptr[row + 1]]
         if len(part) > neighbors:
             part[part < np.partition(part, -neighbors)[-neighbors]] = 0.0
-
-    def score(histories: Sequence[IntArray]) -> ScoreBlock:
-        return np.asarray((_weighted(histories, num_items, decay) @ similar).toarray(), np.float32)
-
-    return score
+    return similar
 
 
-def ease(sequences: Sequence[IntArray], num_items: int, *, l2: float, decay: float) -> Score:
-    """EASE: the linear item-to-item model with zero diagonal in closed form, float32, O(N^3) time and N^2 memory.
+def ease(sequences: Sequence[IntArray], num_items: int, *, l2: float) -> np.ndarray:
+    """float32 [N, N]: EASE, the linear item-to-item model with zero diagonal in closed form, O(N^3) time and N^2 memory.
 
-    B = I - P / diag(P) with P = (X'X + l2 I)^-1; the history enters with weights decay ** k, 1 being the published form.
+    B = I - P / diag(P) with P = (X'X + l2 I)^-1.
     """
     from scipy.linalg import lapack
 
@@ -74,9 +67,15 @@ def ease(sequences: Sequence[IntArray], num_items: int, *, l2: float, decay: flo
     weights = np.tril(inverse) + np.tril(inverse, -1).T
     weights /= -np.diag(weights)[None, :].copy()
     weights[np.diag_indices(num_items)] = 0.0
+    return np.asarray(weights, np.float32)
+
+
+def linear(weights_NN: np.ndarray | csr_matrix, decay: float) -> Score:
+    """Sum over the history of the items' rows, an item k places back weighing decay ** k (1: the published form of EASE)."""
 
     def score(histories: Sequence[IntArray]) -> ScoreBlock:
-        return np.asarray(_weighted(histories, num_items, decay) @ weights, np.float32)
+        found = _weighted(histories, weights_NN.shape[0], decay) @ weights_NN
+        return np.asarray(found if isinstance(found, np.ndarray) else found.toarray(), np.float32)
 
     return score
 

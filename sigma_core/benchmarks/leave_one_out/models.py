@@ -16,7 +16,7 @@ import numpy as np
 
 from sigma_core.artifacts import digest_json, read_json, write_json
 from sigma_core.benchmarks.leave_one_out import counting
-from sigma_core.benchmarks.leave_one_out.data import Protocol, Sequences
+from sigma_core.benchmarks.leave_one_out.data import IntArray, Protocol, Sequences
 from sigma_core.benchmarks.leave_one_out.features import (
     FloatArray,
     category_matrix,
@@ -192,17 +192,42 @@ def _popularity(lab: Lab, protocol: Protocol, seed: int) -> Score:
 
 
 def _item_knn(lab: Lab, protocol: Protocol, seed: int) -> Score:
-    del seed
-    own = lab.profile.counting
-    return counting.item_knn(
-        lab.data.train(protocol), lab.data.num_items, neighbors=own.knn_neighbors, decay=own.knn_decay
-    )
+    return _counted("item_knn", lab.profile.counting.knn_neighbors, _knn_of, lab, protocol, seed)
 
 
 def _ease(lab: Lab, protocol: Protocol, seed: int) -> Score:
-    del seed
-    own = lab.profile.counting
-    return counting.ease(lab.data.train(protocol), lab.data.num_items, l2=own.ease_l2, decay=own.ease_decay)
+    return _counted("ease", lab.profile.counting.ease_l2, _ease_of, lab, protocol, seed)
+
+
+def _knn_of(lab: Lab, protocol: Protocol, neighbors: Any) -> Any:
+    return counting.item_knn(lab.data.train(protocol), lab.data.num_items, neighbors=neighbors)
+
+
+def _ease_of(lab: Lab, protocol: Protocol, l2: Any) -> Any:
+    return counting.ease(lab.data.train(protocol), lab.data.num_items, l2=l2)
+
+
+def _counted(
+    name: str, numbers: Sequence[Any], fit: Callable[..., Any], lab: Lab, protocol: Protocol, seed: int
+) -> Score:
+    """Item-to-item weights with the number and the decay that validation chose, fitted on what the protocol shows."""
+    choices = {
+        f"{number} {decay}": (number, decay) for number in numbers for decay in lab.profile.counting.decay
+    }
+    held: dict[tuple[Protocol, Any], Any] = {}  # one at a time: N x N numbers each
+
+    def weights(which: Protocol, number: Any) -> Any:
+        if (which, number) not in held:
+            held.clear()
+            held[which, number] = fit(lab, which, number)
+        return held[which, number]
+
+    def under(which: Protocol, label: str, histories: Sequence[IntArray]) -> ScoreBlock:
+        number, decay = choices[label]
+        return counting.linear(weights(which, number), decay)(histories)
+
+    chosen = lab.chosen(name, seed, lambda: {label: partial(under, "strict", label) for label in choices})
+    return partial(under, protocol, chosen)
 
 
 def _network_score(name: str, lab: Lab, protocol: Protocol, seed: int) -> Score:

@@ -41,12 +41,13 @@ class Features(Section):
 
 
 class Counting(Section):
-    """Item-kNN and EASE."""
+    """Item-kNN and EASE: what validation chooses from, every combination."""
 
-    knn_neighbors: int = Field(100, ge=1, description="neighbours an item keeps")
-    knn_decay: float = Field(0.7, gt=0, le=1, description="weight of an item one place further back")
-    ease_l2: float = Field(20.0, gt=0, description="ridge of EASE")
-    ease_decay: float = Field(0.7, gt=0, le=1, description="weight of an item one place further back")
+    knn_neighbors: tuple[int, ...] = Field((50, 100, 200, 400), description="neighbours an item keeps")
+    ease_l2: tuple[float, ...] = Field((5.0, 20.0, 80.0, 320.0), description="ridge of EASE")
+    decay: tuple[float, ...] = Field(
+        (0.5, 0.7, 0.9, 1.0), description="weight of an item one place further back"
+    )
 
 
 class Sigma(Section):
