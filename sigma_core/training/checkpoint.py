@@ -23,9 +23,12 @@ if TYPE_CHECKING:
     from sigma_core.tokenization.codebooks import Codebooks
 
 HEADS: Final = (
-    "prefix_head", "prefix_gain", "prefix_bias", "prefix_activity", "focus_gain", "fit_gain", "lexical_gain", "pointer", "copy_gate",
-    "item_head", "item_activity", "neighbor", "neighbor_gain",
+    "prefix_head", "prefix_gain", "prefix_bias", "prefix_activity", "focus_gain", "lexical_gain", "pointer", "copy_gate", "item_head",
+    "item_activity", "neighbor", "neighbor_gain",
 )  # fmt: skip
+FROZEN: Final = ("fit_gain",)
+"""Gains that the day's adapter leaves as the base has them: three weeks may hold no holiday, and how far words must fit was
+unlearned for it (docs/experiments.md)."""
 LORA_TARGETS: Final = ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")
 META: Final = "meta.json"
 ADAPTER: Final = "adapter"

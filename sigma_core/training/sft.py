@@ -261,21 +261,17 @@ class Trainer:
         return leaf_slots.flat(ranking.query_BQE), ident
 
     def _catalog_loss(self, inputs: StepInputs, step: ReadStep, query_ME: "Tensor") -> "Tensor":
-        """The catalogue-wide item loss of some leaves, spread evenly over the users of the batch."""
+        """The catalogue-wide item loss of the first leaves: users are drawn, so the first of them are a fair sample."""
         import torch
 
         from sigma_core.model.losses import catalog_nll, sampled_catalog_nll
 
-        most, count = self.config.training.catalog_leaves, len(query_ME)
-        few_F = torch.linspace(0, count - 1, min(most, count), device=self.device).round().long()
-        place_M = few_F.new_full((count,), -1).index_copy(
-            0, few_F, torch.arange(len(few_F), device=self.device)
-        )
-        leaf_T = place_M[torch.as_tensor(inputs.leaf_target_leaf, device=self.device)]
+        most = self.config.training.catalog_leaves
+        leaf_T = torch.as_tensor(inputs.leaf_target_leaf, device=self.device)
         item_T = torch.as_tensor(inputs.leaf_target_item, device=self.device)
-        few = leaf_T >= 0
+        few = leaf_T < most
         tau, negatives = self.model.config.temperature, self.config.training.catalog_negatives
-        given = query_ME[few_F], step.items.vectors_NE, leaf_T[few], item_T[few], tau
+        given = query_ME[:most], step.items.vectors_NE, leaf_T[few], item_T[few], tau
         if negatives is None:
             return catalog_nll(*given)
         drawn_S = torch.multinomial(self.chance_N, negatives, replacement=True)
