@@ -88,7 +88,7 @@ def refusal(name: str, partition: str, broken: list[CheckOutcome]) -> str:
 
 def links_of(folder: Path, files: Mapping[str, str]) -> dict[str, Any]:
     """Files of an artifact's folder as links in its metadata, by what they are."""
-    return {name: dg.MetadataValue.path(str(folder / file)) for name, file in files.items()}
+    return {name: dg.MetadataValue.path(str(folder.resolve() / file)) for name, file in files.items()}
 
 
 def metadata_of(name: str, value: Artifact, *, with_plot: bool = True) -> dict[str, Any]:

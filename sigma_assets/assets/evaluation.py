@@ -81,11 +81,8 @@ def eval_report(
         report = judge_day(
             day, events, catalog, examples, model, settings, sigma.progress(context), offers, made_from
         )
-        page = sigma.world.store.path("eval_report", context.partition_key).resolve() / REPORT_PAGE
-        yield from publish(
-            context, sigma, report, run=tracker, judged=report.to_json(),
-            metadata={"page": dg.MetadataValue.path(page)},
-        )  # fmt: skip
+        links = links_of(sigma.world.store.path("eval_report", context.partition_key), {"page": REPORT_PAGE})
+        yield from publish(context, sigma, report, run=tracker, judged=report.to_json(), metadata=links)
 
 
 def ablation_report(

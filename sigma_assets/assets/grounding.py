@@ -6,6 +6,7 @@ All monthly, from the days before the month. Source: paper, section on multi-vie
 import dagster as dg
 
 from sigma_assets.features import own_id_embeddings
+from sigma_assets.known_answers import known_answers
 from sigma_assets.periods import as_date, refit_cut
 from sigma_assets.publish import Published, publish
 from sigma_assets.resources import SigmaResource
@@ -37,6 +38,7 @@ def relevance_pairs(
 ) -> Published:
     """Pairs of texts and items that belong together: bought together, searched for, known to go together."""
     from sigma_core.data.calendar import load_themes
+    from sigma_core.data.complements import load_complements
     from sigma_core.grounding.relevance_pairs import build_relevance_pairs
     from sigma_core.instruction.phrases import answering_items
 
@@ -45,7 +47,7 @@ def relevance_pairs(
     events = frames_of(history, until=refit_cut(as_date(context.partition_key), sigma.world.span))
     pairs = build_relevance_pairs(
         events, catalog, load_themes(), phrases, sigma.config.grounding, sigma.config.runtime.seed,
-        sigma.images(), annotations(context, sigma, catalog), held_out,
+        sigma.images(), annotations(context, sigma, catalog), load_complements(), held_out,
     )  # fmt: skip
     yield from publish(context, sigma, pairs, item_ids=catalog.frame[c.ITEM_ID])
 
@@ -76,13 +78,10 @@ def grounded_encoder(
     catalog: ItemCatalog,
 ) -> Published:
     """MiniLM with LoRA, trained with InfoNCE on the pairs and with similarity KL towards v_ID."""
-    from sigma_core.data.calendar import load_themes
-    from sigma_core.grounding.relevance_pairs import text_answers
     from sigma_core.grounding.train import train_grounded_encoder
-    from sigma_core.instruction.phrases import answering_items
 
     seed = sigma.config.runtime.seed
-    answers = text_answers(catalog.frame, load_themes(), answering_items(catalog.frame, "train"))
+    answers = known_answers(catalog)
     with sigma.tracker(context) as tracker:
         with repeatable(sigma.config.runtime.deterministic):
             encoder = train_grounded_encoder(

@@ -16,6 +16,7 @@ import polars as pl
 
 from sigma_assets.benchmarks.materials import Grounding, Materials
 from sigma_assets.features import catalog_features, refit_features
+from sigma_assets.known_answers import known_answers
 from sigma_assets.stages import versions_of
 from sigma_core import columns as c
 from sigma_core.artifacts import ArtifactStore, digest_json
@@ -130,10 +131,7 @@ def _keyed(name: str, stages: tuple[str, ...], materials: Materials, made_from: 
 
 
 def _encoder(arm: Arm, materials: Materials, store: ArtifactStore, progress: Progress) -> GroundedEncoder:
-    from sigma_core.data.calendar import load_themes
-    from sigma_core.grounding.relevance_pairs import text_answers
     from sigma_core.grounding.train import train_grounded_encoder, untrained_encoder
-    from sigma_core.instruction.phrases import answering_items
 
     settings, runtime = materials.config.grounding, materials.config.runtime
     if arm.raw_text:
@@ -148,8 +146,7 @@ def _encoder(arm: Arm, materials: Materials, store: ArtifactStore, progress: Pro
                 raise NothingToTrainError(f"the view {arm.no_view} has no pairs, or is the only one")
         if arm.no_kd:
             settings = settings.model_copy(update={"kd_weight": 0.0})
-        items = materials.refit_catalog.frame
-        answers = text_answers(items, load_themes(), answering_items(items, "train"))
+        answers = known_answers(materials.refit_catalog)
         with repeatable(runtime.deterministic):
             encoder = train_grounded_encoder(
                 pairs, materials.refit_catalog, materials.ids, settings, runtime.seed, None, progress, answers

@@ -87,6 +87,7 @@ def refit_stages(
 ) -> dict[str, tuple[int, Callable[[], Any]]]:
     """Each stage: the number of things it works on, and the call. `events` and `catalog` are multiplied already."""
     from sigma_core.data.calendar import load_themes
+    from sigma_core.data.complements import load_complements
     from sigma_core.grounding.embed import embed_items
     from sigma_core.grounding.id_embeddings import ItemIdEmbeddings, fit_id_embeddings
     from sigma_core.grounding.relevance_pairs import build_relevance_pairs
@@ -108,7 +109,9 @@ def refit_stages(
 
     def pairs() -> Any:
         phrases = answering_items(catalog.frame, "train")
-        return build_relevance_pairs(known, catalog, load_themes(), phrases, config.grounding, seed)
+        return build_relevance_pairs(
+            known, catalog, load_themes(), phrases, config.grounding, seed, complements=load_complements()
+        )
 
     return {
         TEACHER: (known.height, lambda: fit_id_embeddings(known, config.grounding, seed, threads, as_of=day)),

@@ -70,12 +70,13 @@ def build_relevance_pairs(
     seed: int,
     images: tuple[Sequence[str], np.ndarray] | None = None,
     annotations: Mapping[str, Sequence[str]] | None = None,
+    complements: Mapping[str, Sequence[str]] | None = None,
     held_out: frozenset[str] = frozenset(),
 ) -> RelevancePairs:
     """Pairs of every view that `config.view_weights` gives a share, at most `pairs_per_view` each.
 
     `events` must end before the refit; `phrases` (phrase -> item ids) must hold the train split only, and the others are
-    `held_out`. Without `images` (item ids and vectors) the visual view has no pair; `annotations` are an LLM's phrases of the
+    `held_out`; `complements` says what is used with what, in words. Without `images` (item ids and vectors) the visual view has no pair; `annotations` are an LLM's phrases of the
     knowledge view.
 
     Raises:
@@ -87,7 +88,16 @@ def build_relevance_pairs(
             f"grounding.view_weights names unknown views {unknown}; there are {', '.join(VIEWS)}."
         )
     inputs = ViewInputs(
-        events, catalog.frame, themes, phrases, config, seed, annotations or {}, images, held_out
+        events,
+        catalog.frame,
+        themes,
+        phrases,
+        config,
+        seed,
+        annotations or {},
+        images,
+        complements or {},
+        held_out,
     )
     frames = [VIEWS[view](inputs) for view in sorted(wanted)]
     return RelevancePairs(pl.concat(frames).sort(PAIR_ORDER))

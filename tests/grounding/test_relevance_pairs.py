@@ -7,6 +7,7 @@ import pytest
 
 from sigma_core import columns as c
 from sigma_core.config import GroundingConfig
+from sigma_core.data.complements import load_complements
 from sigma_core.grounding.relevance_pairs import VIEWS, build_relevance_pairs, text_answers
 from sigma_core.grounding.views import base, knowledge
 
@@ -72,8 +73,9 @@ def build(
 ) -> pl.DataFrame:
     rows = grill_parties() if rows is None else rows
     return build_relevance_pairs(
-        rows, shop, words.get("themes", {}), words.get("phrases", {}), config, 17
-    ).frame
+        rows, shop, words.get("themes", {}), words.get("phrases", {}), config, 17,
+        complements=words.get("complements"),
+    ).frame  # fmt: skip
 
 
 def of(frame: pl.DataFrame, view: str) -> pl.DataFrame:
@@ -120,7 +122,8 @@ def test_real_queries_replace_the_made_up_ones() -> None:
 
 
 def test_holidays_find_items_of_their_themes_and_siblings_share_a_category() -> None:
-    got = of(build(themes={"Halloween": ["candy", "pumpkin"], "Fourth": ["hot dog"]}), "knowledge")
+    themes = {"Halloween": ["candy", "pumpkin"], "Fourth": ["hot dog"]}
+    got = of(build(themes=themes, complements={"hot dogs": ["hot dog buns"]}), "knowledge")
     themed = got.filter(pl.col(c.ANCHOR_ITEM_ID).is_null())
     assert set(themed.select(c.ANCHOR_TEXT, c.POSITIVE_ITEM_ID).rows()) == {
         ("Halloween", "i3"), ("Halloween candy", "i3"), ("Halloween pumpkin", "i3"),
@@ -145,7 +148,7 @@ def test_what_complements_an_item_is_of_another_category() -> None:
 
 
 def test_the_written_complements_are_words_and_no_thing_is_its_own() -> None:
-    for used, others in knowledge.load_complements().items():
+    for used, others in load_complements().items():
         assert others
         assert used not in others
         assert all(word == word.lower().strip() for word in (used, *others))

@@ -39,6 +39,7 @@ class ViewInputs:
         seed: of every choice.
         annotations: an LLM's phrase -> ids of items that answer it; empty where the annotator is off.
         images: item ids and image vectors float [N, d], where the source has any.
+        complements: what is used -> words for what is used with it.
         held_out: phrases that evaluation asks with: no anchor, even where one is a category's name as well.
     """
 
@@ -50,6 +51,7 @@ class ViewInputs:
     seed: int
     annotations: Mapping[str, Sequence[str]] = field(default_factory=dict)
     images: tuple[Sequence[str], np.ndarray] | None = None
+    complements: Mapping[str, Sequence[str]] = field(default_factory=dict)
     held_out: frozenset[str] = frozenset()
 
 

@@ -8,20 +8,15 @@ Source: paper section on grounding (world knowledge); the sources of it are our 
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import polars as pl
 
 from sigma_core import columns as c
-from sigma_core import data
 from sigma_core.grounding.views.base import ViewInputs, as_pairs, cap_per, sample_weighted
-from sigma_core.yaml_files import parse_yaml
 
 NAME: Final = "knowledge"
-COMPLEMENTS_FILE: Final = Path(data.__file__).parent / "complements.yaml"
 ANNOTATED_SHARE: Final = 1 / 3  # of the pairs, at most; none without an annotator
 THEME_SHARE: Final = 0.5  # of the other pairs
 COMPLEMENT_SHARE: Final = 0.15  # of them, at most; the rest are taxonomy
@@ -42,7 +37,7 @@ def pairs(inputs: ViewInputs) -> pl.DataFrame:
     )
     themed = cap_per(themed, c.ANCHOR_TEXT, per_holiday, inputs.seed)
     themed = sample_weighted(themed, max(int(limit * THEME_SHARE), 1), inputs.seed)
-    complements = _complements(items, load_complements(), inputs.seed)
+    complements = _complements(items, inputs.complements, inputs.seed)
     complements = sample_weighted(complements, max(int(limit * COMPLEMENT_SHARE), 1), inputs.seed)
     left = limit - themed.height - complements.height
     siblings = sample_weighted(_siblings(items, inputs.seed), left, inputs.seed)
@@ -63,13 +58,6 @@ def theme_pattern(word: str) -> str:
     """Regular expression that finds the theme word as a whole word, singular or plural, in lower-case text."""
     stem = re.escape(word.strip().lower())
     return rf"\b{stem}(?:s|es)?\b"
-
-
-@lru_cache(maxsize=1)
-def load_complements() -> Mapping[str, Sequence[str]]:
-    """What is used -> what is used with it, in words."""
-    found: dict[str, Any] = parse_yaml(COMPLEMENTS_FILE.read_text())
-    return {str(name): tuple(map(str, words)) for name, words in found.items()}
 
 
 _WORDS: Final = pl.concat_str(
