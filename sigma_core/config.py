@@ -128,6 +128,7 @@ def profile_config(name: str, overrides: dict[str, Any] | None = None) -> SigmaC
         first = error.errors()[0]
         path = tuple(str(p) for p in first["loc"])
         said = _unknown(path) if first["type"] == "extra_forbidden" else first["msg"]
+        said = said.removeprefix("Value error, ").rstrip(".")
         raise ConfigError(f"setting {'.'.join(path)}: {said} (arrived: {first.get('input')!r}).") from error
 
 

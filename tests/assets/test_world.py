@@ -66,6 +66,7 @@ def test_a_config_file_replaces_the_roots_settings(tmp_path: Path) -> None:
         ("traning.lora_steps=1", r"traning: unknown section; did you mean training"),
         ("runtime.zzz=1", r"runtime\.zzz: unknown setting; there are "),
         ("training.lora_steps=many", r"training\.lora_steps: Input should be a valid integer"),
+        ("ablation.arms=[no_kdd]", r"ablation\.arms: unknown arms \['no_kdd'\]; there are all, headline"),
     ],
 )
 def test_a_wrong_setting_binds_nothing(setting: str, said: str, tmp_path: Path) -> None:
