@@ -118,6 +118,12 @@ def backtest(
         int | None,
         typer.Option(min=1, help="Of these, for other wordings and confined lists. [default: all]"),
     ] = None,
+    sasrec: Annotated[
+        bool,
+        typer.Option(
+            "--sasrec", help="One more opponent, SASRec, trained on each day's history: minutes a day."
+        ),
+    ] = False,
     threads: Threads = None,
     verbose: Verbose = False,
 ) -> None:
@@ -143,7 +149,7 @@ def backtest(
         raise typer.BadParameter("--dates needs one day at least, such as 2017-10-23.")
     settings = (*(set_ or ()), *((f"runtime.threads={threads}",) if threads else ()))
     request = Request(source, path, profile, None, settings)
-    options = BacktestOptions(days, request, users, lift_users, threads)
+    options = BacktestOptions(days, request, users, lift_users, threads, sasrec)
     record = run(roots or out.with_name(f"{out.stem}.roots"), out, options, Reporter())
     publish(out, record, _backtest_table(record))
     out.with_suffix(".md").write_text(backtest_markdown(record))

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sigma_core.evaluation.baselines import Baseline
     from sigma_core.evaluation.report import EvalReport
     from sigma_core.evaluation.requests import EvalRequest
+    from sigma_core.evaluation.user_scores import PurchaseHistory, UserScores
 
 Encode = Callable[[Sequence[str]], np.ndarray]
 
@@ -85,8 +86,9 @@ def opponents_of(
     catalog: ItemCatalog,
     config: SigmaConfig,
     offers: Offers | None = None,
+    sequence: Callable[["PurchaseHistory"], "UserScores"] | None = None,
 ) -> dict[str, "Baseline"]:
-    """All opponents, with a general text encoder and the written answers to phrases."""
+    """All opponents, with a general text encoder and the written answers to phrases; a sequence model if one is given."""
     from sigma_core.evaluation.baselines import build_baselines
 
     return build_baselines(
@@ -97,6 +99,7 @@ def opponents_of(
         encode=general_encoder(config),
         answers=phrase_answers(catalog),
         offered=offers.known_on(day).items if offers else None,
+        sequence=sequence,
     )
 
 

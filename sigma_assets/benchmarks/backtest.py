@@ -22,10 +22,12 @@ from sigma_assets.periods import month_key
 from sigma_assets.progress import Reporter
 from sigma_assets.stages import versions_of
 from sigma_assets.world import World
+from sigma_core import columns as c
 from sigma_core.artifacts import digest_json, read_json, write_json
 from sigma_core.benchmarks.arm_scores import list_sums
 from sigma_core.benchmarks.backtest_values import MAIN, METRICS, PARTS, DaySums, TaskSums, backtest_values
 from sigma_core.benchmarks.record import Stopwatch, benchmark_record
+from sigma_core.benchmarks.sequence_opponent import recipe, sasrec_of
 from sigma_core.data.catalog import ItemCatalog
 from sigma_core.data.splits import history_until
 from sigma_core.data.users import UserProfiles
@@ -47,6 +49,7 @@ class BacktestOptions:
         users: households judged a day, chosen by hash; None: all.
         lift_users: of these, for wordings and confined lists; None: all.
         threads: None: as each root says.
+        sasrec: SASRec is trained on each day's history and stands among its opponents; minutes a day.
     """
 
     dates: tuple[date, ...]
@@ -54,6 +57,7 @@ class BacktestOptions:
     users: int | None = None
     lift_users: int | None = None
     threads: int | None = None
+    sasrec: bool = False
 
 
 def run(roots: Path, out: Path, options: BacktestOptions, reporter: Reporter) -> dict[str, Any]:
@@ -84,6 +88,7 @@ def run(roots: Path, out: Path, options: BacktestOptions, reporter: Reporter) ->
         "settings": list(options.request.settings),
         "users": options.users,
         "lift_users": options.lift_users,
+        "sasrec": options.sasrec,
     }
     return benchmark_record(
         "backtest",
@@ -119,6 +124,8 @@ def judged_day(
     profiles = reading.one(UserProfiles, "user_profiles", key_day)
     evaluated = config.model_dump(mode="json", include={"evaluation", "generation", "data", "instruction"})
     made_from = reading.digests | judged_on(world, day)
+    if options.sasrec:
+        made_from |= {"sasrec": digest_json(recipe() | {"seed": config.runtime.seed})}
     key = digest_json([made_from, evaluated, versions_of(("eval_report",), config)])
     path = folder / f"{day}.json"
     if path.exists() and (known := read_json(path))["key"] == key:
@@ -131,7 +138,10 @@ def judged_day(
     history = history_until(events, day)
     judge = DayJudge(EvalDay(day, catalog.frame, history, examples), config)
     sigma = SigmaRanker(*model, catalog, examples.contexts, encoder, config, reporter.advance)
-    opponents = opponents_of(day, history, catalog, config, offers)
+    sequence = None
+    if options.sasrec:
+        sequence = sasrec_of(history, catalog.frame[c.ITEM_ID], config.runtime.seed, reporter.line)
+    opponents = opponents_of(day, history, catalog, config, offers, sequence)
     lists = day_lists(judge, sigma, opponents, reporter.advance)
     report = report_of(judge, lists, opponents, reporter.advance)
     oracles = frozenset(name for name, baseline in opponents.items() if baseline.is_oracle)

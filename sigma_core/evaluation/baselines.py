@@ -5,7 +5,7 @@ ranks. Source: tasks.md, "strong, equally informed opponents"; it also states wh
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -182,6 +182,7 @@ def build_baselines(
     encode: Encode | None = None,
     answers: Answers | None = None,
     offered: pl.DataFrame | None = None,
+    sequence: Callable[[PurchaseHistory], UserScores] | None = None,
 ) -> dict[str, Baseline]:
     """Every opponent by name, the four common ones first.
 
@@ -197,6 +198,7 @@ def build_baselines(
         encode: texts to unit vectors, a general text encoder; None leaves the MiniLM opponents out.
         offered: OFFER_ID, ITEM_ID of the offers that hold on the day, for campaigns.
         answers: the rows that answer a query, for the oracle; None takes the types of `phrases.phrase_table`.
+        sequence: scores of a sequence model, SASRec; None leaves it out, since its training takes minutes.
     """
     taken = PurchaseHistory(history, catalog[c.ITEM_ID], as_of, HALF_LIFE_DAYS)
     cosine = None if encode is None else CosineMatch(type_words(catalog), encode)
@@ -221,8 +223,11 @@ def build_baselines(
     ease = EaseScores(taken.decayed.log1p())
     tifu = TifuKnnScores(basket_frequencies(history, catalog[c.ITEM_ID], taken))
     category = codes_of(catalog[c.CATEGORY])
+    learned = ("just_for_you", "longtail", "discover", COLD)
+    if sequence is not None:
+        out["sasrec_ce"] = Baseline(ranker(sequence(taken), pools.informed), learned)
     out |= {
-        "ease": Baseline(ranker(ease, pools.informed), ("just_for_you", "longtail", "discover", COLD)),
+        "ease": Baseline(ranker(ease, pools.informed), learned),
         "tifu_knn": Baseline(ranker(tifu, pools.informed), ("just_for_you",)),
         "category_popularity": Baseline(ranker(GroupPopularity(category, sold), pools.informed), (COLD,)),
         "category_personal": Baseline(ranker(GroupCounts(taken.decayed, category), pools.informed), (COLD,)),

@@ -156,6 +156,10 @@ def test_a_date_is_judged_once_and_pooled(made, tmp_path: Path) -> None:
     again = backtest(roots, tmp_path / "b.json", options, reporter)
     assert reporter.lines == [f"{DAY}: cached"]
     assert again["dates"] == record["dates"]
+    with_sasrec = backtest(roots, tmp_path / "b.json", replace(options, sasrec=True), Quiet())
+    found = with_sasrec["dates"][DAY.isoformat()]["just_for_you"]["models"]
+    assert found.keys() - {"sasrec_ce"} == task["models"].keys()
+    assert found["sigma"] == task["models"]["sigma"]
 
 
 def test_a_day_that_is_not_there_is_named(made) -> None:
