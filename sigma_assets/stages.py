@@ -286,7 +286,7 @@ _TABLE: Final = (
     ),
     # ------------------------------------------------------------------------------- evaluation
     Stage(
-        name="eval_report", group="evaluation", cadence="day", version="5",
+        name="eval_report", group="evaluation", cadence="day", version="6",
         artifact="sigma_core.evaluation.report:EvalReport",
         reads={
             "base": Read("sigma_base", "own_month"),

@@ -33,8 +33,10 @@ from sigma_core.config import DataConfig
 from sigma_core.data.catalog import CatalogBuilder, ItemCatalog
 from sigma_core.data.events import clean_events
 from sigma_core.data.offers import OFFERED_SCHEMA, SENT_SCHEMA, Offers
+from sigma_core.data.purchases import Purchases
 from sigma_core.data.sources.base import Vectors, event_dates, product_master, raw_events
 from sigma_core.data.users import UserProfiles, build_user_profiles
+from sigma_core.instruction.examples import catalog_targets
 
 TOY_START = date(2024, 3, 1)
 TOY_DAY = date(2024, 3, 5)
@@ -182,6 +184,13 @@ def toy_events() -> pl.DataFrame:
 def toy_catalog(day: date = TOY_DAY) -> ItemCatalog:
     """The toy world's catalog of a day, by `TOY_CONFIG`."""
     return CatalogBuilder(toy_events(), toy_source().products(), TOY_CONFIG, TOY_START).day(day)
+
+
+def targets_of(
+    events: pl.DataFrame, catalog: ItemCatalog, day: date, horizon: int
+) -> tuple[pl.DataFrame, int]:
+    """Targets of the days after `day`, and how many pairs lie outside the catalog."""
+    return catalog_targets(Purchases.of(events), catalog, day, horizon)
 
 
 def toy_profiles(day: date = TOY_DAY) -> UserProfiles:

@@ -32,7 +32,7 @@ from sigma_core.data.catalog import ItemCatalog
 from sigma_core.data.splits import history_until
 from sigma_core.data.users import UserProfiles
 from sigma_core.evaluation.metrics import Ratio
-from sigma_core.evaluation.protocol import DayJudge, EvalDay, day_lists, report_of
+from sigma_core.evaluation.protocol import UNSEEN_PHRASE, DayJudge, EvalDay, day_lists, report_of
 from sigma_core.grounding.encoder import GroundedEncoder
 from sigma_core.serving.item_index import ItemIndex
 from sigma_core.serving.ranking import SigmaRanker
@@ -152,8 +152,12 @@ def judged_day(
     ):
         for task, plan in plans.items():
             if plan.requests:
-                models = {name: _kept(list_sums(judge, plan, rows)) for name, rows in blocks[task].items()}
+                found = {name: list_sums(judge, plan, rows) for name, rows in blocks[task].items()}
+                models = {name: _kept(of) for name, of in found.items()}
                 sums[f"{task}{suffix}"] = TaskSums(plan.user_ids, models, oracles & models.keys())
+                if all(UNSEEN_PHRASE in of for of in found.values()):
+                    models = {name: {m: of[UNSEEN_PHRASE][m] for m in METRICS} for name, of in found.items()}
+                    sums[f"{task}, unseen phrases"] = TaskSums(plan.user_ids, models, oracles & models.keys())
     _write_sums(path, sums, {"key": key, "report": report.to_json()})
     reporter.end(_headline(report.summary()))
     return sums, key

@@ -1,11 +1,11 @@
-"""Holidays, the week before each, seasons, and the table of what people use each holiday for.
+"""Holidays, seasons, and the table of what people use each holiday for.
 
 Dates come from the library `holidays` (public and unofficial days); themes from holiday_themes.yaml. Holiday labels
 are never made from the themes (tasks.md): they only serve grounding pairs and a baseline.
 """
 
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -25,15 +25,6 @@ class Holiday:
     name: str
 
 
-@dataclass(frozen=True)
-class HolidayWindow:
-    """The days just before a holiday, in which people buy for it; the holiday itself is not one of them."""
-
-    holiday: Holiday
-    first_day: date
-    last_day: date
-
-
 def holidays_between(start: date, end: date, country: str = "US") -> list[Holiday]:
     """Public and unofficial holidays from `start` to `end`, both included, sorted; substitute days are left out.
 
@@ -42,14 +33,6 @@ def holidays_between(start: date, end: date, country: str = "US") -> list[Holida
     """
     days = (h for year in range(start.year, end.year + 1) for h in _of_year(year, country))
     return [h for h in days if start <= h.date <= end]
-
-
-def holiday_windows(start: date, end: date, country: str = "US", days: int = 7) -> list[HolidayWindow]:
-    """Windows of the `days` days before each holiday that share a day with `start` .. `end`."""
-    return [
-        HolidayWindow(h, h.date - timedelta(days=days), h.date - timedelta(days=1))
-        for h in holidays_between(start + timedelta(days=1), end + timedelta(days=days), country)
-    ]
 
 
 def season_name(day: date, country: str = "US") -> str:

@@ -18,7 +18,6 @@ import polars as pl
 from sigma_core import columns as c
 from sigma_core.evaluation.collaborative_scores import (
     EaseScores,
-    GroupCounts,
     GroupPopularity,
     TextNeighbors,
     TifuKnnScores,
@@ -52,16 +51,18 @@ class Baseline:
     Attributes:
         rank: answers requests.
         tasks: the tasks (and filtered rows) it takes part in; empty = all.
+        apart: tasks and filtered rows it takes no part in all the same.
         is_oracle: it knows what no request says; shown as a ceiling, never compared with.
     """
 
     rank: Ranker
     tasks: tuple[str, ...] = ()
     is_oracle: bool = False
+    apart: tuple[str, ...] = ()
 
     def plays(self, task: str) -> bool:
         """Whether it takes part in the task."""
-        return not self.tasks or task in self.tasks
+        return task not in self.apart and (not self.tasks or task in self.tasks)
 
 
 class PoolRanker:
@@ -187,8 +188,7 @@ def build_baselines(
     """Every opponent by name, the four common ones first.
 
     On just_for_you the two personal ones list only what the user took before (that is what the table of tasks.md
-    holds); `personal_decayed_filled` is the stronger form that goes on with popularity. On the other tasks all
-    are filled.
+    holds); those named `filled` go on with popularity, there and among launches. On the other tasks all are filled.
 
     Args:
         catalog: ItemCatalog frame of `as_of`.
@@ -212,10 +212,15 @@ def build_baselines(
     by_type_decayed = {"longtail": TypeScores(taken.decayed, item_type, sold)}
     out = {
         "popularity": Baseline(ranker(None, pools.informed)),
-        "personal_frequency": Baseline(ranker(frequency, pools.informed, unfilled=own, instead=by_type)),
-        "personal_decayed": Baseline(ranker(decayed, pools.informed, unfilled=own, instead=by_type_decayed)),
+        "personal_frequency": Baseline(
+            ranker(frequency, pools.informed, unfilled=own, instead=by_type), apart=(COLD,)
+        ),
+        "personal_decayed": Baseline(
+            ranker(decayed, pools.informed, unfilled=own, instead=by_type_decayed), apart=(COLD,)
+        ),
         "item_knn": Baseline(ranker(ItemNeighbors(taken.decayed), pools.informed)),
-        "personal_decayed_filled": Baseline(ranker(decayed, pools.informed), ("just_for_you",)),
+        "personal_frequency_filled": Baseline(ranker(frequency, pools.informed), ("just_for_you", COLD)),
+        "personal_decayed_filled": Baseline(ranker(decayed, pools.informed), ("just_for_you", COLD)),
         "bm25_popularity": Baseline(ranker(None, pools.by_bm25), ("query",)),
         "bm25_personal": Baseline(ranker(decayed, pools.by_bm25), ("query",)),
         "bm25_season": Baseline(ranker(None, pools.by_bm25_lately), ("season",)),
@@ -230,7 +235,12 @@ def build_baselines(
         "ease": Baseline(ranker(ease, pools.informed), learned),
         "tifu_knn": Baseline(ranker(tifu, pools.informed), ("just_for_you",)),
         "category_popularity": Baseline(ranker(GroupPopularity(category, sold), pools.informed), (COLD,)),
-        "category_personal": Baseline(ranker(GroupCounts(taken.decayed, category), pools.informed), (COLD,)),
+        "category_personal": Baseline(
+            ranker(TypeScores(taken.decayed, category, sold), pools.informed), (COLD,)
+        ),
+        "type_personal": Baseline(
+            ranker(TypeScores(taken.decayed, item_type, sold), pools.informed), (COLD,)
+        ),
     }
     if cosine is not None:
         near = TextNeighbors(taken.decayed, cosine)

@@ -141,7 +141,7 @@ class TextNeighbors:
 
 
 class GroupPopularity:
-    """The same for all users: how much an item's group (its category) is bought. New items have no sales of their own."""
+    """The same for all users: how much an item's group (its category) is bought, which is known of an item with no sales yet."""
 
     def __init__(self, group: npt.NDArray[np.int64], popularity: npt.NDArray[np.int64]) -> None:
         of_group = np.bincount(group, weights=popularity)
@@ -150,17 +150,6 @@ class GroupPopularity:
     def block(self, users: IntArray) -> ScoreBlock:
         """Lines of each item's group, float32 [B, N]."""
         return np.tile(self._scores, (len(users), 1))
-
-
-class GroupCounts:
-    """How much the user bought of each item's group."""
-
-    def __init__(self, matrix: sparse.csr_matrix, group: npt.NDArray[np.int64]) -> None:
-        self._of_group, self._group = _by_group(matrix, group), group
-
-    def block(self, users: IntArray) -> ScoreBlock:
-        """The user's lines of each item's group, float32 [B, N]."""
-        return np.asarray(self._of_group[users].toarray(), np.float32)[:, self._group]
 
 
 def _by_group(matrix: sparse.csr_matrix, group: npt.NDArray[np.int64]) -> sparse.csr_matrix:

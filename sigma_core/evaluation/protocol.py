@@ -42,6 +42,9 @@ from sigma_core.evaluation.user_scores import PurchaseHistory
 from sigma_core.instruction.examples import ExampleSet
 from sigma_core.tracking import Progress, no_progress
 
+UNSEEN_PHRASE: Final = (
+    "unseen_phrase"  # the row of a query's targets whose phrase was held out of all training
+)
 OUTSIDE: Final = "targets_outside_catalog"  # key of ExampleSet.dropped
 SETTINGS: Final = frozenset({"profile", "data", "generation", "evaluation", "instruction"})  # of the report
 
@@ -227,11 +230,17 @@ class DayJudge:
         return dict(zip(plans, np.split(lists, ends[:-1]), strict=True))
 
     def rows(self, plan: TaskPlan) -> dict[str, BoolArray]:
-        """Which targets [T] are repeats, which the household never took, which were launched lately."""
+        """Which targets [T] are repeats, which the household never took, which were launched lately; of queries also those
+        that were asked for by a phrase SIGMA never trained on.
+        """
         rows = self._history.rows_of([request.user_id for request in plan.requests]).astype(np.int64)
         wanted = rows[plan.targets.requests()] * self.num_items + plan.targets.rows
         repeat = contains(self._owned, wanted)
-        return {"repeat": repeat, "new": ~repeat, "cold": self._is_new[plan.targets.rows]}
+        out = {"repeat": repeat, "new": ~repeat, "cold": self._is_new[plan.targets.rows]}
+        if any(c.IS_HELD_OUT_PHRASE in request.slots for request in plan.requests):
+            unseen = np.array([bool(request.slots.get(c.IS_HELD_OUT_PHRASE)) for request in plan.requests])
+            out[UNSEEN_PHRASE] = unseen[plan.targets.requests()]
+        return out
 
     def report(self, tasks: dict[str, dict[str, Any]], filtered: dict[str, dict[str, Any]]) -> dict[str, Any]:
         """The report's JSON value."""

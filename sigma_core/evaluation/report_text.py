@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from sigma_core.evaluation.metrics import METRICS
-from sigma_core.evaluation.report import LIFT_PLOT, MAIN_METRIC, RECALL_PLOT, ROWS, strongest, verdict
+from sigma_core.evaluation.report import LIFT_PLOT, MAIN_METRIC, RECALL_PLOT, strongest, verdict
 from sigma_core.evaluation.requests import COMMON, SIGMA
 
 _MISSING: Final = "-"
@@ -159,13 +159,12 @@ def _with_interval(lift: dict[str, float]) -> str:
 def _rows(values: dict[str, Any], defined: dict[str, dict[str, Any]]) -> Iterator[str]:
     yield (
         f"{MAIN_METRIC} on parts of the targets: repeat = the household took the item before, new = it did not, "
-        "cold = the item was launched lately."
+        "cold = the item was launched lately, unseen_phrase = asked for by a phrase that SIGMA never trained on."
     )
     yield ""
     rows = []
     for name, task in defined.items():
-        for row in ROWS:
-            models = task["rows"][row]
+        for row, models in task["rows"].items():
             cells = [
                 number(models[model][MAIN_METRIC]) if model in models else _MISSING
                 for model in (SIGMA, *COMMON)

@@ -24,8 +24,8 @@ LEAST_REST: Final = 1e-30  # of a prefix that is copied all but whole: its logar
 def beam_sigma(probability_RK: "Tensor", top: int, floor: float) -> "Tensor":
     """Standard deviation (R,) of the `top` largest probabilities of each row, at least `floor`.
 
-    Missing ones (fewer than `top` prefixes) count as probability 0, so sigma does not depend on how many prefixes are
-    searched. It is the population standard deviation.
+    Missing ones (fewer than `top` prefixes exist) count as probability 0. It is the population standard deviation, and does
+    not depend on how many prefixes are searched as long as the beam holds `top` of them.
     """
     best = probability_RK.topk(min(top, probability_RK.shape[1]), dim=1).values
     if best.shape[1] < top:

@@ -1,7 +1,8 @@
 """Step 1: beam search over semantic-ID prefixes that exist, with one shared history.
 
 Holds the search and the cached states it needs; what is under a prefix is step 2's business. A prefix no eligible item has
-can never be generated: masks come from the prefix tree and fail closed. Source: paper, three-step item generation, step 1.
+can never be generated: masks come from the items that share each prefix (`AllowedPrefixes`) and fail closed. Source: paper,
+three-step item generation, step 1.
 
 Shape legend: B users, R requests, K beams, C codes per level, P prefix length, L past positions, D hidden, J history items,
 S statistics.

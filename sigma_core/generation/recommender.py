@@ -167,7 +167,7 @@ class Recommender:
             about,
             past(batch, read.layers()),
             allowed,
-            min(self.config.num_prefixes, len(self.ranges.length_Q)),
+            min(max(self.config.num_prefixes, self.config.sigma_top), len(self.ranges.length_Q)),
             self.items.activity.prefix_UKS[sets[user]],
         )
         return Searched(beams, about, sets[user], read.tokens_B, read.kept_B)
@@ -218,13 +218,14 @@ class Recommender:
         return apf_sharpness(sigma, self.apf_temperature, self.typical_sigma, self.config.sharpness_range)
 
     def searched(self, found: "Searched") -> Tensor:
-        """Which beams (R, K) steps 2 and 3 look under: the best ones up to `prefix_mass` together, those that exist.
+        """Which beams (R, K) steps 2 and 3 look under: at most `num_prefixes`, the best up to `prefix_mass` together, that exist.
 
-        The first prefix is always searched, and the one that reaches the mass is the last. Sigma is that of all beams, so a
-        smaller mass drops items and changes no score.
+        The first prefix is always searched, and the one that reaches the mass is the last. Sigma is that of all beams, and there
+        are always as many as it takes, so searching fewer drops items and changes no score.
         """
         log_prob = found.beams.log_prob_RK
         exists = ~log_prob.isinf()
+        exists[:, self.config.num_prefixes :] = False
         if self.config.prefix_mass >= 1:
             return exists
         probability = log_prob.exp()

@@ -99,7 +99,7 @@ class GroundedEncoder:
 
         distinct = sorted(set(texts))
         out = np.zeros((len(distinct), self.text_dim), dtype=np.float32)
-        rows = min(len(distinct), tb.BATCH_ROWS) if few else tb.BATCH_ROWS
+        rows = min(max(len(distinct), 1), tb.BATCH_ROWS) if few else tb.BATCH_ROWS
         batches = tb.token_batches(distinct, self._tokenizer, self.pad_buckets, self.padding_side, rows)
         weight, bias = torch.from_numpy(self.weight), torch.from_numpy(self.bias)
         device, network = next(self.model.parameters()).device, self._network

@@ -12,20 +12,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def info_nce(
-    anchor_BD: "Tensor", positive_BD: "Tensor", temperature: float, compared_BB: "Tensor"
-) -> "Tensor":
-    """L_CL = -1/(2B) sum_i [log P(positive i | anchor i) + log P(anchor i | positive i)], in-batch, scalar.
-
-    The mean of `info_nce_rows`. Source: paper, grounding, L_CL (the paper's sum over both directions).
-    """
-    return info_nce_rows(anchor_BD, positive_BD, temperature, compared_BB).mean()
-
-
 def info_nce_rows(
     anchor_BD: "Tensor", positive_BD: "Tensor", temperature: float, compared_BB: "Tensor"
 ) -> "Tensor":
-    """[B]: each pair's part of L_CL, half the sum of both directions.
+    """[B]: each pair's part of L_CL = -1/(2B) sum_i [log P(positive i | anchor i) + log P(anchor i | positive i)], in-batch.
+
+    Their mean is L_CL. Source: paper, grounding, L_CL (half the paper's sum over both directions).
 
     Rows are unit vectors, similarities dot products over `temperature`. `compared_BB` (bool) says which pairs enter the
     softmax; the diagonal always does. Off the diagonal leave out what is no negative: the same item or text, known pairs.

@@ -19,14 +19,14 @@ Known: TypeAlias = Callable[[str], bool]
 """Whether some items can be told apart by these words."""
 
 _CENT: Final = 0.01
-_AMOUNT: Final = r"(?:[$€£]\s?(\d{1,6}(?:[.,]\d{1,2})?)|(\d{1,6}(?:[.,]\d{1,2})?)\s?(?:[$€£]|dollars?\b|bucks\b|euros?\b|usd\b))"
+_NUMBER: Final = r"((?:\d{1,3}(?:,\d{3})+(?:\.\d{1,2})?|\d{1,6}(?:[.,]\d{1,2})?)(?!\d|[.,]\d))"
+_MONEY: Final = r"(?:[$€£]|dollars?\b|bucks\b|euros?\b|usd\b)"
+_AMOUNT: Final = rf"(?:[$€£]\s?{_NUMBER}|{_NUMBER}\s?{_MONEY})"
 _BETWEEN: Final = re.compile(
     rf"(?<!\w)(?:(?:between|from)\s+)?{_AMOUNT}\s?(?:-|to\b|and\b)\s?{_AMOUNT}", re.I
 )
 _BARE_BETWEEN: Final = re.compile(
-    r"\b(?:between|from)\s+[$€£]?\s?(\d{1,6}(?:[.,]\d{1,2})?)\s?(?:-|to\b|and\b)\s?"
-    r"(?:[$€£]\s?(\d{1,6}(?:[.,]\d{1,2})?)|(\d{1,6}(?:[.,]\d{1,2})?)\s?(?:[$€£]|dollars?\b|bucks\b|euros?\b|usd\b))",
-    re.I,
+    rf"\b(?:between|from)\s+[$€£]?\s?{_NUMBER}\s?(?:-|to\b|and\b)\s?{_AMOUNT}", re.I
 )
 _LEAD: Final = r"(?:(?:that\s+)?(?:costs?|costing|priced|is|are|for)\s+)?"
 _AT_MOST: Final = re.compile(
@@ -52,6 +52,7 @@ _EXCLUDE: Final = re.compile(
 _ONLY: Final = re.compile(
     r"\b(?:nothing\s+but|only(?:\s+from)?|limited\s+to|exclusively(?:\s+from)?)\s+", re.I
 )
+_THOUSANDS: Final = re.compile(r",(?=\d{3})")
 _WORD: Final = re.compile(r"[A-Za-z0-9&'-]+")
 _JOIN: Final = re.compile(r"\s*(?:,\s*(?:or|and|nor)?|\bor\b|\band\b|\bnor\b)\s*", re.I)
 _SMALL: Final = re.compile(r"^(?:any|the|more|from|of|some|my|our)\s+", re.I)
@@ -169,7 +170,12 @@ def _price(found: Understood, _: Known) -> Understood | None:
 
 
 def _amounts(match: re.Match[str]) -> list[float]:
-    return [float(group.replace(",", ".")) for group in match.groups() if group is not None]
+    return [_value(group) for group in match.groups() if group is not None]
+
+
+def _value(number: str) -> float:
+    """Of "1,500", "1,234.50", "4.99" or "4,99": a comma before three digits parts thousands, any other is a decimal one."""
+    return float(_THOUSANDS.sub("", number).replace(",", "."))
 
 
 def _bounded(found: Understood, match: re.Match[str], low: float | None, high: float | None) -> Understood:

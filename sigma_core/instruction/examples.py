@@ -124,7 +124,9 @@ def build_examples(
 def catalog_targets(
     purchases: Purchases, catalog: ItemCatalog, cut: date, horizon: int
 ) -> tuple[pl.DataFrame, int]:
-    """`split_targets` of purchases: USER_ID, ITEM_ID of the catalog's items, sorted, and the number of other pairs."""
+    """Distinct purchases of the `horizon` days after `cut`: USER_ID, ITEM_ID of items that the catalog holds, sorted, and the
+    number of other pairs, misses by construction.
+    """
     user, item = purchases.pairs_between(*target_window(cut, horizon))
     is_known = positions_in(catalog.frame[c.ITEM_ID], purchases.items)[item] >= 0
     ids = {c.USER_ID: purchases.users.gather(user), c.ITEM_ID: purchases.items.gather(item)}

@@ -5,7 +5,6 @@ needs no memory and no ID moves between two refits. It fits nothing. Source: pap
 pinning is ours (paper.md, decision 2).
 """
 
-import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 REFIT = "refit"
 LAUNCH = "launch"
 _LEVEL_NAMES = "abcdefgh"
-_TOKEN = re.compile(r"<([a-h])_(\d+)>")
 
 
 class SemanticIdMap(TableArtifact):
@@ -111,17 +109,3 @@ def format_sid(codes: Sequence[int]) -> str:
     if len(codes) > len(_LEVEL_NAMES):
         raise ValueError(f"{len(codes)} codes arrived, a semantic ID has at most {len(_LEVEL_NAMES)}.")
     return "".join(f"<{_LEVEL_NAMES[level]}_{int(code)}>" for level, code in enumerate(codes))
-
-
-def parse_sid(text: str) -> list[int]:
-    """The codes that `format_sid` wrote as `text`.
-
-    Raises:
-        ValueError: anything but tokens of levels a, b, c ... in order.
-    """
-    tokens = _TOKEN.findall(text)
-    levels = "".join(level for level, _ in tokens)
-    codes = [int(code) for _, code in tokens]
-    if levels != _LEVEL_NAMES[: len(levels)] or format_sid(codes) != text:
-        raise ValueError(f"{text!r} is no semantic ID; one looks like <a_12><b_7>.")
-    return codes

@@ -170,10 +170,14 @@ def _drawn(
 def _bucketed(
     batches: "list[list[_UserPart]]", length_of: LengthOf, rng: np.random.Generator
 ) -> "list[list[_UserPart]]":
-    """The same parts in as many batches of like length, each of one fold as before, in random order."""
+    """The same parts in as many batches of like length, each of one fold as before, in random order.
+
+    Parts of a batch are shuffled too: the catalogue-wide loss reads its first ones.
+    """
     size = len(batches[0])
     parts = sorted(chain(*batches), key=lambda part: (part.fold, length_of(part.context, part.asked)))
-    return [parts[n * size : (n + 1) * size] for n in rng.permutation(len(batches))]
+    drawn = [parts[n * size : (n + 1) * size] for n in rng.permutation(len(batches))]
+    return [[batch[i] for i in rng.permutation(size)] for batch in drawn]
 
 
 def _repeats(users: Sequence[TrainingUser]) -> np.ndarray:

@@ -6,7 +6,6 @@ import pytest
 
 from sigma_core.data.calendar import (
     Holiday,
-    holiday_windows,
     holidays_between,
     load_themes,
     season_name,
@@ -32,17 +31,6 @@ def test_both_ends_are_included():
 
 def test_a_range_over_new_year():
     assert names(date(2017, 12, 31), date(2018, 1, 1)) == ["New Year's Eve", "New Year's Day"]
-
-
-def test_the_window_is_the_seven_days_before():
-    (window,) = holiday_windows(date(2017, 10, 24), date(2017, 10, 30))
-    assert (window.first_day, window.last_day) == (date(2017, 10, 24), date(2017, 10, 30))
-    assert window.holiday.name == "Halloween"
-
-
-def test_a_window_that_only_touches_the_range_counts():
-    assert [w.holiday.name for w in holiday_windows(date(2017, 10, 18), date(2017, 10, 24))] == ["Halloween"]
-    assert holiday_windows(date(2017, 10, 17), date(2017, 10, 23)) == []
 
 
 def test_seasons_by_hemisphere():

@@ -13,8 +13,9 @@ from sigma_core.data.catalog import CatalogBuilder
 from sigma_core.data.events import clean_events
 from sigma_core.data.sources import open_source
 from sigma_core.data.sources.base import PRODUCT_SCHEMA, RAW_EVENT_SCHEMA
-from sigma_core.data.splits import history_until, split_targets
+from sigma_core.data.splits import history_until
 from sigma_core.data.users import build_user_profiles
+from tests.toy_world import targets_of
 
 pytestmark = [
     pytest.mark.data,
@@ -64,7 +65,7 @@ def test_the_table_of_tasks_md(day, builder, events):
     catalog = builder.day(day)
     assert catalog.frame.height == items
     assert catalog.frame[c.IS_NEW].sum() == new
-    targets = split_targets(events, catalog, day, 7).in_catalog
+    targets = targets_of(events, catalog, day, 7)[0]
     assert targets.height == num_targets
     assert targets[c.USER_ID].n_unique() == households
     seen = history_until(events, day).select(c.USER_ID, c.ITEM_ID).unique()
@@ -81,7 +82,7 @@ def test_the_table_of_tasks_md(day, builder, events):
 
 def test_targets_outside_the_catalog(builder, events):
     day = date(2017, 10, 23)
-    assert split_targets(events, builder.day(day), day, 7).outside == 26_067 - 23_230
+    assert targets_of(events, builder.day(day), day, 7)[1] == 26_067 - 23_230
 
 
 def test_products_are_in_words(source):

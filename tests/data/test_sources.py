@@ -80,13 +80,24 @@ def test_times_of_several_shapes(tmp_path):
         "2024-03-01 10:00",
         "2024-03-01T10:00:00Z",
         "2024-03-01T10:00:00+02:00",
+        "2024-03-01 10:00:00Z",
+        "2024-03-01 10:00:00.5+02:00",
         "soon",
         "",
     ]
     rows = "".join(f"u,007,{t}\n" for t in texts)
     times = csv(tmp_path, events="user_id,item_id,event_time\n" + rows).events()[c.EVENT_TIME].to_list()
-    ten = datetime(2024, 3, 1, 10)
-    assert times == [datetime(2024, 3, 1), ten, ten, datetime(2024, 3, 1, 8), None, None]
+    ten, eight = datetime(2024, 3, 1, 10), datetime(2024, 3, 1, 8)
+    assert times == [
+        datetime(2024, 3, 1),
+        ten,
+        ten,
+        eight,
+        ten,
+        eight.replace(microsecond=500_000),
+        None,
+        None,
+    ]
 
 
 def test_profile_columns_are_said_with_their_name(tmp_path):

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sigma_core import columns as c
-from sigma_core.data.splits import history_until, split_targets, target_window
+from sigma_core.data.splits import history_until, target_window
 from sigma_core.data.users import build_user_profiles
-from tests.toy_world import TOY_DAY, TOY_START, toy_catalog, toy_events, toy_profiles, toy_source
+from tests.toy_world import TOY_DAY, TOY_START, targets_of, toy_catalog, toy_events, toy_profiles, toy_source
 
 EVENTS, CATALOG = toy_events(), toy_catalog()
 
@@ -24,13 +24,13 @@ def test_a_window_of_no_days_is_refused():
 
 
 def test_toy_targets():
-    targets = split_targets(toy_events(), toy_catalog(), TOY_DAY, 7)
-    assert targets.in_catalog.rows() == [("u1", "dia_b"), ("u1", "ice_a"), ("u3", "dia_a"), ("u4", "dia_c")]
-    assert targets.outside == 1
+    inside, outside = targets_of(toy_events(), toy_catalog(), TOY_DAY, 7)
+    assert inside.rows() == [("u1", "dia_b"), ("u1", "ice_a"), ("u3", "dia_a"), ("u4", "dia_c")]
+    assert outside == 1
 
 
 def test_a_shorter_window_has_fewer_targets():
-    assert split_targets(toy_events(), toy_catalog(), TOY_DAY, 1).in_catalog.rows() == [
+    assert targets_of(toy_events(), toy_catalog(), TOY_DAY, 1)[0].rows() == [
         ("u1", "ice_a"),
         ("u3", "dia_a"),
     ]
@@ -45,8 +45,8 @@ def test_history_and_targets_are_disjoint_and_bounded(offset, horizon):
     history = history_until(events, day)
     assert history.height == 0 or history[c.EVENT_DATE].max() <= day < first
     window = events.filter(events[c.EVENT_DATE].is_between(first, last))
-    targets = split_targets(events, CATALOG, day, horizon)
-    assert targets.in_catalog.height + targets.outside == window.unique([c.USER_ID, c.ITEM_ID]).height
+    inside, outside = targets_of(events, CATALOG, day, horizon)
+    assert inside.height + outside == window.unique([c.USER_ID, c.ITEM_ID]).height
     assert not set(history[c.SOURCE_ROW]) & set(window[c.SOURCE_ROW])
 
 

@@ -67,6 +67,7 @@ def test_personal_lists_hold_what_the_household_took_and_nothing_else(baselines)
 
 def test_the_filled_form_goes_on_with_popularity(baselines):
     assert lists(baselines, "personal_decayed_filled", request("u1")) == [[ICE_B, ICE_A, DIA_A, DIA_B, DIA_C]]
+    assert lists(baselines, "personal_frequency_filled", request("nobody")) == [TIE_ORDER]
 
 
 def test_item_knn_puts_neighbours_before_the_rest(baselines):

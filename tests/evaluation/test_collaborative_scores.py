@@ -6,14 +6,13 @@ from scipy import sparse
 
 from sigma_core.evaluation.collaborative_scores import (
     EaseScores,
-    GroupCounts,
     GroupPopularity,
     TextNeighbors,
     TifuKnnScores,
     basket_frequencies,
 )
 from sigma_core.evaluation.text_match import CosineMatch
-from tests.evaluation.toy_evaluation import DIA_A, DIA_C, ICE_A, ICE_B, fake_encode, history, taken
+from tests.evaluation.toy_evaluation import ICE_A, ICE_B, fake_encode, history, taken
 from tests.toy_world import toy_catalog
 
 
@@ -70,6 +69,3 @@ def test_groups_speak_for_items_without_sales() -> None:
     rows = taken()
     who = rows.rows_of(["u1", "u4"])
     assert GroupPopularity(category, np.array([3, 2, 0, 3, 3])).block(who).tolist() == [[5, 5, 5, 6, 6]] * 2
-    counts = GroupCounts(rows.counts, category).block(who)
-    assert counts[0].tolist() == [0, 0, 0, 4, 4]
-    assert counts[1, DIA_A] == counts[1, DIA_C] == 3

@@ -43,6 +43,14 @@ def test_the_report_holds_them_with_the_opponents_of_new_items():
     assert {"category_popularity", "category_personal", "text_neighbors", "ease"} <= cold["models"].keys()
     assert cold["models"]["popularity"]["recall@20"] == 1.0
     assert "tifu_knn" not in cold["models"]
+    filled = {"personal_frequency_filled", "personal_decayed_filled", "type_personal"}
+    assert filled <= cold["models"].keys()
+    assert (
+        not {"personal_frequency", "personal_decayed"} & cold["models"].keys()
+    )  # these list only what was bought before
+    assert all(
+        cold["models"][name]["recall@20"] == 1.0 for name in filled
+    )  # u4 never bought it: popularity goes on
     assert "category_popularity" not in report.to_json()["tasks"]["just_for_you"]["models"]
     assert "cold, confined" in report.markdown()
     assert report.problems() == []

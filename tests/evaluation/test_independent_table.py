@@ -10,11 +10,12 @@ from sigma_core.config import SigmaConfig
 from sigma_core.data.catalog import CatalogBuilder
 from sigma_core.data.events import clean_events
 from sigma_core.data.sources.complete_journey import CompleteJourney
-from sigma_core.data.splits import history_until, split_targets
+from sigma_core.data.splits import history_until
 from sigma_core.evaluation.baselines import build_baselines
 from sigma_core.evaluation.metrics import ceiling, target_ranks, target_sets
 from sigma_core.evaluation.requests import EvalRequest
 from tests.evaluation.toy_evaluation import NOTHING
+from tests.toy_world import targets_of
 
 pytestmark = pytest.mark.data
 
@@ -36,7 +37,7 @@ def journey():
 def test_the_baselines_agree_with_the_independent_table(journey, day):
     events, builder = journey
     catalog = builder.day(day)
-    pairs = split_targets(events, catalog, day, 7).in_catalog.join(
+    pairs = targets_of(events, catalog, day, 7)[0].join(
         catalog.frame.with_row_index("row").select("row", c.ITEM_ID, c.IS_NEW), on=c.ITEM_ID
     )
     past = history_until(events, day)

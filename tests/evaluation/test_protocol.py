@@ -158,6 +158,14 @@ def test_rows_split_the_targets(report):
     assert values["tasks"]["discover"]["rows"]["repeat"]["sigma"]["recall@20"] is None
 
 
+def test_queries_by_a_phrase_that_was_never_trained_on_have_a_row_of_their_own(report):
+    values = report.to_json()
+    assert values["details"]["row_targets"]["query"]["unseen_phrase"] == 1  # "frozen treat", not "diapers"
+    assert values["tasks"]["query"]["rows"]["unseen_phrase"]["type_filter_oracle"]["recall@20"] == 1.0
+    assert "unseen_phrase" not in values["tasks"]["category"]["rows"]
+    assert "query, unseen_phrase" in report.markdown()
+
+
 def test_the_right_words_lift_a_ranker_that_listens(report):
     tasks = report.to_json()["tasks"]
     assert tasks["just_for_you"]["instruction_lift"] is None

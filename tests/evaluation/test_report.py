@@ -64,12 +64,12 @@ def test_the_page_needs_nothing_else_and_holds_every_defined_task(report, tmp_pa
 def test_the_json_has_the_promised_shape(report):
     values = report.to_json()
     assert {"as_of", "horizon_days", "tasks", "catalog"} <= set(values)
-    for task in values["tasks"].values():
+    for name, task in values["tasks"].items():
         assert set(task) == {
             "num_targets", "num_households", "underpowered", "ceiling@20", "models", "intervals", "p_values",
             "model_intervals", "instruction_lift", "rows", "segments",
         }  # fmt: skip
-        assert set(task["rows"]) == {"repeat", "new", "cold"}
+        assert set(task["rows"]) == {"repeat", "new", "cold", *(["unseen_phrase"] if name == "query" else [])}
         for metrics in task["models"].values():
             assert {"recall@1", "recall@5", "recall@10", "recall@20", "macro_recall@20", "any_hit@20"} <= set(
                 metrics

@@ -59,6 +59,7 @@ def test_a_row_is_the_same_bit_by_bit_in_any_company(encoder: GroundedEncoder, s
 def test_a_few_texts_in_a_small_batch_are_the_same_but_for_rounding(encoder: GroundedEncoder) -> None:
     for some in (TEXTS[:1], TEXTS[3:20]):
         assert np.allclose(encoder.encode(some, few=True), encoder.encode(some), atol=1e-6)
+    assert encoder.encode([], few=True).shape == (0, encoder.text_dim)
 
 
 def test_threads_change_no_bit(encoder: GroundedEncoder) -> None:

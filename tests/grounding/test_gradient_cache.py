@@ -6,7 +6,7 @@ import torch
 
 from sigma_core.config import GroundingConfig
 from sigma_core.grounding.gradient_cache import backward
-from sigma_core.grounding.losses import info_nce
+from sigma_core.grounding.losses import info_nce_rows
 from sigma_core.grounding.train import train_grounded_encoder
 from tests.grounding.test_train import config, world  # noqa: F401
 
@@ -25,7 +25,7 @@ def gradients(chunk: int | None) -> tuple[list[torch.Tensor], list[int]]:
         return torch.nn.functional.normalize(network(x[torch.from_numpy(rows)]), dim=1)
 
     def loss(v: torch.Tensor) -> torch.Tensor:
-        return info_nce(v[:5], v[5:], 0.1, torch.ones(5, 5, dtype=torch.bool))
+        return info_nce_rows(v[:5], v[5:], 0.1, torch.ones(5, 5, dtype=torch.bool)).mean()
 
     backward(vectors, ROWS, loss, chunk)
     return [p.grad for p in network.parameters() if p.grad is not None], sizes

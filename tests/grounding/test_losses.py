@@ -1,5 +1,7 @@
 """Both losses against float64 numpy, closed forms, and masks."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from sigma_core.grounding.losses import info_nce, info_nce_rows, similarity_kl
+from sigma_core.grounding.losses import info_nce_rows, similarity_kl
 
 
 def unit(rows: int, width: int, seed: int) -> torch.Tensor:
@@ -17,6 +19,11 @@ def unit(rows: int, width: int, seed: int) -> torch.Tensor:
 
 def log_softmax(scores: np.ndarray, axis: int) -> np.ndarray:
     return scores - np.log(np.exp(scores).sum(axis=axis, keepdims=True))
+
+
+def info_nce(*given: Any) -> torch.Tensor:
+    """L_CL of a batch."""
+    return info_nce_rows(*given).mean()
 
 
 @settings(max_examples=20, deadline=None)

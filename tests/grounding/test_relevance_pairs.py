@@ -162,6 +162,14 @@ def test_a_phrase_that_evaluation_asks_with_is_no_anchor_even_where_it_names_a_c
     assert anchors(frozenset()) - anchors(frozenset({"sweets"})) == {"sweets"}
 
 
+def test_nor_is_it_one_where_users_typed_it() -> None:
+    rows = grill_parties().with_columns(pl.lit(" Cookout").alias(c.QUERY_TEXT))
+    known = build_relevance_pairs(rows, SHOP, {}, {}, CONFIG, 17).frame
+    held = build_relevance_pairs(rows, SHOP, {}, {}, CONFIG, 17, held_out=frozenset({"cookout"})).frame
+    assert "cookout" in set(of(known, "search")[c.ANCHOR_TEXT])
+    assert "cookout" not in set(of(held, "search")[c.ANCHOR_TEXT])
+
+
 @pytest.mark.parametrize(("word", "text", "found"), [
     ("ham", "glazed ham, deli", True), ("ham", "hamburger buns", False), ("candy", "candle", False),
     ("egg", "large eggs", True), ("radish", "radishes", True), ("Egg", "egg", True), ("7.5 oz", "7x5 oz", False),

@@ -34,6 +34,10 @@ def known(words: str) -> bool:
         ("ice cream for less than 5 dollars", "ice cream", {"max_price": 4.99}),
         ("cheese, no more than $10, at least $2", "cheese", {"min_price": 2.0, "max_price": 10.0}),
         ("under $9, at most $4.50", "", {"max_price": 4.5}),
+        ("a bike under $1,500", "a bike", {"max_price": 1499.99}),
+        ("between $20 and $1,200 chairs", "chairs", {"min_price": 20.0, "max_price": 1200.0}),
+        ("at most 1,234,567.50 dollars", "", {"max_price": 1234567.5}),
+        ("cheese up to 4,99 euros", "cheese", {"max_price": 4.99}),
         ("only from produce", "", {"only": ("produce",)}),
         ("nothing I already bought", "", {"hide_owned": True}),
         ("surprise me, no repeats", "surprise me", {"hide_owned": True}),
@@ -55,6 +59,7 @@ def test_constraints_are_read_and_the_rest_is_left(said: str, rest: str, read: d
         "nothing",
         "no",
         "$5",
+        "under $10,0000",
         "",
     ],
 )

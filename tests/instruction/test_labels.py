@@ -8,7 +8,6 @@ import pytest
 
 from sigma_core import columns as c
 from sigma_core.data.catalog import ItemCatalog
-from sigma_core.data.splits import split_targets
 from sigma_core.instruction.contexts import owned_items
 from sigma_core.instruction.labels import (
     RULES,
@@ -20,7 +19,7 @@ from sigma_core.instruction.labels import (
     type_outcomes,
 )
 from sigma_core.instruction.tasks import TASKS
-from tests.toy_world import TOY_CONFIG, TOY_DAY, toy_catalog, toy_events, toy_offers
+from tests.toy_world import TOY_CONFIG, TOY_DAY, targets_of, toy_catalog, toy_events, toy_offers
 
 CUT = date(2017, 10, 23)
 TYPES = pl.DataFrame({c.ITEM_ID: ["1", "2", "3", "4"], c.ITEM_TYPE: ["candy", "soup", "bread", None]})
@@ -28,7 +27,7 @@ TYPES = pl.DataFrame({c.ITEM_ID: ["1", "2", "3", "4"], c.ITEM_TYPE: ["candy", "s
 
 def toy_outcomes(catalog: ItemCatalog | None = None, min_category_items: int = 2) -> Outcomes:
     catalog = catalog or toy_catalog()
-    targets = split_targets(toy_events(), catalog, TOY_DAY, 7).in_catalog
+    targets = targets_of(toy_events(), catalog, TOY_DAY, 7)[0]
     owned = owned_items(toy_events(), catalog, TOY_DAY, targets[c.USER_ID], 120.0)
     config = TOY_CONFIG.model_copy(update={"min_category_items": min_category_items})
     return Outcomes(

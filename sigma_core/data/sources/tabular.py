@@ -219,9 +219,11 @@ def _times(frame: pl.DataFrame, file: Path) -> pl.Expr:
             f"{file}, column {c.EVENT_TIME}: {dtype} arrived; a timestamp or text like 2017-10-23 18:05:00 is needed."
         )
     plain = column.str.strip_chars().str.replace("Z$", "+00:00")
-    zoned = plain.str.to_datetime(
-        "%Y-%m-%dT%H:%M:%S%.f%:z", strict=False, time_unit="us"
-    ).dt.replace_time_zone(None)
+    zoned = (
+        plain.str.replace(r"^(\d{4}-\d{2}-\d{2}) ", "${1}T")
+        .str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%:z", strict=False, time_unit="us")
+        .dt.replace_time_zone(None)
+    )
     readers = [plain.str.to_datetime(f, strict=False, time_unit="us") for f in _TIME_FORMATS]
     times = pl.coalesce(*readers, zoned).alias(c.EVENT_TIME)
     if frame.height and frame.select(times.is_null().all()).item():

@@ -63,7 +63,9 @@ def _real(inputs: ViewInputs) -> pl.DataFrame:
     query = pl.col(c.QUERY_TEXT).str.strip_chars().str.to_lowercase()
     known = inputs.items[c.ITEM_ID].implode()
     return (
-        inputs.events.filter(query.str.len_chars() > 0, pl.col(c.ITEM_ID).is_in(known))
+        inputs.events.filter(
+            query.str.len_chars() > 0, ~query.is_in(sorted(inputs.held_out)), pl.col(c.ITEM_ID).is_in(known)
+        )
         .group_by(query.alias(c.ANCHOR_TEXT), pl.col(c.ITEM_ID).alias(c.POSITIVE_ITEM_ID))
         .agg(pl.len().cast(pl.Float64).log1p().alias(c.WEIGHT))
     )
