@@ -153,7 +153,9 @@ class InstructionConfig(Section):
     shard_stride_days: int = Field(3, ge=1, description="a shard is built every so many days")
     users_per_shard: int = Field(320, ge=1, description="users a shard holds, chosen by hash of user and day")
     max_recent: int = Field(16, ge=1, description="most recent purchases in a prompt")
-    max_favorites: int = Field(512, ge=1, description="long-term favourites kept; the pointer reads them all")
+    max_favorites: int = Field(
+        512, ge=1, description="favourites kept, by decayed count; the pointer reads them"
+    )
     prompt_favorites: int = Field(48, ge=1, description="the first of them, which are tokens of the prompt")
     favorite_half_life_days: float = Field(
         120.0, gt=0, description="decay of the count that orders favourites"

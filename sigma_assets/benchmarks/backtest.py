@@ -25,7 +25,15 @@ from sigma_assets.world import World
 from sigma_core import columns as c
 from sigma_core.artifacts import digest_json, read_json, write_json
 from sigma_core.benchmarks.arm_scores import list_sums
-from sigma_core.benchmarks.backtest_values import MAIN, METRICS, PARTS, DaySums, TaskSums, backtest_values
+from sigma_core.benchmarks.backtest_values import (
+    MAIN,
+    METRICS,
+    PARTS,
+    DaySums,
+    Enough,
+    TaskSums,
+    backtest_values,
+)
 from sigma_core.benchmarks.record import Stopwatch, benchmark_record
 from sigma_core.benchmarks.sequence_opponent import recipe, sasrec_of
 from sigma_core.data.catalog import ItemCatalog
@@ -79,9 +87,8 @@ def run(roots: Path, out: Path, options: BacktestOptions, reporter: Reporter) ->
         days[day] = sums
         config = config or World.open(root).config
     assert config is not None, "at least one date"
-    values = backtest_values(
-        days, config.evaluation.bootstrap_samples, config.runtime.seed, config.evaluation.min_targets
-    )
+    enough = Enough(config.evaluation.min_targets, config.evaluation.min_users)
+    values = backtest_values(days, config.evaluation.bootstrap_samples, config.runtime.seed, enough)
     settings = {
         "dates": [day.isoformat() for day in options.dates],
         "profile": config.profile,

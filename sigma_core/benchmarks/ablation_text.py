@@ -38,7 +38,7 @@ def ablation_markdown(values: Mapping[str, Any], plots: Mapping[str, str]) -> st
         "",
         *_ratios(values),
         "",
-        "## Calibration error: reference minus arm",
+        "## Calibration error, a list: reference minus arm",
         "",
         *_differences(values, CALIBRATION),
     ]

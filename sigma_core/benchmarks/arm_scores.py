@@ -1,7 +1,7 @@
 """From ranked lists to the numbers of an ablation or backtest: sums by household, intervals, paired differences, calibration.
 
 Works on what `evaluation/` defines and adds three things: means over seeds before households are resampled, pooling of days,
-and calibration error. Knows no model. Source: tasks.md; calibration error is the usual expected calibration error.
+and calibration error. Knows no model. Source: tasks.md; calibration error is the usual expected calibration error, times the items of a list.
 """
 
 from collections.abc import Mapping, Sequence
@@ -84,7 +84,8 @@ class Calibration:
 
     An item's observed probability is 1 / number of targets when it is one, else 0: probabilities of items are those of *one*
     purchase. Bins hold equally many listed items each, by predicted probability. Expected calibration error is the sum over
-    bins of |predicted - observed| over the number of lists: the share of a list's probability that lies in the wrong place.
+    bins of |predicted - observed| over the number of lists: the share of a list's probability that lies in the wrong place. A
+    report's reliability curve divides by the number of listed items instead, which is twenty times less for lists of twenty.
     """
 
     def __init__(self, plan: TaskPlan, rows: np.ndarray, scores: np.ndarray) -> None:

@@ -7,7 +7,7 @@ Source: tasks.md, "Dates".
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sigma_core.benchmarks.arm_scores import differences, pooled, rounded
 from sigma_core.evaluation.metrics import Ratio
@@ -43,12 +43,17 @@ class TaskSums:
     oracles: frozenset[str] = frozenset()
 
 
+class Enough(NamedTuple):
+    """What a row needs to be called a win or a loss."""
+
+    targets: int
+    households: int
+
+
 DaySums = dict[str, TaskSums]  # by task; "longtail, confined" and the like are tasks too
 
 
-def backtest_values(
-    days: Mapping[date, DaySums], samples: int, seed: int, min_targets: int
-) -> dict[str, Any]:
+def backtest_values(days: Mapping[date, DaySums], samples: int, seed: int, enough: Enough) -> dict[str, Any]:
     """The JSON value: `dates` {day: {task: ...}}, and `pooled` {judge | choose | all: {task: ...}} over days of a role.
 
     A task holds `models` {ranker: {metric: {mean, low, high}}}, `differences` (SIGMA minus each opponent, p Holm-corrected
@@ -59,11 +64,11 @@ def backtest_values(
     groups["all"] = list(days)
     return rounded(
         {
-            "dates": {day.isoformat(): table_of([days[day]], samples, seed, min_targets) for day in days},
+            "dates": {day.isoformat(): table_of([days[day]], samples, seed, enough) for day in days},
             "pooled": {
                 role: {
                     "dates": [d.isoformat() for d in of],
-                    **_tasks(table_of([days[d] for d in of], samples, seed, min_targets)),
+                    **_tasks(table_of([days[d] for d in of], samples, seed, enough)),
                 }
                 for role, of in groups.items()
                 if of
@@ -77,7 +82,7 @@ def _tasks(table: dict[str, Any]) -> dict[str, Any]:
     return {"tasks": table}
 
 
-def table_of(days: Sequence[DaySums], samples: int, seed: int, min_targets: int) -> dict[str, Any]:
+def table_of(days: Sequence[DaySums], samples: int, seed: int, enough: Enough) -> dict[str, Any]:
     """Task -> its numbers over the days together; a ranker must have taken part on all of a task's days."""
     names = dict.fromkeys(task for day in days for task in day)
     out = {}
@@ -86,7 +91,7 @@ def table_of(days: Sequence[DaySums], samples: int, seed: int, min_targets: int)
         common = [m for m in with_task[0].models if all(m in one.models for one in with_task)]
         sums = {m: pooled([(one.users, one.models[m]) for one in with_task]) for m in common}
         oracles = frozenset().union(*(one.oracles for one in with_task))
-        out[task] = _judged(sums, oracles, samples, seed, min_targets)
+        out[task] = _judged(sums, oracles, samples, seed, enough)
     _correct(out)
     return out
 
@@ -96,7 +101,7 @@ def _judged(
     oracles: frozenset[str],
     samples: int,
     seed: int,
-    min_targets: int,
+    enough: Enough,
 ) -> dict[str, Any]:
     flat = {f"{m}|{name}": ratio for m, of in sums.items() for name, ratio in of.items()}
     means = differences(flat, {key: nothing_like(r) for key, r in flat.items()}, samples, seed)
@@ -118,11 +123,11 @@ def _judged(
     interval, difference = ("mean", "low", "high"), ("mean", "low", "high", "p")
     values = {m: means[f"{m}|{MAIN}"]["mean"] for m in opponents}
     known = {m: v for m, v in values.items() if v is not None}
-    targets = int(main.den.sum())
+    targets, households = int(main.den.sum()), int((main.den > 0).sum())
     return {
         "targets": targets,
-        "households": int((main.den > 0).sum()),
-        "underpowered": targets < min_targets,
+        "households": households,
+        "underpowered": targets < enough.targets or households < enough.households,
         "models": {m: pick(means, m, METRICS, interval) for m in sums},
         "differences": {m: pick(against, m, METRICS, difference) for m in opponents},
         "parts": {m: pick(means, m, parts, interval) for m in sums},

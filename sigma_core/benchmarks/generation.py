@@ -181,16 +181,13 @@ def recall_by_prefixes(
         ]
     out = []
     for width, lists in found.items():
-        hits = [
-            len(rows & targets[u.user_id]) / len(targets[u.user_id])
-            for u, rows in zip(people, lists, strict=True)
-        ]
+        hits = sum(len(rows & targets[u.user_id]) for u, rows in zip(people, lists, strict=True))
         same = [
             len(rows & whole) / max(1, len(whole)) for rows, whole in zip(lists, found[groups], strict=True)
         ]
         out.append(
             {
-                "prefixes": width, "exhaustive": width == groups, "recall@20": float(np.mean(hits)),
+                "prefixes": width, "exhaustive": width == groups, "recall@20": hits / sum(len(targets[u.user_id]) for u in people),
                 "of_exhaustive_list": float(np.mean(same)), "users": len(people),
             }
         )  # fmt: skip

@@ -242,7 +242,7 @@ def _diagnosis(record: Mapping[str, Any]) -> list[Section]:
     charts = [_reliability(points, 0.0, most, "")]
     note = (
         "Mean probability that lists gave to a bin of items, and how often these were the purchase. On the dashed line both "
-        f"agree; below it the model is too sure. Expected calibration error (ECE) {error:.4f}."
+        f"agree; below it the model is too sure. Expected calibration error (ECE), a listed item: {error:.4f}."
     )
     if above:
         charts.append(

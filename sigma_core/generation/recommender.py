@@ -8,7 +8,7 @@ Shape legend: R requests, K prefixes, N items, G largest group, X = R*K pairs.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -40,6 +40,8 @@ from sigma_core.model.sigma import TensorBatch
 
 if TYPE_CHECKING:
     from sigma_core.model.sigma import SigmaModel
+
+SPARE: Final = 20  # candidates of a collapsed list beside four times its length, which are read first
 
 
 class Recommendation(NamedTuple):
@@ -270,7 +272,7 @@ class Recommender:
             total, chosen = self._with_catalog(beams, total, rows, kept)
             rows, inside = rows.gather(1, chosen), inside.gather(1, chosen)
         rows, total = rows.view(num, -1), total.view(num, -1)
-        wanted = top_n if not collapse else min(4 * top_n + 20, total.shape[1])
+        wanted = total.shape[1] if collapse else top_n
         # ties: the smaller row first, so that equal scores give equal lists
         order = torch.argsort(rows, dim=1, stable=True)
         total, rows, order = total.gather(1, order), rows.gather(1, order), order
@@ -367,17 +369,21 @@ class Recommender:
         seen: set[int] = set()
         probability = beams.log_prob_RK[request].exp().tolist()
         prefixes = beams.prefix_RKP[request].tolist()
-        all_groups = self.items.text_group_N
-        group = all_groups[row].tolist() if collapse and all_groups is not None else None
-        columns = zip(row.tolist(), score.tolist(), beam.tolist(), share.tolist(), strict=True)
-        for at, (item, value, k, inside) in enumerate(columns):
-            if value == float("-inf") or len(out) == top_n:
-                break
-            if group is not None:
-                if group[at] in seen:
+        group_N = self.items.text_group_N if collapse else None
+        few = 4 * top_n + SPARE  # nearly always enough to collapse; the rest is read only where it is not
+        for part in (slice(few), slice(few, None)):
+            items = row[part]
+            groups = items if group_N is None else group_N[items]  # no item stands twice in `row`
+            columns = (of.tolist() for of in (items, score[part], beam[part], share[part], groups))
+            for item, value, k, inside, group in zip(*columns, strict=True):
+                if value == float("-inf") or len(out) == top_n:
+                    return out
+                if group in seen:
                     continue
-                seen.add(group[at])
-            out.append(Recommendation(item, float(np.exp(value)), tuple(prefixes[k]), probability[k], inside))
+                seen.add(group)
+                out.append(
+                    Recommendation(item, float(np.exp(value)), tuple(prefixes[k]), probability[k], inside)
+                )
         return out
 
 

@@ -51,7 +51,7 @@ def activity_tensors(
 
 
 class Memory(NamedTuple):
-    """What the heads may copy from: all of the user's history items, more than the prompt has room for."""
+    """What the heads may copy from: the user's favourites and recent items, more than the prompt has room for."""
 
     hidden_BJD: Tensor  # as the prompt would hold them, without their prefix
     vector_BJE: Tensor

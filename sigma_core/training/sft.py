@@ -239,7 +239,10 @@ class Trainer:
     def _in_prefix_loss(
         self, inputs: StepInputs, step: ReadStep, starts: Starts, leaves: Leaves
     ) -> tuple["Tensor", "Tensor"]:
-        """The leaves' queries h (M, E) at <q>, and L_InfoNCE of their targets."""
+        """The leaves' queries h (M, E) at <q>, and L_InfoNCE of their targets.
+
+        Sigma is that of the first codes, also where prefixes are longer; generation takes it of whole prefixes.
+        """
         import torch
 
         from sigma_core.model.losses import in_prefix_info_nce

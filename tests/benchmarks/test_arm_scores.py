@@ -15,7 +15,7 @@ from sigma_core.benchmarks.arm_scores import (
     mean_sums,
     pooled,
 )
-from sigma_core.benchmarks.backtest_values import TaskSums, backtest_markdown, backtest_values
+from sigma_core.benchmarks.backtest_values import Enough, TaskSums, backtest_markdown, backtest_values
 from sigma_core.evaluation.metrics import Ratio
 from sigma_core.evaluation.protocol import DayJudge
 from tests.evaluation.toy_evaluation import CONFIG, DIA_A, DIA_B, DIA_C, ICE_A, eval_day
@@ -92,7 +92,7 @@ def test_days_are_pooled_by_role_and_the_strongest_opponent_is_no_oracle() -> No
         date(2017, 10, 23): day([4, 4, 4], [2, 2, 2]),
         date(2017, 4, 8): day([0, 1, 0], [3, 3, 3]),
     }
-    values = backtest_values(days, 200, 0, min_targets=5)
+    values = backtest_values(days, 200, 0, enough=Enough(5, 2))
     judged = values["pooled"]["judge"]
     assert judged["dates"] == ["2017-02-06", "2017-10-23"]
     task = judged["tasks"]["just_for_you"]

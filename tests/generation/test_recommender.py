@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sigma_core.generation import recommender
 from sigma_core.generation.prefix_beam import AllowedPrefixes
 from sigma_core.generation.recommender import Ask, Recommendation
 from sigma_core.instruction.collate import Request
@@ -141,6 +142,16 @@ def test_a_shown_list_holds_one_item_of_a_text_group() -> None:
     shown = world.recommender.rank([tiny_user("u", 1)], [[ask()]], world.focus, 8, collapse=True)[0]
     groups = [r.row // 2 for r in shown]
     assert len(groups) == len(set(groups)) == 8
+
+
+def test_a_collapsed_list_is_as_long_as_there_are_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many of the best items share one group: the candidates behind those that are read first count too."""
+    world = tiny_world(1, num_prefixes=CODES**3, items_per_prefix=23)
+    asked = [tiny_user("u", 1)], [[ask()]], world.focus, 8, True
+    whole = world.recommender.rank(*asked)[0]
+    monkeypatch.setattr(recommender, "SPARE", -31)  # one candidate at first
+    assert world.recommender.rank(*asked)[0] == whole
+    assert len(whole) == 8
 
 
 def test_lists_are_ranked_and_probabilities_are_finite() -> None:
