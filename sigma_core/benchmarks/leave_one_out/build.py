@@ -35,9 +35,9 @@ def text(lab: "Lab", protocol: Protocol) -> CatalogModel:
 
 
 def gr_id(lab: "Lab", protocol: Protocol) -> CatalogModel:
-    """GR (ID): unique fused vectors only, ranked over the catalogue; no prefix."""
+    """GR (ID): unique fused vectors only, ranked over the catalogue by plain products, as SIGMA's fused stream; no prefix."""
     both = np.concatenate([unit(lab.content()), lab.together(protocol)], axis=1)
-    return _catalog_model(lab, _start(both, lab.profile.trunk.width), cosine=True)
+    return _catalog_model(lab, _start(both, lab.profile.trunk.width), cosine=False)
 
 
 def gr_sid(lab: "Lab", protocol: Protocol) -> SemanticIdModel:
