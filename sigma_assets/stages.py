@@ -269,7 +269,7 @@ _TABLE: Final = (
         source_parts=("image_vectors",), kinds=_TENSORS,
     ),
     Stage(
-        name="user_to_item_index", group="serving", cadence="day", version="5",
+        name="user_to_item_index", group="serving", cadence="day", version="6",
         artifact="sigma_core.serving.user_to_item:UserToItemIndex", source_parts=("offers",),
         reads={
             "base": Read("sigma_base", "own_month"),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from sigma_core.generation.subset_search import prefix_bounds
+from sigma_core.generation.subset_search import PrefixRanges, prefix_bounds
 from sigma_core.model.decoder import KeyValues, Trail, read_beams
 from sigma_core.model.heads import Focus
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sigma_core.model.sigma import SigmaModel, TensorBatch
 
 NEGATIVE = torch.finfo(torch.float32).min
+LEAST = 1e-12  # of a share, before its logarithm
 
 
 class Beams(NamedTuple):
@@ -52,11 +53,36 @@ class Past(Protocol):
 class AllowedPrefixes(NamedTuple):
     """Which prefixes hold an eligible item, per request.
 
-    `rows_QP` lists the distinct prefixes of the catalog, sorted; `mask_RQ` says which of them a request may use.
+    `rows_QP` lists the distinct prefixes of the catalog, sorted; `mask_RQ` says which of them a request may use. With a filter,
+    `open_RQ` is how much is bought of the eligible items under each prefix and `whole_RQ` of all, both above 0 where there are any.
     """
 
     rows_QP: Tensor
     mask_RQ: Tensor
+    open_RQ: Tensor | None = None
+    whole_RQ: Tensor | None = None
+
+    @classmethod
+    def all_of(cls, rows_QP: Tensor, num_requests: int) -> "AllowedPrefixes":
+        """Every prefix, for requests without a filter."""
+        return cls(rows_QP, torch.ones(num_requests, len(rows_QP), dtype=torch.bool, device=rows_QP.device))
+
+    @classmethod
+    def of(
+        cls, ranges: "PrefixRanges", group_N: Tensor, eligible_RN: Tensor, bought_UN: Tensor, set_R: Tensor
+    ) -> "AllowedPrefixes":
+        """Those that hold an eligible item, which do not lose all they have, and how much of what is bought they keep.
+
+        `group_N` is each item's prefix, `bought_UN` how much is bought of it (above 0) on each day, `set_R` each request's day.
+        """
+        whole_UQ = bought_UN.new_zeros(len(bought_UN), len(ranges.rows_QP))
+        whole_RQ = whole_UQ.index_add_(1, group_N, bought_UN)[set_R]
+        request, item = (~eligible_RN).nonzero(as_tuple=True)
+        where = request, group_N[item]
+        one = whole_RQ.new_ones(1).expand(len(item))
+        lost = torch.zeros_like(whole_RQ).index_put_(where, one, accumulate=True)
+        gone = torch.zeros_like(whole_RQ).index_put_(where, bought_UN[set_R[request], item], accumulate=True)
+        return cls(ranges.rows_QP, lost < ranges.length_Q, whole_RQ - gone, whole_RQ)
 
     def existing(self) -> "AllowedPrefixes":
         """The same prefixes, whatever a request may use."""
@@ -64,13 +90,26 @@ class AllowedPrefixes(NamedTuple):
 
     def codes(self, level: int, so_far_RKP: Tensor, num_codes: int) -> Tensor:
         """Allowed codes (R, K, C) at `level` after the codes already chosen."""
+        return self._summed(self.mask_RQ, level, so_far_RKP, num_codes) > 0
+
+    def reach(self, level: int, so_far_RKP: Tensor, num_codes: int) -> Tensor | None:
+        """Logarithm (R, K, C) of the share of what is bought under each code that a request may have; None without a filter."""
+        if self.open_RQ is None or self.whole_RQ is None:
+            return None
+        may, whole = (
+            self._summed(part, level, so_far_RKP, num_codes) for part in (self.open_RQ, self.whole_RQ)
+        )
+        return (may / whole.clamp_min(LEAST)).clamp_min(LEAST).log()
+
+    def _summed(self, values_RQ: Tensor, level: int, so_far_RKP: Tensor, num_codes: int) -> Tensor:
+        """Sums (R, K, C) of a value of each prefix over those that go on with each code."""
         start, end = prefix_bounds(self.rows_QP[:, :level], so_far_RKP[..., :level])
         place = torch.arange(int((end - start).max()), device=start.device)
         row = (start[..., None] + place).clamp_max(len(self.rows_QP) - 1)  # (R, K, W)
         request = torch.arange(len(row), device=row.device)[:, None, None]
-        fits = (place < (end - start)[..., None]) & self.mask_RQ[request, row]
+        values = values_RQ[request, row].float() * (place < (end - start)[..., None])
         out = torch.zeros(*row.shape[:2], num_codes, device=row.device)
-        return out.scatter_add_(2, self.rows_QP[:, level][row], fits.float()) > 0
+        return out.scatter_add_(2, self.rows_QP[:, level][row], values)
 
 
 class CachedPast:
@@ -172,10 +211,15 @@ def prefix_beam(
     allowed: AllowedPrefixes,
     num_beams: int,
     prefix_RCS: Tensor | None = None,
+    surest: int = 0,
 ) -> Beams:
     """Best `num_beams` prefixes of each request, their probabilities and what ranks the items under each.
 
     `memory_R` says which of its items may be returned (`Memory.only`): the pointer copies no other.
+
+    With a filter a prefix is worth searching for what it may still give: the `surest` most probable ones come along, the others by
+    P(c | T) times the share of their purchases that is eligible. Probabilities stay what they are, and so does the order (our
+    choice: a filter for launches leaves a probable prefix one item in twenty, and the launches under all others unsearched).
 
     With `num_beams` at least the number of allowed prefixes this is exhaustive scoring. Requests are independent: a batch
     gives what single requests give.
@@ -202,7 +246,8 @@ def prefix_beam(
             scores = scores.only(memory_R, level)
         log_probs = (scores.log_prob_BQK - norm).masked_fill(~open_codes, -torch.inf)
         total = (score[..., None] + log_probs).flatten(1)  # (R, K*C)
-        score, flat = total.topk(min(num_beams, total.shape[1]), dim=1)
+        reach = allowed.reach(level, chosen, num_codes)
+        score, flat = _best(total, None if reach is None else reach.flatten(1), num_beams, surest)
         parent, code = flat // num_codes, flat % num_codes
         chosen = torch.cat(
             (chosen.gather(1, parent[..., None].expand(-1, -1, level)), code[..., None]), dim=2
@@ -229,6 +274,20 @@ def prefix_beam(
         memory_R.row_BJ,
         generated,
     )
+
+
+def _best(total_RX: Tensor, reach_RX: Tensor | None, width: int, surest: int) -> tuple[Tensor, Tensor]:
+    """The `width` best of each row and their places, by total; with `reach_RX` chosen by both together, but for the `surest`."""
+    width = min(width, total_RX.shape[1])
+    if reach_RX is None:
+        best = total_RX.topk(width, dim=1)
+        return best.values, best.indices
+    worth = total_RX + reach_RX
+    first = total_RX.topk(min(surest, width), dim=1)
+    worth.scatter_(1, first.indices, torch.where(first.values.isinf(), -torch.inf, torch.inf))
+    flat = worth.topk(width, dim=1).indices
+    score, order = total_RX.gather(1, flat).sort(dim=1, descending=True, stable=True)
+    return score, flat.gather(1, order)
 
 
 def _widened(part_R1: Tensor, width: int) -> Tensor:

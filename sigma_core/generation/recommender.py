@@ -159,7 +159,11 @@ class Recommender:
         memory = model.memory(batch, items, self.items.activity.item_UNS, sets).of(user)
         memory = memory.only(eligible_RN.gather(1, memory.row_BJ))
         one = Slots(torch.arange(len(user), device=device), len(user))
-        allowed = AllowedPrefixes(self.ranges.rows_QP, self._holding(eligible_RN))
+        if _is_one_value(eligible_RN):
+            allowed = AllowedPrefixes.all_of(self.ranges.rows_QP, len(user))
+        else:
+            bought_UN = self.items.activity.item_UNS[..., 0].exp()  # 1 + events
+            allowed = AllowedPrefixes.of(self.ranges, self.group_of_N, eligible_RN, bought_UN, sets[user])
         about = model.focus(batch, batch.request_focus_RV, one, read.start_RD)
         past = SharedPast if is_known(model.backbone) else CachedPast
         beams = prefix_beam(
@@ -171,6 +175,7 @@ class Recommender:
             allowed,
             min(max(self.config.num_prefixes, self.config.sigma_top), len(self.ranges.length_Q)),
             self.items.activity.prefix_UKS[sets[user]],
+            self.config.sigma_top,
         )
         return Searched(beams, about, sets[user], read.tokens_B, read.kept_B)
 
@@ -204,15 +209,6 @@ class Recommender:
         states = model.read(batch, vectors, self.lexical, cache)
         start_RD = states[batch.request_user_R, batch.request_start_R]
         return start_RD, tuple(KeyValues(layer.keys, layer.values) for layer in cache.layers)
-
-    def _holding(self, eligible_RN: Tensor) -> Tensor:
-        """Which prefixes (R, Q) hold an eligible item: those that do not lose all they have."""
-        lost = torch.zeros(len(eligible_RN), len(self.ranges.length_Q), device=eligible_RN.device)
-        if not _is_one_value(eligible_RN):
-            request, item = (~eligible_RN).nonzero(as_tuple=True)
-            one = lost.new_ones(1).expand(len(item))
-            lost.index_put_((request, self.group_of_N[item]), one, accumulate=True)
-        return lost < self.ranges.length_Q
 
     def sharpness(self, found: "Searched") -> Tensor:
         """sigma / tau of APF for each request (R,), within its bounds."""

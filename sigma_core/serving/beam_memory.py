@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MAX_PRIOR_SHIFT: Final = 0.05  # in logs of counts: a twentieth more or less is bought under a prefix
 KEEP_FILES: Final = 3
-_SCHEMA: Final = 2
+_SCHEMA: Final = 3
 _BY_REQUEST: Final = ("prefix", "log_prob", "query", "activity", "generated")
 
 

@@ -72,7 +72,9 @@ class Lab:
     def key(self, name: str, *parts: object) -> str:
         """Address of what the model `name` made from this data, with the sections of the profile that it reads."""
         own = self.profile.model_dump(include=set(SECTIONS[name]))
-        return digest_json([VERSIONS.get(name, 1), self.data.digest, own, name, [str(part) for part in parts]])
+        return digest_json(
+            [VERSIONS.get(name, 1), self.data.digest, own, name, [str(part) for part in parts]]
+        )
 
     def remember(self, name: str, make: Callable[[], Any]) -> Any:
         """The value of `make`, made once in this process."""
