@@ -52,3 +52,11 @@ def test_the_command_shows_the_roots_own_settings(tmp_path: Path, capsys: pytest
     assert "| `model.item_dim` | 24 |" in out
     assert "| `generation.sigma_top` | 5 |" in out
     assert "profile `toy`" in out
+    (tmp_path / "mine.yaml").write_text(
+        "generation: {sigma_top: 5}"
+    )  # replaces the root's, as for materialize
+    with pytest.raises(SystemExit):
+        main(["config", "--root", str(tmp_path), "--table", "--config", str(tmp_path / "mine.yaml")])
+    out = capsys.readouterr().out
+    assert "| `generation.sigma_top` | 5 |" in out
+    assert "| `model.item_dim` | 16 |" in out
