@@ -14,9 +14,10 @@ from sigma_core import columns as c
 from sigma_core.abtest.analysis import analyse, report_text
 from sigma_core.abtest.log import AbLog
 from sigma_core.abtest.replay import replay
-from sigma_core.artifacts import TABLE, ArtifactStore, read_json, write_json
-from sigma_core.config import load_config, parse_date
+from sigma_core.artifacts import TABLE, ArtifactStore, write_json
+from sigma_core.config import parse_date
 from sigma_core.contracts import CONTRACTS, bundled_path, read_contract
+from sigma_core.root_file import ROOT_FILE, read_binding
 
 if TYPE_CHECKING:
     from sigma_assets.checks.contract import CheckOutcome
@@ -52,8 +53,9 @@ class _Policy:
     @classmethod
     def parse(cls, text: str) -> "_Policy":
         root, _, day = text.partition("@")
-        if not (Path(root) / "root.json").exists():
+        if not (Path(root) / ROOT_FILE).exists():
             raise AbTestError(f"{root} holds no artifacts; needed ROOT or ROOT@DAY of a materialized root.")
+        read_binding(Path(root))  # refuses a damaged root, or one of another release
         return cls(Path(root), parse_date(day) if day else None)
 
     def days(self) -> set[date]:
@@ -80,8 +82,7 @@ def simulate_replay(asked: Replayed, log_folder: Path | None, out: Path | None) 
         AbTestError: no day can be replayed, or the log breaks its contract.
     """
     control, candidate = _Policy.parse(asked.control), _Policy.parse(asked.candidate)
-    binding = read_json(control.root / "root.json")
-    horizon = load_config(binding["profile"], None, tuple(binding["settings"])).data.horizon_days
+    horizon = read_binding(control.root).config().data.horizon_days
     days, events = _days(control, candidate, horizon)
     store = ArtifactStore(control.root)
     lists = {day: (control.lists(day, asked.task), candidate.lists(day, asked.task)) for day in days}

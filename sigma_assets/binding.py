@@ -1,124 +1,42 @@
-"""What a root is bound to: `root.json`, written once, read by every verb, so that the others need only `--root`.
+"""How a root gets bound: `root.json`, written once, read by every verb, so that the others need only `--root`.
 
-Holds the binding, how it is resolved from a request, and what of the source is remembered. Opens a source, makes nothing.
+Holds how a binding is resolved from a request, and what of the source is remembered; what it is and how it is read is
+`sigma_core/root_file.py`. Opens a source, makes nothing.
 Source: architecture.md, rule 8; our choice.
 """
 
 import json
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
 
 from sigma_core import columns as c
-from sigma_core.artifacts import digest_arrays, digest_frame, digest_json, read_json, write_json
-from sigma_core.config import SigmaConfig, load_config, profile_config
+from sigma_core.artifacts import digest_arrays, digest_frame, digest_json, write_json
+from sigma_core.config import ConfigError, SigmaConfig, load_config, profile_config
 from sigma_core.data.offers import offers_of
 from sigma_core.data.sources import Source, open_source
+from sigma_core.pretrained import PretrainedError, find_pretrained
+from sigma_core.root_file import ROOT_FILE, Binding, RootError, read_binding
 
-ROOT_FILE: Final = "root.json"
-ROOT_SCHEMA: Final = 1
+__all__ = [
+    "ROOT_FILE",
+    "Binding",
+    "Request",
+    "RootError",
+    "bind",
+    "event_day_digests",
+    "read_binding",
+    "resolve",
+    "save",
+]
+
 DEFAULT_SOURCE: Final = "complete_journey"
 DEFAULT_PROFILE: Final = "demo"
 CHANGING: Final = frozenset({"tabular"})  # sources whose event files a user edits
 SOURCE_PARTS: Final = ("events", "products", "users", "id_vectors", "image_vectors", "offers")
-
-
-class RootError(ValueError):
-    """A root does not exist, is bound to something else, or is of a newer release."""
-
-
-@dataclass(frozen=True)
-class Binding:
-    """What a root is bound to, as in its `root.json`.
-
-    Source, path and profile never change; settings and data may, and then the steps that depend on them are made again.
-
-    Attributes:
-        settings: the differences to the profile, as `section.key=value`.
-        start, end: first and last day of the data.
-        fingerprint: of the whole source.
-        parts: digest of each part of the source that stages read singly (`SOURCE_PARTS`), so that a source that only grew by
-            some days leaves trainings alone; a part that the source does not have is missing.
-        masters: day -> digest of the product master that a catalog update put in place from that day on, oldest first;
-            before them `parts["products"]` counts.
-        event_days: day -> digest of its raw events, so that a corrected file makes only the days it touches again; empty
-            where the source's events are one immutable whole.
-    """
-
-    source: str
-    path: str | None
-    profile: str
-    settings: tuple[str, ...]
-    start: date
-    end: date
-    fingerprint: str
-    parts: dict[str, str]
-    masters: dict[str, str] = field(default_factory=dict)
-    event_days: dict[str, str] = field(default_factory=dict)
-
-    def master_on(self, day: date) -> str:
-        """Digest of the product master that counts on a day."""
-        since = [key for key in self.masters if date.fromisoformat(key) <= day]
-        return self.masters[max(since)] if since else self.parts["products"]
-
-    def as_json(self, config: SigmaConfig) -> dict[str, Any]:
-        """The content of `root.json`."""
-        return {
-            "schema_version": ROOT_SCHEMA,
-            "source": self.source,
-            "path": self.path,
-            "profile": self.profile,
-            "settings": list(self.settings),
-            "config_digest": config.digest(),
-            "start": self.start.isoformat(),
-            "end": self.end.isoformat(),
-            "fingerprint": self.fingerprint,
-            "parts": self.parts,
-            "masters": self.masters,
-            "event_days": self.event_days,
-            "bound_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-
-    def config(self) -> SigmaConfig:
-        """The profile with the root's own settings."""
-        return load_config(self.profile, None, self.settings)
-
-    def open_source(self) -> Source:
-        """The source this root is bound to."""
-        return open_source(self.source, Path(self.path) if self.path else None)
-
-
-def read_binding(root: Path) -> Binding:
-    """The binding of an existing root.
-
-    Raises:
-        RootError: nothing was ever materialized there, or a newer release wrote it.
-    """
-    if not (root / ROOT_FILE).exists():
-        raise RootError(
-            f"{root} holds no artifacts yet. Run `sigma materialize --as-of DATE --root {root}` first."
-        )
-    values = read_json(root / ROOT_FILE)
-    if values["schema_version"] > ROOT_SCHEMA:
-        raise RootError(
-            f"{root} was made with root schema {values['schema_version']}, this release reads up to {ROOT_SCHEMA}. "
-            "Use the newer release, or another --root."
-        )
-    return Binding(
-        source=values["source"],
-        path=values["path"],
-        profile=values["profile"],
-        settings=tuple(values["settings"]),
-        start=date.fromisoformat(values["start"]),
-        end=date.fromisoformat(values["end"]),
-        fingerprint=values["fingerprint"],
-        parts=values["parts"],
-        masters=dict(sorted(values.get("masters", {}).items())),
-        event_days=values.get("event_days", {}),
-    )
 
 
 @dataclass(frozen=True)
@@ -147,6 +65,7 @@ def resolve(root: Path, request: Request) -> tuple[Binding, list[str]]:
 
     Raises:
         RootError: the root is bound to another source, path or profile; the message names both.
+        ConfigError: a setting is wrong, or names a model or device that this machine lacks.
     """
     old = read_binding(root) if (root / ROOT_FILE).exists() else None
     wanted_path = str(request.path.resolve()) if request.path else None
@@ -155,10 +74,37 @@ def resolve(root: Path, request: Request) -> tuple[Binding, list[str]]:
     profile = request.profile or (old.profile if old else DEFAULT_PROFILE)
     kept = old.settings if old and not request.config_file else ()
     config = load_config(profile, request.config_file, (*kept, *request.settings))
+    _need_here(config, old.config() if old else None)
     name, path = (old.source, old.path) if old else (request.source or DEFAULT_SOURCE, wanted_path)
     data = _data_of(open_source(name, Path(path) if path else None), old)
     binding = Binding(source=name, path=path, profile=profile, settings=_differences(config, profile), **data)
     return binding, _notes(root, old, binding) if old else []
+
+
+def _need_here(config: SigmaConfig, before: SigmaConfig | None) -> None:
+    """Refuses new names of models and devices that this machine lacks: a step would find out after hours.
+
+    A root that is bound to them already may go on with what it holds.
+    """
+
+    def is_new(section: str, key: str) -> bool:
+        asked = getattr(getattr(config, section), key)
+        return before is None or asked != getattr(getattr(before, section), key)
+
+    for section in ("model", "grounding"):
+        name = getattr(config, section).backbone
+        if is_new(section, "backbone"):
+            try:
+                find_pretrained("minilm" if name == "mini" else name)  # whose words mini reads
+            except PretrainedError as error:
+                raise ConfigError(f"setting {section}.backbone: {error}") from error
+    if config.runtime.device != "cpu" and is_new("runtime", "device"):
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ConfigError(
+                f"setting runtime.device: torch finds no CUDA device here; needed cpu (arrived: {config.runtime.device!r})."
+            )
 
 
 def save(root: Path, binding: Binding) -> None:

@@ -48,6 +48,12 @@ Threads = Annotated[
 AsOf = Annotated[str, typer.Option("--as-of", metavar="DATE", help="The day, for example 2017-10-23.")]
 
 
+def is_named(context: typer.Context) -> bool:
+    """True when --root was given, so that a root must be there; its default may be missing."""
+    source = context.get_parameter_source("root")
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def prepare(root: Path, threads: int | None, verbose: bool) -> None:
     """Settings of the process that must be there before numpy, polars and torch are imported."""
     gc.set_threshold(*GARBAGE_COLLECTION)
@@ -72,7 +78,7 @@ def remembered_threads(root: Path) -> int:
     """`runtime.threads` among the root's settings, or the profile's; never an error: the verb itself reports a bad root."""
     try:
         settings = json.loads((root / "root.json").read_text())["settings"]
-    except (OSError, ValueError, KeyError):
+        given = [setting.partition("=")[2] for setting in settings if setting.startswith("runtime.threads=")]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return PROFILE_THREADS
-    given = [setting.partition("=")[2] for setting in settings if setting.startswith("runtime.threads=")]
     return int(given[-1]) if given and given[-1].isdigit() else PROFILE_THREADS

@@ -5,11 +5,11 @@ Each parses, calls and prints; every import that costs time is inside the verb.
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from sigma_assets.cli_app import AsOf, Root, Threads, Verbose, app, contracts_app, prepare
+from sigma_assets.cli_app import AsOf, Root, Threads, Verbose, app, contracts_app, is_named, prepare
 
 
 @app.command()
@@ -154,17 +154,21 @@ def contracts_check(
 
 @contracts_app.command("docs")
 def contracts_docs(
+    context: typer.Context,
     out: Annotated[Path, typer.Option(help="Folder for the pages; open its index.html.")] = Path(
         "contract-docs"
     ),
     root: Root = Path("var"),
     verbose: Verbose = False,
 ) -> None:
-    """Write the contracts as pages that open offline, with the latest results of a materialized root beside them."""
+    """Write the contracts as pages that open offline, with the latest results of a materialized root beside them.
+
+    Without --root, the results of var/ where it exists.
+    """
     prepare(root, None, verbose)
     from sigma_assets.contract_docs import build_docs
 
-    pages = build_docs(out, root)
+    pages = build_docs(out, root if is_named(context) or (root / "root.json").exists() else None)
     sys.stdout.write(f"{pages} pages; open {out / 'index.html'}\n")
 
 
@@ -212,6 +216,7 @@ def demo(root: Root = Path("var"), threads: Threads = None, verbose: Verbose = F
 
 @app.command()
 def config(
+    context: typer.Context,
     root: Root = Path("var"),
     profile: Annotated[
         str | None, typer.Option(help="demo, standard, llm or toy. [default: the root's, else demo]")
@@ -226,18 +231,22 @@ def config(
     ] = False,
     verbose: Verbose = False,
 ) -> None:
-    """Every setting in force: YAML that --config takes, or a table of all dimensions, temperatures and weights."""
+    """Every setting in force: YAML that --config takes, or a table of all dimensions, temperatures and weights.
+
+    Of the root that --root names; without it of var/ where it exists, else of the profile.
+    """
     prepare(root, None, verbose)
     import yaml
 
-    from sigma_core.artifacts import read_json
     from sigma_core.config import load_config
     from sigma_core.config_table import config_table
+    from sigma_core.root_file import ROOT_FILE, read_binding
 
-    binding: dict[str, Any] = {"profile": profile or "demo", "settings": []}
-    if profile is None and (root / "root.json").exists():
-        binding = read_json(root / "root.json")
-    found = load_config(binding["profile"], file, (*binding["settings"], *(set_ or ())))
+    own: tuple[str, ...] = ()
+    if profile is None and (is_named(context) or (root / ROOT_FILE).exists()):
+        binding = read_binding(root)
+        profile, own = binding.profile, () if file else binding.settings  # as `materialize --config` has it
+    found = load_config(profile or "demo", file, (*own, *(set_ or ())))
     values = found.model_dump(mode="json", exclude={"profile"})
     sys.stdout.write(config_table(found) if table else yaml.safe_dump(values, sort_keys=False))
 

@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
-from sigma_assets.binding import ROOT_FILE
+from sigma_assets.binding import read_binding
 from sigma_assets.stages import GROUPS, STAGES
 from sigma_core.contracts import Contract, Expectation, load_contracts
 
@@ -40,10 +40,16 @@ Results = dict[str, dict[str, list[Result]]]
 
 
 def build_docs(out: Path, root: Path | None = None) -> int:
-    """Write the pages into `out` (made when missing); with a materialized `root`, with its latest results. Number of pages."""
+    """Write the pages into `out` (made when missing), with the latest results of `root` if one is given. Number of pages.
+
+    Raises:
+        RootError, DamagedError: see `read_binding`; nothing is written.
+    """
+    if root:
+        read_binding(root)
     out.mkdir(parents=True, exist_ok=True)
     contracts = load_contracts()
-    results = latest_results(root, list(contracts)) if root and (root / ROOT_FILE).exists() else {}
+    results = latest_results(root, list(contracts)) if root else {}
     (out / STYLE).write_text(files("sigma_assets").joinpath("contract_docs.css").read_text())
     for name, contract in contracts.items():
         (out / f"{name}.html").write_text(_page(name, _body(contract, results.get(name, {}))))

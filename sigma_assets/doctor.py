@@ -6,6 +6,7 @@ metadata is), downloads nothing and changes nothing. Needs of a profile are uppe
 
 import os
 import platform
+import re
 import shutil
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -13,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-Status = Literal["ok", "warn", "missing"]
+Status = Literal["ok", "warn", "missing", "broken"]
 
 GIB: Final = 2**30
 PYTHONS: Final = ((3, 11), (3, 12))
@@ -58,13 +59,20 @@ OPTIONAL: Final = {
 
 
 def doctor_report(root: Path = Path("var")) -> list[Row]:
-    """All findings: Python, packages, backbones, the machine, and every profile, in this order."""
-    return [python_row(), *package_rows(), *backbone_rows(), *machine_rows(root), *profile_rows(root)]
+    """All findings: Python, packages, backbones, the machine, every profile, and the root, in this order."""
+    return [
+        python_row(),
+        *package_rows(),
+        *backbone_rows(),
+        *machine_rows(root),
+        *profile_rows(root),
+        *root_rows(root),
+    ]
 
 
 def is_healthy(rows: list[Row]) -> bool:
-    """True when nothing that the demo needs is missing."""
-    return all(row.status != "missing" for row in rows)
+    """True when nothing that the demo needs is missing, and nothing of the root is broken."""
+    return all(row.status not in ("missing", "broken") for row in rows)
 
 
 def python_row() -> Row:
@@ -206,6 +214,45 @@ def profile_rows(root: Path = Path("var")) -> list[Row]:
         found = f"{need.time}, {need.memory_gib:g} GiB memory, {need.disk_gib:g} GiB disk"
         rows.append(Row("profile", need.profile, bad if gaps else "ok", found, "; ".join(gaps)))
     return rows
+
+
+def root_rows(root: Path = Path("var")) -> list[Row]:
+    """Whether `root.json` can be read and what it says, and whether every artifact's manifest can. None without polars."""
+    try:
+        from sigma_core.artifacts import MANIFEST, ArtifactError, ArtifactStore, read_manifest
+        from sigma_core.config import ConfigError
+        from sigma_core.root_file import ROOT_FILE, RootError, read_binding
+    except ImportError:  # a package is missing, and has its own row
+        return []
+    folders = sorted(path.parent for path in root.glob(f"*/*/{MANIFEST}"))
+    if not folders and not (root / ROOT_FILE).exists():
+        remedy = f"sigma demo, or: sigma materialize --as-of DATE --root {root}"
+        return [Row("root", ROOT_FILE, "warn", f"{root} holds no artifacts yet", remedy)]
+    rows = []
+    try:
+        binding = read_binding(root)
+        config = binding.config()
+        days = ArtifactStore(root).partitions("user_to_item_index")
+        answered = f"{len(days)} days with lists" + (f", the latest {days[-1]}" if days else "")
+        found = f"{root}: {binding.source}, {config.profile}, data of {binding.start} to {binding.end}; {answered}"
+        rows.append(Row("root", ROOT_FILE, "ok", found))
+    except (RootError, ArtifactError, ConfigError) as error:
+        rows.append(_broken(ROOT_FILE, error))
+    wrong: list[ArtifactError] = []
+    for folder in folders:
+        try:
+            read_manifest(folder)
+        except ArtifactError as error:
+            wrong.append(error)
+    if wrong:
+        return [*rows, *(_broken("manifest", error) for error in wrong[:5])]
+    return [*rows, Row("root", "manifests", "ok", f"{len(folders)}, all readable")]
+
+
+def _broken(name: str, error: Exception) -> Row:
+    """What an error says, and after it what to do."""
+    found, *remedy = re.split(r"; |\. ", str(error), maxsplit=1)
+    return Row("root", name, "broken", found, remedy[0] if remedy else "")
 
 
 def free_disk_gib(root: Path) -> float:

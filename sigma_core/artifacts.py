@@ -12,14 +12,16 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import MISSING, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
 import polars as pl
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 
 MANIFEST = "manifest.json"
@@ -28,8 +30,11 @@ _MANIFEST_KEYS = ("artifact", "digest", "lineage", "summary")
 _PUBLISH_TRIES = 100
 TABLE = "table.parquet"
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 T = TypeVar("T", bound="Artifact")
+D = TypeVar("D", bound="DataclassInstance")
 
 
 class ArtifactError(RuntimeError):
@@ -114,16 +119,49 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, json.dumps(value, indent=1, sort_keys=True, default=str).encode())
 
 
-def read_json(path: Path) -> Any:
-    """Parse a JSON file; a broken one is an `ArtifactError` that names it."""
+def read_json(path: Path, remedy: str | None = None) -> Any:
+    """Parse a JSON file; a broken one is an `ArtifactError` that names it and says what to do (`remedy`, if given)."""
     try:
         return json.loads(path.read_text())
     except FileNotFoundError as error:
         raise ArtifactError(f"{path} does not exist.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8
+        raise DamagedError(f"{path} is not valid JSON ({error}); {remedy or _remedy(path)}.") from error
+
+
+def read_object(path: Path, keys: Sequence[str], remedy: str | None = None) -> dict[str, Any]:
+    """The JSON object in a file, with at least these keys; anything else is an error, as `read_json` has it."""
+    values = read_json(path, remedy)
+    if not isinstance(values, dict):
+        raise DamagedError(f"{path} is no JSON object; {remedy or _remedy(path)}.")
+    if lost := [key for key in keys if key not in values]:
+        raise DamagedError(f"{path} lacks {', '.join(lost)}; {remedy or _remedy(path)}.")
+    return values
+
+
+def read_dataclass(cls: type[D], path: Path, remedy: str | None = None) -> D:
+    """The dataclass whose fields a JSON object holds, types checked; keys it does not know are passed over.
+
+    Raises:
+        ArtifactError: there is no file.
+        DamagedError: a field is missing or of another type, or the file is no JSON object.
+    """
+    needed = [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
+    values = read_object(path, needed, remedy)
+    try:
+        return TypeAdapter(cls).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
         raise DamagedError(
-            f"{path} is not valid JSON ({error}); delete its folder and materialize again."
+            f"{path}: {where} is wrong ({first['msg']}); {remedy or _remedy(path)}."
         ) from error
+
+
+def _remedy(path: Path) -> str:
+    """What to do about a broken file: an artifact is made again as a whole, of all else only the file is given up."""
+    folder = next((parent for parent in path.parents[:3] if (parent / MANIFEST).exists()), None)
+    return f"delete {folder} and materialize again" if folder else "delete it and run the same command again"
 
 
 def write_artifact(
@@ -192,10 +230,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     path = directory / MANIFEST
     if not path.exists():
         raise ArtifactError(f"{directory} holds no complete artifact (no {MANIFEST}). Materialize it first.")
-    manifest: dict[str, Any] = read_json(path)
-    if not isinstance(manifest, dict) or (lost := [key for key in _MANIFEST_KEYS if key not in manifest]):
-        what = f"lacks {', '.join(lost)}" if isinstance(manifest, dict) else "is no JSON object"
-        raise DamagedError(f"{path} {what}; delete its folder and materialize again.")
+    manifest = read_object(path, _MANIFEST_KEYS)
     if manifest.get("schema_version", 0) > SCHEMA_VERSION:
         raise ArtifactError(
             f"{directory} was written with schema {manifest['schema_version']}, this code reads up to "

@@ -1,5 +1,5 @@
-"""Every setting, once: `SigmaConfig` holds the sections of `config_sections.py` and `config_ablation.py`, profiles and files
-fill it.
+"""Every setting, once: `SigmaConfig` holds the sections of `config_sections.py`, `config_serving.py` and `config_ablation.py`; profiles
+and files fill it.
 
 A stage reads its own section and nothing else. The digest of the sections it names goes into the code version of its
 assets, so a changed setting marks exactly its own artifacts as stale. No I/O but `load_config`.
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from yaml import YAMLError
 
 from sigma_core.artifacts import digest_json
 from sigma_core.config_ablation import AblationConfig
@@ -19,17 +20,15 @@ from sigma_core.config_sections import (
     EvaluationConfig,
     GenerationConfig,
     GroundingConfig,
-    HttpConfig,
     InstructionConfig,
     ModelConfig,
-    NearlineConfig,
     PromotionConfig,
     RuntimeConfig,
     Section,
-    ServingConfig,
     TokenizationConfig,
     TrainingConfig,
 )
+from sigma_core.config_serving import HttpConfig, NearlineConfig, ServingConfig
 from sigma_core.yaml_files import parse_yaml
 
 __all__ = [
@@ -125,11 +124,26 @@ def profile_config(name: str, overrides: dict[str, Any] | None = None) -> SigmaC
     try:
         return SigmaConfig.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
+        first: Any = error.errors()[0]
         path = tuple(str(p) for p in first["loc"])
-        said = _unknown(path) if first["type"] == "extra_forbidden" else first["msg"]
-        said = said.removeprefix("Value error, ").rstrip(".")
+        said = _said(path, first["type"], first["msg"])
         raise ConfigError(f"setting {'.'.join(path)}: {said} (arrived: {first.get('input')!r}).") from error
+
+
+def _said(path: tuple[str, ...], kind: str, message: str) -> str:
+    """What is wrong with a setting, in words for who wrote it."""
+    name = ".".join(path)
+    if kind == "extra_forbidden":
+        return _unknown(path)
+    if kind == "tuple_type":
+        return f"needed a list: --set '{name}=[a, b]', or [a, b] in a file"
+    if kind == "string_type":  # YAML has its own mind about NO (a country) or 1.5
+        return f"needed text, in quotes where it may be taken for something else: --set '{name}=\"NO\"'"
+    if kind == "dict_type":
+        return f"needed names with values: --set '{name}={{a: 1, b: 2}}', or {{a: 1, b: 2}} in a file"
+    if kind == "model_type":
+        return f"needed a section with its settings below it, as `sigma config` prints {name}"
+    return message.removeprefix("Value error, ").rstrip(".")
 
 
 def _unknown(path: tuple[str, ...]) -> str:
@@ -142,17 +156,19 @@ def _unknown(path: tuple[str, ...]) -> str:
 
 
 def load_config(profile: str, file: Path | None = None, settings: tuple[str, ...] = ()) -> SigmaConfig:
-    """Profile, then a YAML file, then `section.key=value` settings; the later wins."""
+    """Profile, then a YAML file, then `section.key=value` settings; the later wins.
+
+    Raises:
+        ConfigError: as `profile_config`; or the file, or the value of a setting, is no YAML. What is wrong is named.
+    """
     values: dict[str, Any] = {}
     if file is not None:
-        if not file.exists():
-            raise ConfigError(f"--config {file} does not exist.")
-        loaded = parse_yaml(file.read_text()) or {}
-        if not isinstance(loaded, dict):
-            raise ConfigError(
-                f"--config {file} must hold a mapping of sections, arrived {type(loaded).__name__}."
-            )
-        values = loaded
+        profile_config(profile)
+        values = _settings_of(file)
+        try:
+            profile_config(profile, values)
+        except ConfigError as error:
+            raise ConfigError(f"--config {file}: {error}") from error
     for setting in settings:
         path, sep, raw = setting.partition("=")
         if not sep or "." not in path:
@@ -160,8 +176,37 @@ def load_config(profile: str, file: Path | None = None, settings: tuple[str, ...
                 f"--set {setting!r}: needed section.key=value, for example training.base_steps=100."
             )
         section, key = path.split(".", 1)
-        values = _merge(values, {section: {key: parse_yaml(raw)}})
+        try:
+            value = parse_yaml(raw)
+        except YAMLError as error:
+            raise ConfigError(f"--set {setting!r}: the value is no YAML: {_short(error)}.") from error
+        values = _merge(values, {section: {key: value}})
     return profile_config(profile, values)
+
+
+def _settings_of(file: Path) -> dict[str, Any]:
+    """The sections in a YAML file."""
+    advice = "write sections like `sigma config` prints them"
+    if not file.exists():
+        raise ConfigError(f"--config {file} does not exist.")
+    try:
+        loaded = parse_yaml(file.read_text()) or {}
+    except OSError as error:
+        raise ConfigError(
+            f"--config {file} cannot be read ({error.strerror}); needed a YAML file."
+        ) from error
+    except (YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"--config {file} is no YAML: {_short(error)}; {advice}.") from error
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"--config {file} holds a {type(loaded).__name__}; {advice}.")
+    return {str(section): given for section, given in loaded.items()}
+
+
+def _short(error: Exception) -> str:
+    """What a parser said, and where, without the text around it."""
+    mark = getattr(error, "problem_mark", None)
+    said = getattr(error, "problem", None) or str(error).splitlines()[0]
+    return f"{said} in line {mark.line + 1}" if mark else said
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -1,13 +1,14 @@
 """The sections of the config: frozen pydantic classes, one a stage, unknown keys refused.
 
-A setting is written here once, with its bounds and what it means; `config.py` puts them together and reads them from
-profiles, files and the command line. No I/O.
+A setting is written once, with its bounds and what it means; those of serving are in `config_serving.py`, the ablation's in
+`config_ablation.py`. `config.py` puts them together and reads them from profiles, files and the command line. No I/O.
 Dimensions, temperatures and weights that the paper leaves open say "our choice" in PAPER.md.
 """
 
+import re
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class Section(BaseModel):
@@ -26,6 +27,13 @@ class RuntimeConfig(Section):
         True, description="trainings repeat bit by bit, with more than one thread too"
     )
 
+    @field_validator("device")
+    @classmethod
+    def _possible(cls, device: str) -> str:
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+            raise ValueError("needed cpu, cuda, or one of several like cuda:1")
+        return device
+
 
 class DataConfig(Section):
     """What the catalog of a day holds, what its targets are (tasks.md)."""
@@ -42,6 +50,14 @@ class DataConfig(Section):
     horizon_days: int = Field(7, ge=1, description="length of a target window")
     tail_share: float = Field(0.2, gt=0, lt=1, description="share of 56-day volume that makes the long tail")
     min_category_items: int = Field(50, ge=1, description="a category needs this many items to be asked for")
+
+    @field_validator("country")
+    @classmethod
+    def _with_holidays(cls, country: str) -> str:
+        from sigma_core.data.calendar import check_country  # costs time, and the default needs no check
+
+        check_country(country)
+        return country
 
 
 class GroundingConfig(Section):
@@ -125,6 +141,13 @@ class GroundingConfig(Section):
         0.05, ge=0, lt=1, description="relevance pairs kept out of training, to measure it"
     )
 
+    @field_validator("backbone")
+    @classmethod
+    def _reads_texts(cls, backbone: str) -> str:
+        if backbone.strip() in ("", "mini"):
+            raise ValueError("needed a pre-trained model, such as minilm or a transformers folder")
+        return backbone
+
 
 class TokenizationConfig(Section):
     """Stage (b): residual codebooks and the prefix that is used."""
@@ -192,6 +215,15 @@ class ModelConfig(Section):
         True, description="items enter and are ranked with v~; off: by their prefix alone, an ablation"
     )
     free_items: bool = Field(False, description="v~ has a free part per item; on: an ablation")
+
+    @field_validator("backbone")
+    @classmethod
+    def _is_decoder(cls, backbone: str) -> str:
+        if backbone.strip() in ("", "minilm"):
+            raise ValueError(
+                "needed a decoder: mini, smollm2-135m, qwen3-0.6b, qwen3-4b, a folder, or a Hub id"
+            )
+        return backbone
 
 
 class TrainingConfig(Section):
@@ -291,62 +323,6 @@ class GenerationConfig(Section):
     )
     collapse_text_groups: bool = Field(
         True, description="a list shown to a person holds one item of a text group"
-    )
-
-
-class ServingConfig(Section):
-    """User-to-item index."""
-
-    u2i_top_n: int = Field(50, ge=1, description="items of a precomputed list")
-    u2i_tasks: tuple[str, ...] = Field(("just_for_you",), description="tasks that get precomputed lists")
-    batch_users: int = Field(32, ge=1, description="users answered at a time")
-
-
-class HttpConfig(Section):
-    """`sigma serve`. It changes no artifact, so it is no part of a root's digest."""
-
-    max_batch: int = Field(16, ge=1, le=256, description="concurrent requests answered by one forward pass")
-    batch_wait_ms: float = Field(4.0, ge=0, description="how long a lone request waits for company")
-    max_queue: int = Field(256, ge=1, description="requests waiting from arrival on; more fall back at once")
-    deadline_ms: int = Field(
-        2000, ge=1, description="budget of a request; past it the answer comes from U2I, then popularity"
-    )
-    route_confidence: float = Field(
-        0.6,
-        ge=0,
-        le=1,
-        description="how sure the encoder must be of a task for free words (API and `sigma recommend`); below it just_for_you",
-    )
-    max_body_bytes: int = Field(262_144, ge=1024, description="larger bodies are refused (413)")
-    max_in_flight: int = Field(1024, ge=1, description="requests being answered at once; more get a 429")
-    body_timeout_s: float = Field(10.0, gt=0, description="a body slower than this is refused (408)")
-    rate_per_minute: int = Field(60_000, ge=1, description="requests a key may make a minute (429 beyond)")
-    rate_burst: int = Field(2000, ge=1, description="requests a key may make at once")
-    cors_origins: tuple[str, ...] = Field(
-        (), description="web origins that may call the API; none by default"
-    )
-    refresh_seconds: float = Field(
-        2.0, gt=0, description="how often users with events of other processes are looked for"
-    )
-    reload_seconds: float = Field(
-        5.0, gt=0, description="how often the root is looked at for a newer published day"
-    )
-
-
-class NearlineConfig(Section):
-    """`sigma nearline`, and the same work inside `sigma serve`. It changes no artifact."""
-
-    batch_events: int = Field(2000, ge=1, description="events committed at once")
-    batch_users: int = Field(32, ge=1, description="users refreshed by one forward pass")
-    poll_seconds: float = Field(1.0, gt=0, description="how often new events are looked for")
-    session_events: int = Field(
-        32, ge=1, description="events appended to a prompt before it is rebuilt with them in its history"
-    )
-    session_mib: float = Field(
-        256.0, ge=0, description="memory for users' cached KV states, MiB; 0: every prompt is read whole"
-    )
-    spill_mib: float = Field(
-        1024.0, ge=0, description="disk for cached KV states that left memory, MiB; 0: they are dropped"
     )
 
 

@@ -24,6 +24,7 @@ and is left-censored. Targets of the 7 days after: u1 ice_a, u1 dia_b, u3 dia_a,
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -37,6 +38,7 @@ from sigma_core.data.purchases import Purchases
 from sigma_core.data.sources.base import Vectors, event_dates, product_master, raw_events
 from sigma_core.data.users import UserProfiles, build_user_profiles
 from sigma_core.instruction.examples import catalog_targets
+from sigma_core.root_file import Binding
 
 TOY_START = date(2024, 3, 1)
 TOY_DAY = date(2024, 3, 5)
@@ -338,3 +340,10 @@ def write_tabular(source: FrameSource, folder: Path) -> Path:
             table = pl.DataFrame({c.ITEM_ID: vectors[0], "vector": vectors[1].tolist()})
             table.write_parquet(folder / f"item_{name}_vectors.parquet")
     return folder
+
+
+def root_values(profile: str = "toy", settings: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The content of a `root.json`, for roots that hold only what a test puts there."""
+    day = date(2024, 10, 20)
+    binding = Binding("tabular", "nowhere", profile, settings, day, day, "f", {"products": "p"})
+    return binding.as_json(binding.config())

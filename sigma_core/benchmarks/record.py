@@ -16,7 +16,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-from sigma_core.artifacts import ArtifactStore, digest_json, read_json, write_json
+from sigma_core.artifacts import ArtifactStore, digest_json, write_json
+from sigma_core.root_file import read_binding
 from sigma_core.versions import sigma_version
 
 LIBRARIES: Final = ("torch", "numpy", "polars", "faiss-cpu", "transformers", "peft", "dagster")
@@ -108,8 +109,8 @@ def answering_digests(root: Path, day: str) -> dict[str, str]:
 
 def source_fingerprint(root: Path) -> dict[str, str]:
     """What the root knows of its source's content, under the source's name."""
-    binding = read_json(root / "root.json")
-    return {f"source {binding['source']}": str(binding["fingerprint"])}
+    binding = read_binding(root)
+    return {f"source {binding.source}": binding.fingerprint}
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -136,11 +136,9 @@ def _base(
     root: Path, day: date, settings: ScalingSettings
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     """Raw events, products and people of a share of the users, up to one horizon after the day."""
-    from sigma_core.artifacts import read_json
-    from sigma_core.data.sources import open_source
+    from sigma_core.root_file import read_binding
 
-    binding = read_json(root / "root.json")
-    source = open_source(binding["source"], Path(binding["path"]) if binding["path"] else None)
+    source = read_binding(root).open_source()
     raw = source.events()
     users = raw[c.USER_ID].drop_nulls().unique().sort()
     chosen = users.gather_every(max(1, round(1 / settings.base)))

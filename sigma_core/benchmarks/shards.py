@@ -277,16 +277,15 @@ def _sample(events: pl.DataFrame, cut: date, config: "SigmaConfig") -> list[str]
 
 
 def _read(root: Path, settings: ShardSettings) -> "Read":
-    from sigma_core.artifacts import ArtifactStore, read_json
+    from sigma_core.artifacts import ArtifactStore
     from sigma_core.benchmarks.record import artifact_digests
-    from sigma_core.config import load_config
     from sigma_core.data.catalog import ItemCatalog
     from sigma_core.data.events import InteractionEvents
     from sigma_core.data.users import UserProfiles
+    from sigma_core.root_file import read_binding
     from sigma_core.serving.runtime import RequestError
 
-    store, binding = ArtifactStore(root), read_json(root / "root.json")
-    config = load_config(binding["profile"], None, tuple(binding["settings"]))
+    store, config = ArtifactStore(root), read_binding(root).config()
     partitions = store.partitions("interaction_events")
     both = sorted({*store.partitions("item_catalog")} & {*store.partitions("user_profiles")})
     horizon = timedelta(days=config.data.horizon_days)
@@ -322,17 +321,14 @@ def _read(root: Path, settings: ShardSettings) -> "Read":
 
 def _read_year(root: Path, settings: ShardSettings) -> "Read":
     """All accepted events of the root's source, and cuts spread over its last year that have a whole target window."""
-    from sigma_core.artifacts import read_json
     from sigma_core.benchmarks.record import source_fingerprint
-    from sigma_core.config import load_config
     from sigma_core.data.catalog import CatalogBuilder
     from sigma_core.data.events import clean_events
-    from sigma_core.data.sources import open_source
     from sigma_core.data.users import build_user_profiles
+    from sigma_core.root_file import read_binding
 
-    binding = read_json(root / "root.json")
-    config = load_config(binding["profile"], None, tuple(binding["settings"]))
-    source = open_source(binding["source"], Path(binding["path"]) if binding["path"] else None)
+    binding = read_binding(root)
+    config, source = binding.config(), binding.open_source()
     products, people = source.products(), source.users()
     events, _ = clean_events(source.events(), products[c.ITEM_ID])
     start, end = source.date_range()

@@ -145,16 +145,15 @@ def _zeros(value: Any) -> dict[str, Any]:
 def _loaded(root: Path, shards: int) -> tuple[Any, ...]:
     import torch
 
-    from sigma_core.artifacts import ArtifactStore, read_json
+    from sigma_core.artifacts import ArtifactStore
     from sigma_core.benchmarks.record import answering_digests, artifact_digests
-    from sigma_core.config import load_config
     from sigma_core.instruction.shards import SftShard
+    from sigma_core.root_file import read_binding
     from sigma_core.serving.runtime import load_recommender
     from sigma_core.training.batches import build_training_set
 
     loaded = load_recommender(root)
-    store, engine, binding = ArtifactStore(root), loaded.engine, read_json(root / "root.json")
-    config = load_config(binding["profile"], None, tuple(binding["settings"]))
+    store, engine, config = ArtifactStore(root), loaded.engine, read_binding(root).config()
     keys = [key for key in store.partitions("sft_shards") if key <= loaded.day.isoformat()][-shards:]
     data = build_training_set(
         [store.read(SftShard, "sft_shards", key) for key in keys], engine.index.item_ids

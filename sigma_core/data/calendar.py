@@ -52,16 +52,24 @@ def load_themes() -> dict[str, list[str]]:
     return {name: list(words) for name, words in _theme_table().items()}
 
 
+def check_country(country: str) -> None:
+    """`ValueError` when the library `holidays` does not know the country."""
+    import holidays
+
+    try:
+        holidays.country_holidays(country)
+    except NotImplementedError as error:
+        raise ValueError(
+            f"country {country!r} is unknown to the library holidays; needed a country's code, like US"
+        ) from error
+
+
 @lru_cache(maxsize=64)
 def _of_year(year: int, country: str) -> tuple[Holiday, ...]:
     import holidays
 
-    try:
-        known = holidays.country_holidays(country, years=year)
-    except NotImplementedError as error:
-        raise ValueError(
-            f"data.country {country!r} is unknown to the library holidays; use a code like US."
-        ) from error
+    check_country(country)
+    known = holidays.country_holidays(country, years=year)
     wanted = [category for category in ("public", "unofficial") if category in known.supported_categories]
     language = "en_US" if "en_US" in known.supported_languages else None
     calendar = holidays.country_holidays(

@@ -94,6 +94,12 @@ def general_tasks() -> tuple[str, ...]:
     return tuple(name for name, task in TASKS.items() if not task.focus)
 
 
+def check_general(tasks: Sequence[str]) -> None:
+    """`TaskError` when lists cannot be made ahead for one of the tasks."""
+    if wrong := [task for task in tasks if task not in general_tasks()]:
+        raise TaskError(f"{', '.join(wrong)}: lists made ahead can be for {', '.join(general_tasks())} only")
+
+
 def told_tasks() -> str:
     """Every task with its line, for `--help` and the HTTP schema."""
     return "; ".join(f"{task.name}: {task.description}" for task in TASKS.values())

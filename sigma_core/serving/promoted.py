@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
-from sigma_core.artifacts import digest_json, read_json, write_json
+from sigma_core.artifacts import digest_json, read_dataclass, write_json
 from sigma_core.evaluation.promotion import ModelName
 from sigma_core.training.checkpoint import LoraCheckpoint
 
@@ -42,11 +42,12 @@ class Pointer:
 
     @classmethod
     def read(cls, directory: Path) -> Self:
-        """The pointer of a written artifact, without its adapter."""
-        values = read_json(directory / POINTER)
-        replaced = values.pop("replaced")
-        model = ModelName(**values.pop("model"))
-        return cls(model=model, replaced=ModelName(**replaced) if replaced else None, **values)
+        """The pointer of a written artifact, without its adapter.
+
+        Raises:
+            DamagedError: the file is not what was written.
+        """
+        return read_dataclass(cls, directory / POINTER)
 
 
 @dataclass(frozen=True)

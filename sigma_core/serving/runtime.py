@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from sigma_core import columns as c
-from sigma_core.artifacts import ArtifactError, ArtifactStore, read_json
-from sigma_core.config import ConfigError, load_config, parse_date
+from sigma_core.artifacts import ArtifactError, ArtifactStore
+from sigma_core.config import ConfigError, parse_date
+from sigma_core.root_file import RootError, read_binding
 from sigma_core.serving.item_filter import ItemFilter
 
 if TYPE_CHECKING:
@@ -275,9 +276,8 @@ def load_recommender(root: Path, as_of: str | None = None) -> LoadedRecommender:
     store = ArtifactStore(root)
     day = pick_day(store, as_of)
     month = f"{day[:7]}-01"
-    binding = read_json(root / "root.json")
-    config = load_config(binding["profile"], None, tuple(binding["settings"]))
     try:
+        config = read_binding(root).config()
         catalog = store.read(ItemCatalog, "item_catalog", day)
         engine = Engine(
             store.read(SigmaBase, "sigma_base", month),
@@ -288,6 +288,6 @@ def load_recommender(root: Path, as_of: str | None = None) -> LoadedRecommender:
             config,
         )
         lists = store.read(UserToItemIndex, "user_to_item_index", day)
-    except ArtifactError as error:
+    except (RootError, ConfigError, ArtifactError) as error:
         raise RequestError(str(error)) from error
     return LoadedRecommender(parse_date(day), engine, catalog, lists, config.data.country)

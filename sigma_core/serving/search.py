@@ -13,10 +13,11 @@ import numpy as np
 import polars as pl
 
 from sigma_core import columns as c
-from sigma_core.artifacts import ArtifactError, ArtifactStore, read_json
-from sigma_core.config import load_config, parse_date
+from sigma_core.artifacts import ArtifactError, ArtifactStore
+from sigma_core.config import ConfigError, parse_date
 from sigma_core.grounding.lexical import for_search, unit_rows
 from sigma_core.pretrained import PretrainedError
+from sigma_core.root_file import RootError, read_binding
 from sigma_core.serving.runtime import RequestError, pick_day
 
 if TYPE_CHECKING:
@@ -74,14 +75,13 @@ def load_search(root: Path, as_of: str | None = None) -> LoadedSearch:
 
     store = ArtifactStore(root)
     day = pick_day(store, as_of, "item_embeddings", "item vectors")
-    binding = read_json(root / "root.json")
-    config = load_config(binding["profile"], None, tuple(binding["settings"]))
-    torch.set_num_threads(config.runtime.threads)
     try:
+        config = read_binding(root).config()
+        torch.set_num_threads(config.runtime.threads)
         encoder = store.read(GroundedEncoder, "grounded_encoder", f"{day[:7]}-01")
         embeddings = store.read(ItemEmbeddings, "item_embeddings", day)
         catalog = store.read(ItemCatalog, "item_catalog", day)
-    except (ArtifactError, PretrainedError) as error:
+    except (RootError, ConfigError, ArtifactError, PretrainedError) as error:
         raise RequestError(str(error)) from error
     if embeddings.encoder_digest != encoder.digest():
         raise RequestError(

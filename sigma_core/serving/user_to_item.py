@@ -106,20 +106,13 @@ def build_user_to_item_index(
 
     `beams` is the file of what step 1 found (`beam_memory`): users whom a changed catalog does not touch go through steps 2
     and 3 alone. Without one everybody goes through all three.
-
-    Raises:
-        ValueError: a configured task needs a query, a category or a calendar word.
     """
     from sigma_core.instruction.collate import Request
-    from sigma_core.instruction.tasks import general_tasks, render
+    from sigma_core.instruction.tasks import render
     from sigma_core.serving.beam_memory import BeamMemory
     from sigma_core.serving.engine import Engine
 
     tasks = config.serving.u2i_tasks
-    if wrong := [task for task in tasks if task not in general_tasks()]:
-        raise ValueError(
-            f"serving.u2i_tasks names {wrong}; lists made ahead can be for {', '.join(general_tasks())} only."
-        )
     engine = Engine(base, checkpoint, index, catalog, encoder, config)
     users = engine.contexts(contexts)
     requests = [Request(render(task, 0, {})) for task in tasks]

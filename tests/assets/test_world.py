@@ -5,11 +5,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from sigma_assets.binding import Request, RootError, bind, read_binding
+from sigma_assets.binding import Request, RootError, bind, read_binding, save
 from sigma_assets.stages import STAGES
 from sigma_assets.world import World, options_digest
 from sigma_core import columns as c
-from sigma_core.config import ConfigError
+from sigma_core.config import ConfigError, load_config
 from sigma_core.data.events import InteractionEvents
 from tests.assets.roots import small_request, small_world
 from tests.toy_world import small_source, write_tabular
@@ -66,6 +66,18 @@ def test_a_config_file_replaces_the_roots_settings(tmp_path: Path) -> None:
         ("traning.lora_steps=1", r"traning: unknown section; did you mean training"),
         ("runtime.zzz=1", r"runtime\.zzz: unknown setting; there are "),
         ("training.lora_steps=many", r"training\.lora_steps: Input should be a valid integer"),
+        ("runtime.device=tpu", r"runtime\.device: needed cpu, cuda"),
+        ("runtime.device=cuda:9999", r"runtime\.device: .*CUDA"),
+        ("data.country=ZZ", r"data\.country: country 'ZZ' is unknown"),
+        ("data.country=NO", r"data\.country: needed text, in quotes"),
+        ("serving.u2i_tasks=[foo]", r"serving\.u2i_tasks: foo: lists made ahead can be for just_for_you, "),
+        ("model.backbone=nosuch", r"model\.backbone: model 'nosuch' is neither a folder nor in"),
+        ("model.backbone=minilm", r"model\.backbone: needed a decoder"),
+        ("grounding.backbone=nosuch", r"grounding\.backbone: model 'nosuch' is neither"),
+        ("grounding.backbone=mini", r"grounding\.backbone: needed a pre-trained model"),
+        ("grounding.lora_targets=q_proj", r"needed a list: --set 'grounding\.lora_targets=\[a, b\]'"),
+        ("runtime=3", r"needed section\.key=value"),
+        ("grounding.lora_targets=[a", r"--set 'grounding\.lora_targets=\[a': the value is no YAML"),
         ("ablation.arms=[no_kdd]", r"ablation\.arms: unknown arms \['no_kdd'\]; there are all, headline"),
     ],
 )
@@ -73,6 +85,30 @@ def test_a_wrong_setting_binds_nothing(setting: str, said: str, tmp_path: Path) 
     with pytest.raises(ConfigError, match=said):
         bind(tmp_path / "root", Request(settings=(setting,)))
     assert not (tmp_path / "root").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"[1,2", "is no YAML: .*write sections like `sigma config`"),
+        (b"\xff\xfe\x00\x01", "is no YAML: .*write sections like"),
+        (b"- runtime", "holds a list; write sections"),
+        (b"runtime: 3", "setting runtime: needed a section with its settings below it"),
+        (b"runtime: {threads: 0}", "setting runtime.threads: "),
+    ],
+)
+def test_a_wrong_config_file_is_named(content: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_bytes(content)
+    with pytest.raises(ConfigError, match=f"--config {tmp_path}/mine.yaml.*{said}"):
+        load_config("toy", tmp_path / "mine.yaml")
+    with pytest.raises(ConfigError, match=f"--config {tmp_path} cannot be read"):
+        load_config("toy", tmp_path)
+
+
+def test_a_root_goes_on_when_the_model_it_is_bound_to_is_gone(tmp_path: Path) -> None:
+    world = small_world(tmp_path)
+    save(world.root, replace(world.binding, settings=("model.backbone=moved_away",)))
+    assert bind(world.root, Request())[0].settings == ('model.backbone="moved_away"',)
 
 
 def test_changed_data_are_noted_and_read_again(tmp_path: Path) -> None:

@@ -50,6 +50,15 @@ def test_every_contract_has_a_page_and_nothing_comes_from_elsewhere(tmp_path: Pa
             assert all(f"<code>{column.name}</code>" in text for column in table.columns)
 
 
+def test_a_named_root_must_be_one(tmp_path: Path, capsys) -> None:
+    for verb in (["contracts", "docs", "--out", str(tmp_path / "docs")], ["config"]):
+        with pytest.raises(SystemExit) as ended:
+            main([*verb, "--root", str(tmp_path / "typo")])
+        assert ended.value.code == 1
+        assert f"{tmp_path / 'typo'} holds no artifacts yet" in capsys.readouterr().err
+    assert not (tmp_path / "docs").exists()
+
+
 def test_the_newest_results_are_shown_with_what_was_wrong(tmp_path: Path, capsys) -> None:
     source = with_broken_day(small_source(num_users=20, num_items=40, days=45), date(2024, 9, 20))
     world = small_world(tmp_path, source)

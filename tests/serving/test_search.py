@@ -20,6 +20,7 @@ from tests.grounding.test_text_network import encoder as tiny_encoder
 from tests.instruction.small_world import CUT, small_catalog
 from tests.model.tiny_llm import save_tiny_llm
 from tests.no_lexical import MeaningAlone
+from tests.toy_world import root_values
 
 DAY = CUT.isoformat()
 WORDS = ("red", "green", "tea")
@@ -78,7 +79,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     frame = small_catalog().frame
     vectors, _ = embed_items(frame[c.ITEM_ID].to_list(), frame[c.TEXT].to_list(), made)
     store.write("item_embeddings", DAY, vectors)
-    write_json(folder / "root" / "root.json", {"profile": "toy", "settings": ["runtime.threads=1"]})
+    write_json(folder / "root" / "root.json", root_values("toy", ("runtime.threads=1",)))
     return folder / "root"
 
 
@@ -117,7 +118,7 @@ def test_vectors_of_another_encoder_are_refused(root: Path, tmp_path: Path) -> N
     ):
         store.write(asset, key, ArtifactStore(root).read(cls, asset, key))  # type: ignore[arg-type]
     store.write("grounded_encoder", f"{DAY[:7]}-01", tiny_encoder(save_tiny_llm(tmp_path / "other", seed=3)))
-    write_json(tmp_path / "root.json", {"profile": "toy", "settings": []})
+    write_json(tmp_path / "root.json", root_values())
     with pytest.raises(RequestError, match="by another encoder"):
         load_search(tmp_path)
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sigma_core.artifacts import ArtifactError, read_json
-from sigma_core.config import HttpConfig, load_config
+from sigma_core.artifacts import ArtifactError
+from sigma_core.config import HttpConfig
+from sigma_core.root_file import RootError, read_binding
 from sigma_core.serving.runtime import RequestError
 
 MAX_CONNECTIONS: Final = 2048
@@ -33,17 +34,14 @@ def http_config(root: Path, settings: tuple[str, ...]) -> HttpConfig:
     """Section `http` of the root's settings and of those given.
 
     Raises:
-        RequestError: the root holds nothing, or a setting is not of section http.
+        RequestError: the root holds nothing or is damaged, or a setting is not of section http.
     """
     if wrong := [s for s in settings if not s.startswith("http.")]:
         raise RequestError(f"--set {wrong[0]}: `sigma serve` takes settings of section http only.")
     try:
-        binding = read_json(root / "root.json")
-    except ArtifactError as error:
-        raise RequestError(
-            f"{root} holds no artifacts yet. Run `sigma materialize --as-of DATE` first."
-        ) from error
-    return load_config(binding["profile"], None, (*binding["settings"], *settings)).http
+        return read_binding(root).config(settings).http
+    except (RootError, ArtifactError) as error:
+        raise RequestError(str(error)) from error
 
 
 def serve(root: Path, options: ServeOptions) -> None:
