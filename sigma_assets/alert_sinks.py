@@ -8,6 +8,7 @@
 Every attempt ends after `TIMEOUT_SECONDS`, whatever the other side does. Our choice.
 """
 
+import http.client
 import json
 import logging
 import os
@@ -26,6 +27,10 @@ from sigma_assets.alerts import Alert, DeliveryError, Sink
 TIMEOUT_SECONDS: Final = 5.0
 _HEADER_CHARS: Final = 150  # Slack refuses longer headers
 _TEXT_CHARS: Final = 2900  # ... and sections over 3,000
+_REASON_CHARS: Final = 300
+_NOT_NOW: Final = {408, 425, 429}
+_SETUP: Final = {401, 403, 404, 405, 407, 410}  # about the address or who asks, so about every alert
+_TOO_LARGE: Final = 552
 
 
 class AlertConfigError(ValueError):
@@ -53,20 +58,24 @@ class WebhookSink:
     name: str = "webhook"
 
     def send(self, alert: Alert) -> None:
-        """Post; anything but a 2xx answer within the timeout is a `DeliveryError`."""
-        request = urllib.request.Request(  # noqa: S310 the scheme was checked by sinks_of
-            self.url,
-            data=json.dumps(slack_payload(alert)).encode(),
-            headers={"Content-Type": "application/json"},
-            method="POST",
-        )
+        """Post; anything but a 2xx answer within the timeout is a `DeliveryError`, and so is an address that is none."""
+        body = json.dumps(slack_payload(alert)).encode()
         try:
+            request = urllib.request.Request(  # noqa: S310 the scheme was checked by sinks_of
+                self.url, data=body, headers={"Content-Type": "application/json"}, method="POST"
+            )
             with urllib.request.urlopen(request, timeout=self.timeout) as answer:  # noqa: S310
                 answer.read(1000)
         except urllib.error.HTTPError as error:
-            is_final = 400 <= error.code < 500 and error.code not in {408, 425, 429}
-            raise DeliveryError(f"the webhook answered {error.code}", is_final=is_final) from error
-        except (OSError, ValueError) as error:  # refused, timed out, broken answer
+            is_setup = error.code in _SETUP
+            is_final = 400 <= error.code < 500 and not is_setup and error.code not in _NOT_NOW
+            raise DeliveryError(
+                f"the webhook answered {error.code}", is_final=is_final, is_setup=is_setup
+            ) from error
+        except (ValueError, http.client.InvalidURL) as error:  # its text may hold the secret
+            what = f"SIGMA_ALERT_WEBHOOK_URL is no address that can be asked ({type(error).__name__})"
+            raise DeliveryError(what, is_setup=True) from None
+        except (OSError, http.client.HTTPException) as error:  # refused, timed out, no HTTP
             raise DeliveryError(f"the webhook was not reached: {_reason(error)}") from error
 
 
@@ -85,13 +94,9 @@ class EmailSink:
     name: str = "email"
 
     def send(self, alert: Alert) -> None:
-        """Send; whatever the server refuses or the timeout ends is a `DeliveryError`."""
-        message = EmailMessage()
-        message["Subject"] = " ".join(f"[sigma] {alert.headline()}".split())[:200]
-        message["From"], message["To"] = self.sender, ", ".join(self.to)
-        message["Message-ID"] = f"<{alert.id}@sigma>"  # a second copy is recognized as the same
-        message.set_content(alert.text())
+        """Send; whatever the server refuses, the timeout ends or no address can be is a `DeliveryError`."""
         try:
+            message = self._message(alert)
             with smtplib.SMTP(self.host, self.port, timeout=self.timeout) as server:
                 if self.starttls:
                     server.starttls(context=ssl.create_default_context())
@@ -100,10 +105,24 @@ class EmailSink:
                 server.send_message(message)
         except smtplib.SMTPAuthenticationError as error:
             raise DeliveryError(
-                f"{self.host} refused the login ({error.smtp_code})", is_final=True
+                f"{self.host} refused the login ({error.smtp_code})", is_setup=True
             ) from error
+        except ValueError as error:  # a line feed in an address, a host name that cannot be one
+            what = f"host, sender, receivers or login of the mail cannot be right: {_reason(error)}"
+            raise DeliveryError(what, is_setup=True) from error
         except (OSError, smtplib.SMTPException) as error:
-            raise DeliveryError(f"{self.host}:{self.port} did not take the mail: {_reason(error)}") from error
+            code = getattr(error, "smtp_code", 0)
+            is_final = code == _TOO_LARGE or (isinstance(error, smtplib.SMTPDataError) and code >= 500)
+            what = f"{self.host}:{self.port} did not take the mail: {_reason(error)}"
+            raise DeliveryError(what, is_final=is_final) from error
+
+    def _message(self, alert: Alert) -> EmailMessage:
+        message = EmailMessage()
+        message["Subject"] = " ".join(_plain(f"[sigma] {alert.headline()}").split())[:200]
+        message["From"], message["To"] = self.sender, ", ".join(self.to)
+        message["Message-ID"] = f"<{alert.id}@sigma>"  # a second copy is recognized as the same
+        message.set_content(_plain(alert.text()))
+        return message
 
 
 def sinks_of(environment: Mapping[str, str] = os.environ) -> list[Sink]:
@@ -176,4 +195,9 @@ def _reason(error: BaseException) -> str:
     reason = getattr(error, "reason", None) or error
     if isinstance(reason, TimeoutError | socket.timeout):
         return f"no answer within {TIMEOUT_SECONDS:.0f} s"
-    return " ".join(str(reason).split()) or type(reason).__name__
+    return " ".join(str(reason).split())[:_REASON_CHARS] or type(reason).__name__
+
+
+def _plain(text: str) -> str:
+    """The text without what no mail can hold (lone surrogates)."""
+    return text.encode("utf-8", "replace").decode("utf-8")

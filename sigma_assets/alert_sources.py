@@ -1,6 +1,7 @@
 """Where alerts come from: the checks and the end of a Dagster run, and the partitions that bulk ingestion refused.
 
-Turns them into `Alert`s with what to do and whose it is, records them, and delivers. A sink that is down never fails a run.
+Turns them into `Alert`s with what to do and whose it is, records them, and delivers. Nothing that goes wrong here fails a run,
+or takes the place of the error that did.
 Source: stack.md, section 2 (alerting); our choice.
 """
 
@@ -26,12 +27,11 @@ NUM_EXAMPLES: Final = 5
 
 
 def after_run(root: Path, instance: dg.DagsterInstance, run_id: str) -> int:
-    """Record and deliver what a finished run has to say; returns how many new alerts that made."""
+    """Record and deliver what a finished run has to say; returns how many new alerts that made. Never raises."""
     try:
         return _record_run(root, instance, run_id)
-    except OSError as error:  # a full disk: what was made is made, whether or not somebody can be told
-        logging.getLogger("sigma.alerts").error("alerts of run %s could not be kept: %s", run_id, error)
-        return 0
+    except Exception as error:  # noqa: BLE001  a full disk: what was made is made, whether or not somebody can be told
+        return _not_kept(f"run {run_id}", error)
 
 
 def _record_run(root: Path, instance: dg.DagsterInstance, run_id: str) -> int:
@@ -58,7 +58,21 @@ def _record_run(root: Path, instance: dg.DagsterInstance, run_id: str) -> int:
 
 
 def after_ingestion(root: Path, asset: str, results: dict[str, Sequence[dg.AssetCheckResult]]) -> int:
-    """Record and deliver what the checks of bulk-ingested partitions have to say; returns how many new alerts that made."""
+    """Record and deliver what the checks of bulk-ingested partitions say; returns how many new alerts that made. Never raises."""
+    try:
+        return _record_ingestion(root, asset, results)
+    except Exception as error:  # noqa: BLE001  as after_run
+        return _not_kept(f"the ingestion of {asset}", error)
+
+
+def _not_kept(of_what: str, error: Exception) -> int:
+    logging.getLogger("sigma.alerts").error(
+        "alerts of %s could not be kept: %s: %s", of_what, type(error).__name__, error
+    )
+    return 0
+
+
+def _record_ingestion(root: Path, asset: str, results: dict[str, Sequence[dg.AssetCheckResult]]) -> int:
     log = AlertLog(root)
     new, over = 0, []
     for partition, found in results.items():

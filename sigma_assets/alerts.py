@@ -1,12 +1,13 @@
 """Alerts: one for each check that failed or warned and each run that failed, kept in `<root>/alerts.jsonl` until delivered.
 
-The file is a log of what happened to alerts (raised, repeated, delivered, undelivered, resolved) and is only ever appended to;
+The file is a log of what happened to alerts (raised, repeated, delivered, undelivered, refused, resolved), only ever appended to;
 what is open or waiting follows from it, so an alert survives a dead sink and a dead process. How a sink talks is
 `alert_sinks.py`, where alerts come from is `alert_sources.py`. Our choice.
 """
 
 import fcntl
 import json
+import logging
 import os
 import time
 import uuid
@@ -21,6 +22,8 @@ LOG: Final = "alerts.jsonl"
 ATTEMPTS: Final = 3  # in one delivery; the next delivery tries again
 BACKOFF_SECONDS: Final = 0.5  # doubled after every attempt
 GIVE_UP_DAYS: Final = 7  # older undelivered alerts stay in the file and are not sent any more
+
+_LOGGER: Final = logging.getLogger("sigma.alerts")
 
 Severity = Literal["ERROR", "WARN"]
 
@@ -76,11 +79,17 @@ class Alert:
 
 
 class DeliveryError(RuntimeError):
-    """A sink did not take an alert. `is_final`: the same attempt again would fail again."""
+    """A sink did not take an alert.
 
-    def __init__(self, message: str, *, is_final: bool = False) -> None:
+    Attributes:
+        is_final: it refuses this alert for good and may take another: it is not sent again, the next one is.
+        is_setup: it refuses every alert until its address or login is corrected: not tried again at once, and all wait.
+    """
+
+    def __init__(self, message: str, *, is_final: bool = False, is_setup: bool = False) -> None:
         super().__init__(message)
         self.is_final = is_final
+        self.is_setup = is_setup
 
 
 class Sink(Protocol):
@@ -123,9 +132,10 @@ class AlertLog:
             return len(over)
 
     def deliver(self, sinks: Sequence[Sink], sleep: Callable[[float], None] = time.sleep) -> int:
-        """Send what each sink has not taken yet, oldest first; returns how many alerts stay undelivered.
+        """Send what each sink has not taken yet, oldest first; returns how many alerts wait on.
 
-        A sink that fails `ATTEMPTS` times is left until the next delivery, so that a dead one costs seconds, not hours.
+        A sink that fails `ATTEMPTS` times is left until the next delivery, so that a dead one costs seconds, not hours. An alert
+        that a sink refuses for good is recorded as refused, waits no more and holds up no other. Whatever a sink raises stays here.
         One process delivers at a time; a second one returns at once.
         """
         if not self.path.exists():
@@ -143,13 +153,15 @@ class AlertLog:
     def _deliver_to(self, sink: Sink, sleep: Callable[[float], None]) -> set[str]:
         waiting = self.waiting(sink.name)
         for number, alert in enumerate(waiting):
-            error = _try(sink, alert, sleep)
-            self._append(
-                {"event": "undelivered", "id": alert.id, "sink": sink.name, "at": _now(), "error": error}
-                if error
-                else {"event": "delivered", "id": alert.id, "sink": sink.name, "at": _now()}
-            )
-            if error:
+            failed = _try(sink, alert, sleep)
+            outcome = {"id": alert.id, "sink": sink.name, "at": _now()}
+            if failed is None:
+                self._append({"event": "delivered", **outcome})
+            elif failed.is_final:
+                self._append({"event": "refused", **outcome, "error": str(failed)})
+                _LOGGER.error("%s refuses alert %s (%s): %s", sink.name, alert.id, alert.headline(), failed)
+            else:
+                self._append({"event": "undelivered", **outcome, "error": str(failed)})
                 return {one.id for one in waiting[number:]}
         return set()
 
@@ -159,8 +171,9 @@ class AlertLog:
         return [_alert(event) for event in self._events() if event["event"] == "raised"]
 
     def waiting(self, sink: str) -> list[Alert]:
-        """Alerts that the sink has not taken, oldest first, of the last `GIVE_UP_DAYS` days."""
-        taken = {e["id"] for e in self._events() if e["event"] == "delivered" and e["sink"] == sink}
+        """Alerts that the sink has neither taken nor refused for good, oldest first, of the last `GIVE_UP_DAYS` days."""
+        over = {"delivered", "refused"}
+        taken = {e["id"] for e in self._events() if e["event"] in over and e.get("sink") == sink}
         now = datetime.now(UTC)
         return [
             alert
@@ -185,11 +198,13 @@ class AlertLog:
     def _events(self) -> Iterator[dict[str, Any]]:
         if not self.path.exists():
             return
-        for line in self.path.read_text().splitlines():
+        for line in self.path.read_text(errors="replace").splitlines():
             try:
-                yield json.loads(line)
+                event = json.loads(line)
             except json.JSONDecodeError:  # the last line of a process that was killed while writing
                 continue
+            if isinstance(event, dict) and {"event", "id"} <= event.keys():  # else no line of ours
+                yield event
 
     def _append(self, event: dict[str, Any]) -> None:
         with self._appending() as append:
@@ -214,21 +229,24 @@ class AlertLog:
             yield append
 
 
-def _try(sink: Sink, alert: Alert, sleep: Callable[[float], None]) -> str:
-    """Send with backoff; returns the last error, "" when it was taken."""
-    error = ""
+def _try(sink: Sink, alert: Alert, sleep: Callable[[float], None]) -> DeliveryError | None:
+    """Send with backoff; returns the last error, None when it was taken."""
+    failed = None
     for attempt in range(ATTEMPTS):
+        if attempt:
+            sleep(BACKOFF_SECONDS * 2 ** (attempt - 1))
         try:
             sink.send(alert)
-        except DeliveryError as failed:
-            error = str(failed)
-            if failed.is_final:
-                break
-            if attempt + 1 < ATTEMPTS:
-                sleep(BACKOFF_SECONDS * 2**attempt)
+        except DeliveryError as error:
+            failed = error
+        except Exception as error:  # an alert never fails what it is about
+            _LOGGER.exception("sink %s broke at alert %s", sink.name, alert.id)
+            failed = DeliveryError(f"the sink broke: {type(error).__name__}", is_final=True)
         else:
-            return ""
-    return error
+            return None
+        if failed.is_final or failed.is_setup:
+            break
+    return failed
 
 
 def _alert(event: dict[str, Any]) -> Alert:

@@ -13,7 +13,7 @@ from sigma_assets.locking import root_lock
 from sigma_assets.periods import as_date, month_key
 from sigma_assets.planner import PlanError, Step
 from sigma_assets.progress import Reporter
-from sigma_assets.promotion_orders import PROMOTED, Order, barred, give_order, order_for
+from sigma_assets.promotion_orders import PROMOTED, Order, barred, decision_lineage, give_order, order_for
 from sigma_assets.world import World
 from sigma_core.serving.promoted import Pointer
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from sigma_assets.runner import Done
 
 PREVIOUS: Final = "previous"
-REMADE: Final = (PROMOTED, "user_to_item_index")
+LISTS: Final = "user_to_item_index"
+REMADE: Final = (PROMOTED, LISTS)
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ def rollback(
     """Put the adapter of the day `to`, or the one that was replaced ("previous"), in the place of the one that serves now.
 
     The latest served day is decided again; the adapter taken back is barred until somebody promotes it, and nothing but a
-    comparison or a hand replaces the one put in place.
+    comparison or a hand replaces the one put in place. A rollback that was stopped before the lists were made is finished, under
+    its own order and reason, when "previous" or its own day is asked for: never a second step back.
 
     Raises:
         PlanError: nothing serves, there is no such adapter, or it does not fit the refit that serves.
@@ -47,6 +49,13 @@ def rollback(
     with root_lock(root, "rollback"):
         world = World(root, read_binding(root))
         day, now = _serving(world)
+        stopped = _stopped(world, day)
+        if stopped is not None and to in {PREVIOUS, stopped.model_day}:
+            reporter.line(
+                f"note: finishing the rollback of {stopped.at} to the adapter of {stopped.model_day}, which was stopped half way; "
+                "--to DATE names another adapter"
+            )
+            return world, Ordered(stopped, _remake(world, day, reporter, verbose=verbose))
         model = _previous(world, day, now) if to == PREVIOUS else find_model(world, to)
         if model[1] == now.model.checkpoint:
             raise PlanError(f"the adapter of {model[0]} is the one that serves {day}; name another day.")
@@ -101,11 +110,25 @@ def find_model(world: World, day: str) -> tuple[str, str, str]:
 
 
 def _serving(world: World) -> tuple[str, Pointer]:
-    days = world.store.partitions("user_to_item_index")
+    days = world.store.partitions(LISTS)
     served = [day for day in days if world.manifest(PROMOTED, day)]
     if not served:
         raise PlanError(f"{world.root} serves no day yet; run `sigma materialize --as-of DATE` first.")
     return served[-1], Pointer.read(world.store.path(PROMOTED, served[-1]))
+
+
+def _stopped(world: World, day: str) -> Order | None:
+    """The newest order for the day, if it is a rollback that the day's pointer or lists were not made by yet."""
+    order = order_for(world.root, day)
+    if order is None or order.kind != "rollback":
+        return None
+    pointer, lists = world.manifest(PROMOTED, day), world.manifest(LISTS, day)
+    if pointer is None or lists is None:
+        return order
+    ordered = "order/promotions"
+    is_decided = pointer["lineage"].get(ordered) == decision_lineage(world, day)[ordered]
+    is_listed = lists["lineage"].get(f"{PROMOTED}/{day}") == pointer["digest"]
+    return None if is_decided and is_listed else order
 
 
 def _previous(world: World, day: str, now: Pointer) -> tuple[str, str, str]:

@@ -19,7 +19,8 @@ from sigma_assets.checks.semantic import facts
 from sigma_core import columns as c
 from sigma_core.contracts import Column, Contract, ContractError, Table, contract_names, load_contract
 from sigma_core.data.events import InteractionEvents, clean_events
-from sigma_core.data.sources.base import SourceError, read_table
+from sigma_core.data.item_text import BASE_TEXT, MAX_TEXT_CHARS, add_base_words, is_long
+from sigma_core.data.sources.base import SourceError, product_master, read_table
 from sigma_core.data.sources.tabular import Tabular
 
 RAW_TABLES: Final = ("events", "items")
@@ -139,7 +140,20 @@ def _check_items(frame: pl.DataFrame) -> list[Violation]:
             shown = bad.select("row", c.ITEM_ID, *words).head(NUM_EXAMPLES)
             examples = tuple(_row(row) for row in shown.iter_rows(named=True))
             found.append(Violation(severity, "items", f"{bad.height:,} rows {what}", examples))
-    return found
+    return found + _long_texts(frame)
+
+
+def _long_texts(frame: pl.DataFrame) -> list[Violation]:
+    """Items whose words, put together as the catalog does, are more than an encoder is given."""
+    rows = add_base_words(product_master(frame)).with_row_index("row").filter(is_long(BASE_TEXT))
+    if rows.is_empty():
+        return []
+    text = pl.col(BASE_TEXT)
+    shown = rows.select(
+        "row", c.ITEM_ID, text.str.len_chars().alias("characters"), text.str.head(60).alias("begins")
+    ).head(NUM_EXAMPLES)
+    what = f"{rows.height:,} rows with over {MAX_TEXT_CHARS} characters of words: what the encoder reads is cut there"
+    return [Violation("WARN", "items", what, tuple(_row(row) for row in shown.iter_rows(named=True)))]
 
 
 # ------------------------------------------------------------------------------------ published tables

@@ -15,7 +15,14 @@ from sigma_core import columns as c
 from sigma_core.artifacts import TableArtifact
 from sigma_core.config import DataConfig
 from sigma_core.data.events import positive_events
-from sigma_core.data.item_text import BASE_TEXT, add_base_words, shown_title, with_band
+from sigma_core.data.item_text import (
+    BASE_TEXT,
+    add_base_words,
+    cut_long_texts,
+    is_cut,
+    shown_title,
+    with_band,
+)
 from sigma_core.data.masters import Listing
 from sigma_core.data.price_bands import DAY, IS_LAUNCH, ITEM, PRICE, UNKNOWN, PriceBands, band_names
 
@@ -53,10 +60,13 @@ class ItemCatalog(TableArtifact):
     }
 
     def summary(self) -> dict[str, Any]:
-        """Rows, new and tail items, distinct shown titles."""
-        new, tail = self.frame.select(pl.col(c.IS_NEW).sum(), pl.col(c.IS_TAIL).sum()).row(0)
+        """Rows, new and tail items, distinct shown titles, texts that were too long and are cut."""
+        new, tail, cut = self.frame.select(
+            pl.col(c.IS_NEW).sum(), pl.col(c.IS_TAIL).sum(), is_cut(c.TEXT).sum().alias("cut")
+        ).row(0)
         groups = self.frame[c.TEXT_GROUP].n_unique()
-        return super().summary() | {"new_items": new, "tail_items": tail, "text_groups": groups}
+        counts = {"new_items": new, "tail_items": tail, "text_groups": groups, "cut_texts": cut}
+        return super().summary() | counts
 
 
 class CatalogBuilder:
@@ -144,6 +154,7 @@ class CatalogBuilder:
             with_band(_FIRST_TEXT, _LAUNCH_BAND).alias(c.LAUNCH_TEXT),
             pl.Series(c.IS_TAIL, tail_of(rows[c.NUM_EVENTS_56D].to_numpy(), config.tail_share)),
         )
+        words = cut_long_texts(words, c.TEXT, c.LAUNCH_TEXT)
         return ItemCatalog(words.select(ItemCatalog.schema.keys()))
 
     def _window(self, today: int, days: int) -> slice:

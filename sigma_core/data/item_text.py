@@ -1,6 +1,7 @@
 """The words of an item: what the encoder reads and what a person is shown, composed from what a source has.
 
-Both are functions of the product's own columns and its price band, nothing else: equal columns, equal words.
+Both are functions of the product's own columns and its price band, nothing else: equal columns, equal words. What the encoder
+reads ends at `MAX_TEXT_CHARS`, as its contract demands; what a person is shown does not.
 Our choice: the paper has real titles, this data has types, sizes and makers.
 """
 
@@ -13,6 +14,9 @@ from sigma_core import columns as c
 MAX_CHARS_WITH_DEPARTMENT: Final = (
     34  # a longer type and category go without: texts stay within 24 word pieces
 )
+MAX_TEXT_CHARS: Final = 400  # data_contracts/item_catalog.yaml, text_length; no encoder here reads as far
+CUT_MARK: Final = "…"
+_WORD_CHARS: Final = 40  # a longer word is cut within
 BASE_TEXT: Final = "base_text"
 BASE_TITLE: Final = "base_title"
 
@@ -46,6 +50,34 @@ def with_band(base: str, band: str) -> pl.Expr:
 def shown_title(band: str) -> pl.Expr:
     """The title a person is shown: the source's own as it is, a composed one with the price band."""
     return pl.when(pl.col(c.TITLE).is_null()).then(with_band(BASE_TITLE, band)).otherwise(pl.col(BASE_TITLE))
+
+
+def cut_long_texts(frame: pl.DataFrame, *names: str) -> pl.DataFrame:
+    """The frame with the texts of the named columns that are over `MAX_TEXT_CHARS` cut there, and all others as they were.
+
+    A cut text ends with the last whole word that fits (within a word of more than 40 characters, where it must) and `CUT_MARK`.
+    """
+    if not any((frame[name].str.len_bytes() > MAX_TEXT_CHARS).any() for name in names):
+        return frame
+    return frame.with_columns(
+        pl.when(is_long(name)).then(_cut(pl.col(name))).otherwise(pl.col(name)).alias(name) for name in names
+    )
+
+
+def is_long(name: str) -> pl.Expr:
+    """True where the text of the column is over `MAX_TEXT_CHARS`."""
+    return pl.col(name).str.len_chars() > MAX_TEXT_CHARS
+
+
+def is_cut(name: str) -> pl.Expr:
+    """True where the text of the column was cut (or is as long and ends with the same mark by itself)."""
+    text = pl.col(name)
+    return text.str.ends_with(CUT_MARK) & (text.str.len_chars() > MAX_TEXT_CHARS - 2 * _WORD_CHARS)
+
+
+def _cut(text: pl.Expr) -> pl.Expr:
+    words = text.str.head(MAX_TEXT_CHARS).str.replace(rf"\s+\S{{0,{_WORD_CHARS}}}$", "")
+    return words.str.head(MAX_TEXT_CHARS - 1).str.strip_chars_end(" ,;-") + CUT_MARK
 
 
 def _joined(separator: str, *parts: str | pl.Expr) -> pl.Expr:

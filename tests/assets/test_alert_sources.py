@@ -7,8 +7,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from sigma_assets import alert_sources
 from sigma_assets.alert_sensors import alert_sensors
-from sigma_assets.alert_sources import after_run
+from sigma_assets.alert_sources import after_ingestion, after_run
 from sigma_assets.alerts import AlertLog
 from sigma_assets.instance import open_instance
 from sigma_assets.planner import Step
@@ -114,3 +115,21 @@ def test_the_command_line_raises_them_itself_even_with_a_wrong_environment(
     assert ("run_failed", "item_embeddings", DAY) in alerts
     assert "kept and not sent" in caplog.text
     assert "pager" in caplog.text
+
+
+def test_an_alert_that_fails_never_replaces_the_error_it_was_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_: Path) -> int:
+        raise TypeError("the alert's own trouble")
+
+    monkeypatch.setattr(alert_sources, "deliver", broken)
+    world = small_world(tmp_path)
+    with (
+        open_instance(world.root) as instance,
+        pytest.raises(StepError, match="input item_catalog") as failed,
+    ):
+        Runner(world, instance, Quiet()).run([Step("item_embeddings", DAY)])
+    assert "own trouble" not in str(failed.value)
+    assert after_ingestion(world.root, "item_catalog", {}) == 0
+    assert caplog.text.count("the alert's own trouble") == 2

@@ -1,6 +1,7 @@
 """Alerts against a real HTTP and a real SMTP server on loopback that fail, hang and recover."""
 
 import json
+import smtplib
 import socket
 import threading
 import time
@@ -42,12 +43,16 @@ ALERT = Alert(
 )
 
 
+BAD = "no_payload_for_it"
+
+
 def no_sleep(_: float) -> None:
     pass
 
 
 class Web:
-    """A webhook that can be told how to behave: "ok", "broken" (500), "refuse" (403) or "hang"."""
+    """A webhook that can be told how to behave: "ok", "broken" (500), "refuse" (403), "hang", "babble" (no HTTP), or
+    "picky" (400 for what has to do with `BAD`)."""
 
     def __init__(self) -> None:
         self.mode, self.got, self.asked = "ok", [], 0
@@ -60,7 +65,11 @@ class Web:
                 if outer.mode == "hang":
                     time.sleep(1.0)
                     return
-                code = {"ok": 200, "broken": 500, "refuse": 403}[outer.mode]
+                if outer.mode == "babble":
+                    self.wfile.write(b"hello to you\r\n\r\n")
+                    return
+                picky = 400 if BAD in json.dumps(body) else 200
+                code = {"ok": 200, "broken": 500, "refuse": 403, "picky": picky}[outer.mode]
                 if code == 200:
                     outer.got.append(body)
                 self.send_response(code)
@@ -129,7 +138,7 @@ def test_a_webhook_gets_one_slack_message_that_says_everything(tmp_path: Path, w
         assert part in said
 
 
-@pytest.mark.parametrize("mode", ["broken", "hang"])
+@pytest.mark.parametrize("mode", ["broken", "hang", "babble"])
 def test_a_webhook_that_fails_is_retried_and_gets_it_when_it_recovers(
     tmp_path: Path, web: Web, mode: str
 ) -> None:
@@ -152,6 +161,56 @@ def test_a_refusal_is_not_repeated_at_once(tmp_path: Path, web: Web) -> None:
     web.mode = "refuse"
     assert log.deliver([web.sink], no_sleep) == 1
     assert web.asked == 1
+    web.mode = "ok"  # 403 was about the address, which somebody has corrected
+    assert log.deliver([web.sink], no_sleep) == 0
+    assert len(web.got) == 1
+
+
+def test_an_alert_that_is_refused_for_good_holds_up_no_other(
+    tmp_path: Path, web: Web, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = AlertLog(tmp_path)
+    for asset in (BAD, "users", "events"):
+        log.raise_alert(replace(ALERT, id=asset, asset=asset))
+    web.mode = "picky"
+    assert log.deliver([web.sink], no_sleep) == 0
+    assert [message["text"].split("[")[0] for message in web.got] == ["ERROR users", "ERROR events"]
+    events = [json.loads(line) for line in (tmp_path / LOG).read_text().splitlines()]
+    assert [(e["event"], e["id"]) for e in events[3:]] == [
+        ("refused", BAD),
+        ("delivered", "users"),
+        ("delivered", "events"),
+    ]
+    assert events[3]["error"] == "the webhook answered 400"
+    assert "webhook refuses alert" in caplog.text
+    assert log.deliver([web.sink], no_sleep) == 0
+    assert web.asked == 3, "not asked again"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:9/a secret", "http://[secret/hook", f"http://{'secret' * 12}.org/hook"]
+)
+def test_an_address_that_cannot_be_asked_is_told_without_the_secret_in_it(tmp_path: Path, url: str) -> None:
+    log = AlertLog(tmp_path)
+    log.raise_alert(ALERT)
+    assert log.deliver([WebhookSink(url)], no_sleep) == 1
+    told = (tmp_path / LOG).read_text().splitlines()[1]
+    assert '"undelivered"' in told
+    assert "secret" not in told
+
+
+def test_a_sink_with_a_bug_raises_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Bug:
+        name = "bug"
+
+        def send(self, _: Alert) -> None:
+            raise TypeError("not so")
+
+    log = AlertLog(tmp_path)
+    log.raise_alert(ALERT)
+    assert log.deliver([Bug()], no_sleep) == 0
+    assert "sink bug broke" in caplog.text
+    assert '"the sink broke: TypeError"' in (tmp_path / LOG).read_text()
 
 
 def test_a_dead_sink_does_not_keep_the_alert_from_another_one(tmp_path: Path, web: Web) -> None:
@@ -181,6 +240,27 @@ def test_mail_waits_for_a_server_that_is_down_then_broken_then_well(tmp_path: Pa
     assert mail.rcpt_tos == ["ops@example.org"]
     assert "Subject: [sigma] ERROR item_catalog[2024-10-28] contract" in text
     assert "to do: correct the source" in text
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"host": f"{'long' * 20}.org"}, {"sender": "sigma@example.org\nBcc: x@example.org"}]
+)
+def test_what_no_mail_can_be_sent_with_is_a_matter_of_setup(wrong: dict[str, str]) -> None:
+    with pytest.raises(DeliveryError, match="cannot be right") as failed:
+        replace(mail_sink(1), **wrong).send(ALERT)
+    assert failed.value.is_setup
+
+
+def test_a_mail_whose_content_is_refused_is_refused_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise smtplib.SMTPDataError(554, b"not this one")
+
+    with mail_server(Mailbox()) as port:
+        mail_sink(port).send(replace(ALERT, what="a lone surrogate \udc80"))
+        monkeypatch.setattr(smtplib.SMTP, "send_message", refuse)
+        with pytest.raises(DeliveryError, match="not this one") as failed:
+            mail_sink(port).send(ALERT)
+    assert failed.value.is_final
 
 
 def test_a_mail_server_that_hangs_costs_its_timeout(tmp_path: Path) -> None:
@@ -216,7 +296,7 @@ def test_a_half_written_line_costs_nothing_but_itself(tmp_path: Path) -> None:
     log = AlertLog(tmp_path)
     log.raise_alert(ALERT)
     with (tmp_path / LOG).open("a") as handle:
-        handle.write('{"event": "delivered", "id"')
+        handle.write('null\n[]\n3\n{"event": "delivered", "id"')
     log.raise_alert(replace(ALERT, id="next", asset="item_index"))
     assert [alert.id for alert in log.alerts()] == [ALERT.id, "next"]
 

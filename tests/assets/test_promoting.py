@@ -6,16 +6,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sigma_assets import promoting
 from sigma_assets.planner import PlanError
-from sigma_assets.promoting import _previous, find_model, history
+from sigma_assets.promoting import LISTS, _previous, find_model, history, rollback
 from sigma_assets.promotion import former_pointer, model_by_digest
-from sigma_assets.promotion_orders import PROMOTED, give_order, why_kept
+from sigma_assets.promotion_orders import (
+    PROMOTED,
+    barred,
+    decision_lineage,
+    give_order,
+    order_for,
+    orders,
+    why_kept,
+)
 from sigma_assets.world import World
 from sigma_core.artifacts import ArtifactError
 from sigma_core.evaluation.promotion import ModelName
 from sigma_core.serving.promoted import Pointer, PromotedModel
 from sigma_core.training.checkpoint import LoraCheckpoint
-from tests.assets.roots import small_world
+from tests.assets.roots import Quiet, small_world
 
 DAYS = ("2024-10-25", "2024-10-26", "2024-10-27")
 
@@ -91,6 +100,55 @@ def test_going_back_twice_goes_back_two_adapters_and_not_to_what_was_taken_back(
         (DAYS[1], False),
         (DAYS[2], True),
     ]
+
+
+def decide(world: World, day: str) -> None:
+    """The pointer of a day as its newest order has it."""
+    order, now = order_for(world.root, day), Pointer.read(world.store.path(PROMOTED, day))
+    assert order is not None
+    model = name(order.model_day, DAYS.index(order.model_day))
+    pointer = replace(now, model=model, replaced=now.model, outcome="by_hand", held=order.reason)
+    value = PromotedModel(pointer, adapter(DAYS.index(order.model_day)))
+    world.store.write(PROMOTED, day, value, lineage=decision_lineage(world, day))
+
+
+def make_lists(world: World, day: str) -> None:
+    """Something that was made from the day's pointer as it is."""
+    lineage = {f"{PROMOTED}/{day}": world.store.manifest(PROMOTED, day)["digest"]}
+    world.store.write(LISTS, day, promoted(0), lineage=lineage)
+
+
+@pytest.mark.parametrize("to", ["previous", DAYS[1]])
+@pytest.mark.parametrize("steps", [(), (decide,)], ids=["after the order", "after the pointer"])
+def test_a_rollback_that_was_killed_is_finished_by_the_same_command_and_bars_nothing_more(
+    world: World, monkeypatch: pytest.MonkeyPatch, steps: tuple, to: str
+) -> None:
+    day, reporter = DAYS[2], Quiet()
+    make_lists(world, day)
+    monkeypatch.setattr(promoting, "_need_fit", lambda *_: None)
+
+    def killed(of: World, day: str, *_: object, **__: object) -> list:
+        for step in steps:
+            step(of, day)
+        raise KeyboardInterrupt
+
+    def whole(of: World, day: str, *_: object, **__: object) -> list:
+        decide(of, day)
+        make_lists(of, day)
+        return []
+
+    monkeypatch.setattr(promoting, "_remake", killed)
+    with pytest.raises(KeyboardInterrupt):
+        rollback(world.root, to, "soap", reporter)
+    monkeypatch.setattr(promoting, "_remake", whole)
+    _, again = rollback(world.root, to, "soap", reporter)
+    assert again.order == orders(world.root)[0]
+    assert again.order.model_day == DAYS[1]
+    assert list(barred(world.root)) == [adapter(2).digest()]
+    assert "finishing the rollback" in reporter.lines[0]
+    _, further = rollback(world.root, "previous", "soap again", reporter)
+    assert further.order.model_day == DAYS[0], "a finished one is no more in the way"
+    assert len(orders(world.root)) == 2
 
 
 def test_only_a_kept_day_says_why(world: World) -> None:

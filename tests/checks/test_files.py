@@ -72,6 +72,15 @@ def test_items_without_an_id_twice_or_without_words_are_told(tmp_path: Path) -> 
     assert "row=3, item_id=b" in said(found)
 
 
+def test_words_that_will_be_cut_are_a_warning_with_their_beginning_only(tmp_path: Path) -> None:
+    path = tmp_path / "items.csv"
+    path.write_text(f"item_id,title,brand\na,{'word ' * 80},x\nb,{'word ' * 78},x\n")  # 402 and 392
+    (only,) = check_file("items", path)
+    assert only.severity == "WARN"
+    assert "1 rows with over 400 characters" in only.what
+    assert only.examples == (f"row=0, item_id=a, characters=402, begins={'word ' * 12}",)
+
+
 def test_a_published_table_is_checked_against_its_contract(tmp_path: Path) -> None:
     good, bad = tmp_path / "good.parquet", tmp_path / "bad.csv"
     frame = toy_catalog().frame

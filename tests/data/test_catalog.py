@@ -8,8 +8,10 @@ import polars as pl
 import pytest
 
 from sigma_core import columns as c
+from sigma_core.contracts import load_contract
 from sigma_core.data.catalog import CatalogBuilder, ItemCatalog, tail_of
 from sigma_core.data.events import clean_events
+from sigma_core.data.item_text import MAX_TEXT_CHARS, cut_long_texts
 from sigma_core.data.price_bands import DAY, IS_LAUNCH, ITEM, PRICE, PriceBands, band_names
 from sigma_core.data.sources.base import product_master
 from tests.toy_world import (
@@ -225,3 +227,36 @@ def test_an_item_of_which_nothing_is_known_still_has_words():
     frame = CatalogBuilder(toy_events(), bare, TOY_CONFIG, TOY_START).day(TOY_DAY).frame
     assert frame[c.TEXT].to_list()[0] == "item dia_a"
     assert frame[c.TITLE].to_list()[0].lower() == "item dia_a"
+
+
+def cut(text: str) -> str:
+    return cut_long_texts(pl.DataFrame({"text": [text]}), "text")["text"].item()
+
+
+def test_a_text_is_cut_at_the_last_whole_word_that_fits():
+    words = "ab " * 133 + "c"  # 400 characters
+    assert cut(words) == words
+    assert cut(words + "d") == "ab " * 132 + "ab…"
+    assert cut("ab, " * 200) == "ab, " * 99 + "ab…"
+    assert cut("x" * 500) == "x" * 399 + "…"
+    assert cut("ab " + "語" * 500) == "ab " + "語" * 396 + "…", "what has no blanks is cut within a word"
+    assert len(cut("é" * 400)) == 400, "characters, not bytes"
+
+
+def test_a_long_title_is_cut_for_the_encoder_and_changes_no_other_item():
+    essay = pl.when(pl.col(c.ITEM_ID) == "dia_b").then(pl.lit("very soft " * 90)).otherwise(pl.col(c.TITLE))
+    products = product_master(toy_source().products().with_columns(essay.alias(c.TITLE)))
+    catalog = CatalogBuilder(toy_events(), products, TOY_CONFIG, TOY_START).day(TOY_DAY)
+    row = catalog.frame.filter(pl.col(c.ITEM_ID) == "dia_b")
+    assert row[c.TEXT].item() == row[c.LAUNCH_TEXT].item() == "very soft " * 39 + "very soft…"
+    assert len(row[c.TITLE].item()) == 899, "a person is shown all of it"
+    assert catalog.summary()["cut_texts"] == 1
+    assert toy_catalog().summary()["cut_texts"] == 0
+    others = pl.col(c.ITEM_ID) != "dia_b"
+    assert catalog.frame.filter(others).equals(toy_catalog().frame.filter(others))
+
+
+def test_texts_are_cut_where_their_contract_ends():
+    expectations = load_contract("item_catalog").tables["item_catalog"].expectations
+    (length,) = [one for one in expectations if one.meta.id == "text_length"]
+    assert length.kwargs["max_value"] == MAX_TEXT_CHARS
