@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from sigma_core import columns as c
-from sigma_core.abtest.analysis import analyse, report_text
+from sigma_core.abtest.analysis import analyse, check_plan, report_text
 from sigma_core.abtest.log import AbLog
 from sigma_core.abtest.replay import replay
 from sigma_core.artifacts import TABLE, ArtifactStore, write_json
@@ -80,7 +80,9 @@ def simulate_replay(asked: Replayed, log_folder: Path | None, out: Path | None) 
 
     Raises:
         AbTestError: no day can be replayed, or the log breaks its contract.
+        ValueError: share or detect is out of bounds.
     """
+    check_plan(asked.share, asked.detect)
     control, candidate = _Policy.parse(asked.control), _Policy.parse(asked.candidate)
     horizon = read_binding(control.root).config().data.horizon_days
     days, events = _days(control, candidate, horizon)
@@ -101,8 +103,9 @@ def analyse_log(folder: Path, share: float, detect: float, out: Path | None) -> 
 
     Raises:
         AbTestError: the log breaks its contract.
-        ValueError: a table or column is missing.
+        ValueError: a table or column is missing, or share or detect is out of bounds.
     """
+    check_plan(share, detect)
     return _report(
         AbLog.load(folder), None, out, share, detect, {"replay": False, "log": str(folder)}, KIND[False]
     )

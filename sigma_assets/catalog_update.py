@@ -7,6 +7,7 @@ stay as they are, and stay fresh. Source: architecture.md, "Partial rerun after 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +21,7 @@ from sigma_assets.planner import PlanError, Step
 from sigma_assets.progress import Reporter
 from sigma_assets.world import World
 from sigma_core import columns as c
+from sigma_core.artifacts import write_bytes
 from sigma_core.data.catalog import ItemCatalog
 from sigma_core.data.catalog_diff import CatalogDiff, catalog_diff
 from sigma_core.data.sources.base import SourceError
@@ -126,15 +128,18 @@ def export_catalog(root: Path, day: date, path: Path) -> int:
     """Write the product master that counts on a day as Parquet or CSV, to be edited and given back; returns its rows.
 
     Raises:
-        PlanError: the file name ends otherwise.
+        PlanError: the file name ends otherwise, or the day is outside the data.
     """
-    products = current_master(root, read_binding(root), day)
-    if path.suffix == ".parquet":
-        products.write_parquet(path)
-    elif path.suffix == ".csv":
-        products.write_csv(path)
-    else:
+    if path.suffix not in {".parquet", ".csv"}:
         raise PlanError(f"{path}: a name that ends in .parquet or .csv is needed.")
+    binding = read_binding(root)
+    if not binding.start <= day <= binding.end:
+        raise PlanError(
+            f"--date {day} is outside the data of {root}, which has {binding.start} to {binding.end}."
+        )
+    products, buffer = current_master(root, binding, day), BytesIO()
+    products.write_parquet(buffer) if path.suffix == ".parquet" else products.write_csv(buffer)
+    write_bytes(path, buffer.getvalue())
     return products.height
 
 

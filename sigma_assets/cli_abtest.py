@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from sigma_assets.cli_app import Verbose, app, prepare
+from sigma_assets.cli_options import output_file, output_folder
 
 abtest_app = typer.Typer(
     no_args_is_help=True,
@@ -18,7 +19,10 @@ abtest_app = typer.Typer(
 )
 app.add_typer(abtest_app, name="abtest")
 
-Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the report here, as JSON.")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="FILE", callback=output_file, help="Write the report here, as JSON."),
+]
 Share = Annotated[float, typer.Option(help="Share of users that see the candidate.")]
 Detect = Annotated[float, typer.Option(help="Relative lift that the required sample size is for.")]
 
@@ -43,7 +47,12 @@ def simulate(
     detect: Detect = 0.05,
     log: Annotated[
         Path | None,
-        typer.Option("--log", metavar="FOLDER", help="Write assignment, exposure and outcome tables here."),
+        typer.Option(
+            "--log",
+            metavar="FOLDER",
+            callback=output_folder,
+            help="Write assignment, exposure and outcome tables here.",
+        ),
     ] = None,
     out: Out = None,
     verbose: Verbose = False,

@@ -14,6 +14,8 @@ from typing import Annotated, Final
 
 import typer
 
+from sigma_assets.cli_options import root_folder
+
 PROFILE_THREADS: Final = 2  # runtime.threads of a root without settings
 GARBAGE_COLLECTION: Final = (50_000, 10, 10)
 """Python's own first number is 700: a quarter of a short command was the walk over what it imported."""
@@ -39,7 +41,10 @@ contracts_app = typer.Typer(
 app.add_typer(contracts_app, name="contracts")
 
 Root = Annotated[
-    Path, typer.Option("--root", help="Folder of all artifacts of one source, path and profile.")
+    Path,
+    typer.Option(
+        "--root", callback=root_folder, help="Folder of all artifacts of one source, path and profile."
+    ),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log more, and show tracebacks.")]
 Threads = Annotated[

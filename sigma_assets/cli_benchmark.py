@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from sigma_assets.cli_app import app
+from sigma_assets.cli_options import output_file_and_folder
 
 benchmark_app = typer.Typer(
     no_args_is_help=True,
@@ -21,7 +22,12 @@ benchmark_app = typer.Typer(
 )
 app.add_typer(benchmark_app, name="benchmark")
 
-Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the record here, as JSON.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", metavar="FILE", callback=output_file_and_folder, help="Write the record here, as JSON."
+    ),
+]
 
 
 def publish(out: Path | None, record: Mapping[str, Any], table: str) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from sigma_assets.cli_benchmark import Out, benchmark_app, publish
+from sigma_assets.cli_options import output_folder
 
 
 @benchmark_app.command("leave-one-out")
@@ -51,7 +52,10 @@ def leave_one_out(
 @benchmark_app.command("sequences")
 def sequences(
     source: Annotated[str, typer.Option(help="complete_journey, movielens, amazon or tabular.")],
-    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The new folder, for --data.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", metavar="FOLDER", callback=output_folder, help="The new folder, for --data."),
+    ],
     path: Annotated[Path | None, typer.Option(help="Folder of the source's files, where it has any.")] = None,
     k_core: Annotated[
         int, typer.Option("--k-core", min=1, help="Users of so many items, items of so many users.")

@@ -7,9 +7,16 @@ import typer
 
 from sigma_assets.cli_app import AsOf, Root, Threads, Verbose, prepare
 from sigma_assets.cli_benchmark import benchmark_app, publish
+from sigma_assets.cli_options import output_file_and_folder
 
 OutFile = Annotated[
-    Path, typer.Option("--out", metavar="FILE", help="The record, as JSON; a report lies beside it.")
+    Path,
+    typer.Option(
+        "--out",
+        metavar="FILE",
+        callback=output_file_and_folder,
+        help="The record, as JSON; a report lies beside it.",
+    ),
 ]
 Users = Annotated[
     int | None, typer.Option("--users", min=1, help="Households judged, chosen by hash. [default: all]")

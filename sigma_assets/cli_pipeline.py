@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from sigma_assets.cli_app import AsOf, Root, Threads, Verbose, app, contracts_app, is_named, prepare
+from sigma_assets.cli_options import output_file, output_folder
 
 
 @app.command()
@@ -86,7 +87,11 @@ def catalog_update(
     ] = None,
     export: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Only write the product master of the day to FILE, to edit it."),
+        typer.Option(
+            metavar="FILE",
+            callback=output_file,
+            help="Only write the product master of the day to FILE, to edit it.",
+        ),
     ] = None,
     max_delisted: Annotated[
         float,
@@ -155,9 +160,9 @@ def contracts_check(
 @contracts_app.command("docs")
 def contracts_docs(
     context: typer.Context,
-    out: Annotated[Path, typer.Option(help="Folder for the pages; open its index.html.")] = Path(
-        "contract-docs"
-    ),
+    out: Annotated[
+        Path, typer.Option(callback=output_folder, help="Folder for the pages; open its index.html.")
+    ] = Path("contract-docs"),
     root: Root = Path("var"),
     verbose: Verbose = False,
 ) -> None:
@@ -175,13 +180,22 @@ def contracts_docs(
 @app.command()
 def evaluate(
     as_of: AsOf,
-    json_file: Annotated[Path, typer.Option("--json", metavar="FILE", help="Where to write the report.")],
+    json_file: Annotated[
+        Path,
+        typer.Option("--json", metavar="FILE", callback=output_file, help="Where to write the report."),
+    ],
     root: Root = Path("var"),
     horizon_days: Annotated[
         int | None, typer.Option(min=1, help="Days after the day that are judged. [default: 7]")
     ] = None,
     sample_households: Annotated[
-        int | None, typer.Option(min=1, help="Judge only so many households, chosen by hash. [default: all]")
+        int | None,
+        typer.Option(
+            "--sample-households",
+            "--users",
+            min=1,
+            help="Judge only so many households, chosen by hash. [default: all]",
+        ),
     ] = None,
     verbose: Verbose = False,
 ) -> None:
@@ -194,10 +208,6 @@ def evaluate(
     from sigma_core.artifacts import write_json
     from sigma_core.config import parse_date
 
-    if not json_file.resolve().parent.is_dir():
-        raise typer.BadParameter(
-            f"--json {json_file}: the folder {json_file.resolve().parent} does not exist."
-        )
     options = EvaluateOptions(horizon_days=horizon_days, sample_households=sample_households)
     _, _, report = run(root, parse_date(as_of), options, Reporter(), verbose=verbose)
     write_json(json_file, report)
@@ -269,7 +279,7 @@ def doctor(root: Root = Path("var"), verbose: Verbose = False) -> None:
 @app.command()
 def ui(
     root: Root = Path("var"),
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 3000,
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port on 127.0.0.1.")] = 3000,
     verbose: Verbose = False,
 ) -> None:
     """Open the root's artifacts in Dagster's UI (127.0.0.1 only), until Ctrl-C."""

@@ -11,7 +11,10 @@ from typing import Annotated, Any
 import typer
 
 from sigma_assets.cli_app import Root, Threads, Verbose, app, prepare
+from sigma_assets.cli_options import output_file, some_words
 from sigma_core.instruction.tasks import told_tasks
+
+TopN = Annotated[int, typer.Option("--top-n", "--n", help="Length of the list.")]
 
 
 @app.command()
@@ -23,13 +26,17 @@ def recommend(
         typer.Option(metavar="TASK", help=f"{told_tasks()}. [default: what is asked]"),
     ] = None,
     query: Annotated[
-        str | None, typer.Option(metavar="TEXT", help='What the user types: "ice cream".')
+        str | None,
+        typer.Option(metavar="TEXT", callback=some_words, help='What the user types: "ice cream".'),
     ] = None,
-    category: Annotated[str | None, typer.Option(metavar="TEXT", help="A category in words.")] = None,
+    category: Annotated[
+        str | None, typer.Option(metavar="TEXT", callback=some_words, help="A category in words.")
+    ] = None,
     instruction: Annotated[
-        str | None, typer.Option(metavar="TEXT", help='Free words: "Halloween is coming".')
+        str | None,
+        typer.Option(metavar="TEXT", callback=some_words, help='Free words: "Halloween is coming".'),
     ] = None,
-    top_n: Annotated[int, typer.Option("--top-n", help="Length of the list.")] = 10,
+    top_n: TopN = 10,
     as_of: Annotated[
         str | None, typer.Option("--as-of", metavar="DATE", help="The day. [default: the latest]")
     ] = None,
@@ -100,7 +107,7 @@ def recommend(
 def search(
     text: Annotated[str, typer.Argument(metavar="TEXT", help='What to look for: "red lipstick".')],
     root: Root = Path("var"),
-    top_n: Annotated[int, typer.Option("--top-n", help="Length of the list.")] = 10,
+    top_n: TopN = 10,
     as_of: Annotated[
         str | None, typer.Option("--as-of", metavar="DATE", help="The day. [default: the latest]")
     ] = None,
@@ -192,9 +199,9 @@ def embed_images(
     model: Annotated[
         str, typer.Option(help="A transformers vision model: a folder, or a Hub id in the local cache.")
     ],
-    out: Annotated[Path, typer.Option(help="The table to write, next to your other tables.")] = Path(
-        "item_image_vectors.parquet"
-    ),
+    out: Annotated[
+        Path, typer.Option(callback=output_file, help="The table to write, next to your other tables.")
+    ] = Path("item_image_vectors.parquet"),
     verbose: Verbose = False,
 ) -> None:
     """Image vectors of your pictures, as the table that --source tabular reads."""

@@ -123,7 +123,7 @@ def follow_events(root: Path, events: Path, told: Callable[[str], None], *, foll
 
     Raises:
         RequestError: the root holds nothing to answer from.
-        FileNotFoundError: there is nothing at `events`.
+        SourceError: there is nothing at `events`, or a file of another kind.
     """
     import time
 

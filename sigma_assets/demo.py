@@ -3,6 +3,8 @@
 Puts the other verbs together and prints; computes nothing itself. Source: issue "SIGMA end to end", `make demo`.
 """
 
+import os
+import shutil
 import sys
 import time
 from datetime import date
@@ -54,9 +56,18 @@ def run_demo(root: Path, threads: int | None, *, verbose: bool = False) -> None:
     out.write(
         f"\nreport      {folder / 'report.html'} (open it in a browser; .md, .json and .png beside it)\n"
         f"UI          make ui    (or: sigma ui --root {root})\n"
+        f"{activation()}"
         f"your turn   sigma recommend --root {root} --user ID --query 'taco night'\n"
         f"demo took   {time.monotonic() - started:.0f} s\n"
     )
+
+
+def activation() -> str:
+    """A line on how to get the command `sigma`; "" where it is found, or where this is no virtual environment."""
+    script = Path(sys.executable).with_name("activate")
+    if shutil.which("sigma") or not script.exists():
+        return ""
+    return f"first       source {os.path.relpath(script)}\n"
 
 
 def show_lists(root: Path, out: TextIO) -> None:

@@ -21,12 +21,14 @@ from sigma_core.contracts import Column, Contract, ContractError, Table, contrac
 from sigma_core.data.events import InteractionEvents, clean_events
 from sigma_core.data.item_text import BASE_TEXT, MAX_TEXT_CHARS, add_base_words, is_long
 from sigma_core.data.sources.base import SourceError, product_master, read_table
-from sigma_core.data.sources.tabular import Tabular
+from sigma_core.data.sources.tabular import TOLD_TIMES, Tabular
 
 RAW_TABLES: Final = ("events", "items")
 NUM_EXAMPLES: Final = 5
 _PUBLISHED_ONLY: Final = {c.EVENT_DATE, c.SOURCE_ROW}  # what a raw events file lacks
 _WORDS: Final = (c.TITLE, c.ITEM_TYPE, c.CATEGORY)
+_SHOWN: Final = (c.USER_ID, c.ITEM_ID, c.EVENT_TIME, c.QUANTITY)
+_READ: Final = {"bad_time": f"; read are {TOLD_TIMES}"}
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def check_file(table: str, path: Path, known_items: pl.Series | None = None) -> 
     frame = read_table(path)
     is_raw_events = table == "interaction_events" and not set(frame.columns) >= _PUBLISHED_ONLY
     if table == "events" or is_raw_events:
-        found = _check_events(path, known_items)
+        found = _check_events(path, frame, known_items)
     elif table == "items":
         found = _check_items(frame)
     else:
@@ -84,7 +86,7 @@ def check_file(table: str, path: Path, known_items: pl.Series | None = None) -> 
 
 
 # ------------------------------------------------------------------------------------------- raw files
-def _check_events(path: Path, known_items: pl.Series | None) -> list[Violation]:
+def _check_events(path: Path, frame: pl.DataFrame, known_items: pl.Series | None) -> list[Violation]:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / f"events{path.suffix}").symlink_to(path.resolve())
         pl.DataFrame({c.ITEM_ID: [], c.TITLE: []}).write_parquet(Path(folder) / "items.parquet")
@@ -99,7 +101,8 @@ def _check_events(path: Path, known_items: pl.Series | None) -> list[Violation]:
     days = [day for day in dates.unique().sort().to_list() if day is not None]
     good, refused = clean_events(raw, known, datetime.combine(days[-1], time.max))
     found = [
-        _refused(str(reason[0]), rows) for reason, rows in refused.group_by(c.REASON, maintain_order=True)
+        _refused(str(reason[0]), rows[c.SOURCE_ROW], frame)
+        for reason, rows in refused.group_by(c.REASON, maintain_order=True)
     ]
     dated = refused.with_columns(pl.col(c.EVENT_DATE).fill_null(days[0]))
     tables = facts("interaction_events", InteractionEvents(good, dated), days=days, known_items=known)
@@ -109,10 +112,14 @@ def _check_events(path: Path, known_items: pl.Series | None) -> list[Violation]:
     ]
 
 
-def _refused(reason: str, rows: pl.DataFrame) -> Violation:
-    shown = rows.select(c.SOURCE_ROW, c.USER_ID, c.ITEM_ID, c.EVENT_TIME, c.QUANTITY).head(NUM_EXAMPLES)
+def _refused(reason: str, rows: pl.Series, frame: pl.DataFrame) -> Violation:
+    """Rows that ingestion would put aside, shown as they stand in the file: a time that cannot be read is null after reading."""
+    first = rows.head(NUM_EXAMPLES)
+    here = [name for name in _SHOWN if name in frame.columns]
+    shown = frame[first.to_list()].select(first.alias(c.SOURCE_ROW), *here)
     examples = tuple(_row(row) for row in shown.iter_rows(named=True))
-    return Violation("WARN", "events", f"{rows.height:,} rows would be put aside: {reason}", examples)
+    what = f"{len(rows):,} rows would be put aside: {reason}{_READ.get(reason, '')}"
+    return Violation("WARN", "events", what, examples)
 
 
 def _check_items(frame: pl.DataFrame) -> list[Violation]:

@@ -87,7 +87,11 @@ def analyse(
         level: of the intervals, and 1 - level the significance that sample sizes are for.
         power: chance that a test of the required size finds the lift.
         detect: relative lift that a test should find.
+
+    Raises:
+        ValueError: `share` or `detect` is out of bounds.
     """
+    check_plan(share, detect)
     sums = user_sums(log)
     arms = {arm: sums.filter(pl.col(ARM) == arm) for arm in (CONTROL, CANDIDATE)}
     exposed = {arm: frame.filter(pl.col("lists") > 0) for arm, frame in arms.items()}
@@ -108,6 +112,18 @@ def analyse(
         "metrics": metrics,
         "settings": {"share": share, "level": level, "power": power, "detect": detect},
     }
+
+
+def check_plan(share: float, detect: float) -> None:
+    """See that a test can be planned with these numbers.
+
+    Raises:
+        ValueError: `share` is not between 0 and 1, or `detect` is not above 0 and finite.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"the candidate's share is {share}; needed a number between 0 and 1.")
+    if not 0 < detect < math.inf:
+        raise ValueError(f"the lift to detect is {detect}; needed a number above 0, such as 0.05 for 5 %.")
 
 
 def sample_ratio(control: int, candidate: int, share: float) -> dict[str, Any]:

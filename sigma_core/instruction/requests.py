@@ -312,16 +312,27 @@ def known_category(name: str, catalog: ItemCatalog) -> str:
     """The catalog's category of that name, whatever its case.
 
     Raises:
-        TaskError: there is none; the message names the nearest.
+        TaskError: there is none; the message names the nearest, or the largest where none is near.
     """
-    names: list[str] = catalog.frame[c.CATEGORY].drop_nulls().unique().sort().to_list()
+    sizes = (
+        catalog.frame[c.CATEGORY]
+        .drop_nulls()
+        .value_counts()
+        .sort("count", c.CATEGORY, descending=[True, False])
+    )
+    largest = sizes[c.CATEGORY].to_list()
+    names: list[str] = sorted(largest)
     categories = {value.lower(): value for value in names}
     if name.lower() in categories:
         return categories[name.lower()]
     holding = [value for key, value in categories.items() if name.lower() in key]
     near = holding or [categories[key] for key in difflib.get_close_matches(name.lower(), categories, n=3)]
-    hint = f" Did you mean {' or '.join(map(repr, near[:3]))}?" if near else ""
-    raise TaskError(f"no category {name!r} in the catalog of {len(categories)} categories.{hint}")
+    hint = (
+        f"Did you mean {' or '.join(map(repr, near[:3]))}?"
+        if near
+        else f"The largest are {', '.join(map(repr, largest[:3]))}."
+    )
+    raise TaskError(f"no category {name!r} in the catalog of {len(categories)} categories. {hint}")
 
 
 def _by_words(things: Iterable[tuple[str, str, Any]]) -> dict[tuple[str, ...], Named]:

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 import polars as pl
 
 from sigma_core import columns as c
+from sigma_core.data.sources.base import SourceError
 from sigma_core.serving.live_store import Cursor, LiveEvent, LiveStore, Refused, micros
 
 LINES: Final = (".jsonl", ".ndjson", ".json")
@@ -76,18 +77,16 @@ def event_files(path: Path) -> list[Path]:
     """The file, or the event files of a folder in order of their names.
 
     Raises:
-        FileNotFoundError: there is nothing at `path`.
+        SourceError: there is nothing at `path`, or a file of another kind.
     """
     if path.is_dir():
         return sorted(
             p for p in path.iterdir() if p.suffix in (*LINES, PARQUET) and not p.name.startswith(".")
         )
     if not path.exists():
-        raise FileNotFoundError(f"--events {path} does not exist.")
+        raise SourceError(f"--events {path} does not exist; needed an event file, or a folder of them.")
     if path.suffix not in (*LINES, PARQUET):
-        raise FileNotFoundError(
-            f"--events {path}: needed a folder, or a file {', '.join((*LINES, PARQUET))}."
-        )
+        raise SourceError(f"--events {path}: needed a folder, or a file {', '.join((*LINES, PARQUET))}.")
     return [path]
 
 

@@ -11,7 +11,15 @@ import pytest
 from sigma_assets.abtest import check_log
 from sigma_assets.checks.contract import failed_errors
 from sigma_core import columns as c
-from sigma_core.abtest.analysis import analyse, estimate, report_text, required_users, sample_ratio, user_sums
+from sigma_core.abtest.analysis import (
+    analyse,
+    check_plan,
+    estimate,
+    report_text,
+    required_users,
+    sample_ratio,
+    user_sums,
+)
 from sigma_core.abtest.log import CANDIDATE, CONTROL, SCHEMAS, AbLog
 from sigma_core.abtest.replay import assign, replay
 
@@ -82,6 +90,15 @@ def test_estimates_by_hand() -> None:
     coin = estimate(np.array([1.0] * 100 + [0.0] * 900), np.ones(1000))
     needed = required_users(coin, 0.1, 0.5, 0.95, 0.8)
     assert needed == pytest.approx(2 * 7.849 * 2 * 0.09 / 0.01**2, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("share", "detect"), [(0.0, 0.05), (1.0, 0.05), (0.5, 0.0), (0.5, -1.0), (0.5, math.nan), (0.5, math.inf)]
+)
+def test_a_test_that_cannot_be_planned_is_refused(share: float, detect: float) -> None:
+    check_plan(0.5, 0.05)
+    with pytest.raises(ValueError, match="needed a number"):
+        analyse(small(), share=share, detect=detect)
 
 
 def test_sample_ratio_mismatch() -> None:

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from sigma_assets.cli import main, one_line
 from sigma_assets.cli_app import remembered_threads
 from sigma_assets.cli_serving import shown_list
+from sigma_assets.demo import activation
 from sigma_assets.runner import StepError
 from tests.assets.roots import small_world
 from tests.toy_world import toy_source, write_tabular
@@ -52,6 +54,11 @@ def test_every_verb_takes_a_root(capsys: pytest.CaptureFixture[str]) -> None:
         (("serve",), "holds no artifacts yet"),
         (("nearline", "--events", "nowhere.jsonl"), "does not exist"),
         (("nearline",), "--events"),
+        (("ui", "--port", "99999999"), "65535"),
+        (("recommend", "--user", "u1", "--n", "3"), "no recommendations yet"),
+        (("evaluate", "--as-of", "2024-10-20", "--json", "r.json", "--users", "5"), "holds no artifacts yet"),
+        (("abtest", "analyse", "--log", "nowhere", "--detect", "nan"), "above 0"),
+        (("abtest", "simulate", "--control", "a", "--candidate", "b", "--detect", "-1"), "above 0"),
         (("serve", "--host", "0.0.0.0"), "SIGMA_API_KEYS"),
         (("serve", "--api-keys-file", "nowhere.txt"), "nowhere.txt"),
         (("serve", "--set", "training.lora_steps=3"), "section http"),
@@ -82,6 +89,12 @@ def test_an_error_is_one_clear_line_and_exit_code_1(
     assert "Traceback" not in err
 
 
+def test_a_missing_event_file_is_told_without_the_name_of_an_exception(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert said(capsys, "nearline", "--events", "nowhere.jsonl").startswith("error: --events nowhere.jsonl")
+
+
 def test_another_source_for_a_bound_root_names_both(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -95,6 +108,13 @@ def test_a_day_outside_the_data_names_the_range(tmp_path: Path, capsys: pytest.C
     root = str(small_world(tmp_path).root)
     assert "2024-09-09 to 2024-10-23" in said(capsys, "materialize", "--root", root, "--as-of", "2025-10-20")
     assert "too early" in said(capsys, "materialize", "--root", root, "--as-of", "2024-09-15")
+    export = ("--export", str(tmp_path / "items.csv"))
+    for day in ("2024-09-08", "2024-10-24"):
+        err = said(capsys, "catalog-update", "--root", root, "--date", day, *export)
+        assert "2024-09-09 to 2024-10-23" in err
+    assert not (tmp_path / "items.csv").exists()
+    assert not said(capsys, "catalog-update", "--root", root, "--date", "2024-10-23", *export, code=0)
+    assert (tmp_path / "items.csv").read_text().startswith("item_id,")
     assert "not materialized" in said(
         capsys, "evaluate", "--root", root, "--as-of", "2024-10-10", "--json", str(tmp_path / "r.json")
     )
@@ -151,6 +171,18 @@ def test_a_root_remembers_its_threads(tmp_path: Path) -> None:
 def test_foreign_errors_name_their_type_ours_speak_for_themselves() -> None:
     assert one_line(StepError("sft_shards[2024-10-01]:\n no answer")) == "sft_shards[2024-10-01]: no answer"
     assert one_line(OSError("disk full")).startswith("OSError: disk full (run again with -v")
+
+
+def test_the_demo_says_how_to_get_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    monkeypatch.chdir(tmp_path)
+    assert activation() == ""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "activate").touch()
+    assert activation().endswith("source bin/activate\n")
+    monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/sigma")
+    assert activation() == ""
 
 
 def test_a_list_for_people_shows_rank_title_and_place() -> None:

@@ -42,6 +42,17 @@ def test_every_kind_of_bad_event_is_told_with_its_row(tmp_path: Path) -> None:
     assert f"{c.SOURCE_ROW}={source.events().height - 1}" in text
 
 
+def test_a_time_that_cannot_be_read_is_shown_as_it_is_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "late.csv"
+    times = ("2025-01-01T10:00:00", "2025-13-01T10:00:00", "1735900000", "03/01/2025")
+    path.write_text("user_id,item_id,event_time\n" + "".join(f"u,a,{time}\n" for time in times))
+    text = said(check_file("events", path))
+    assert "3 rows would be put aside: bad_time; read are 2017-10-23, " in text
+    assert all(
+        f"source_row={row}, user_id=u, item_id=a, event_time={times[row]}" in text for row in (1, 2, 3)
+    )
+
+
 def test_a_day_of_mostly_unusable_rows_is_an_error(tmp_path: Path) -> None:
     source = toy_source()
     broken = source.events().with_columns(

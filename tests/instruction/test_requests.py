@@ -159,6 +159,8 @@ def test_errors_name_what_exists():
         known_category("diaper", CATALOG)
     with pytest.raises(TaskError, match="Did you mean 'ice cream'"):
         ask("category", category="ice creme")
+    with pytest.raises(TaskError, match="The largest are '"):
+        known_category("zzz", CATALOG)
     with pytest.raises(TaskError, match="--query"):
         ask("query")
     with pytest.raises(TaskError, match="--category"):

@@ -6,6 +6,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from sigma_core.data.sources.base import SourceError
 from sigma_core.serving.event_files import EventError, batches, event_files, read_event
 from sigma_core.serving.live_store import LiveStore, micros
 
@@ -88,7 +89,7 @@ def test_a_folder_is_its_event_files_in_order(tmp_path: Path) -> None:
     for name in ("b.jsonl", "a.parquet", ".c.jsonl", "notes.txt"):
         (tmp_path / name).touch()
     assert [file.name for file in event_files(tmp_path)] == ["a.parquet", "b.jsonl"]
-    with pytest.raises(FileNotFoundError, match="nowhere"):
+    with pytest.raises(SourceError, match="nowhere"):
         event_files(tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match="jsonl"):
+    with pytest.raises(SourceError, match="jsonl"):
         event_files(tmp_path / "notes.txt")

@@ -40,6 +40,10 @@ _TIME_FORMATS: Final = (
     "%Y-%m-%dT%H:%M",
     "%Y-%m-%d",
 )
+TOLD_TIMES: Final = (
+    "2017-10-23, 2017-10-23 18:05, 2017-10-23T18:05:00 and, with a zone, 2017-10-23T18:05:00Z or +02:00"
+)
+"""What `_TIME_FORMATS` and times with a zone look like."""
 
 
 class Tabular:
@@ -230,7 +234,7 @@ def _times(frame: pl.DataFrame, file: Path) -> pl.Expr:
         sample = frame[c.EVENT_TIME].drop_nulls().head(1).to_list()
         raise SourceError(
             f"{file}, column {c.EVENT_TIME}: no value can be read as a time (first: {sample[0] if sample else None!r}); "
-            "needed like 2017-10-23, 2017-10-23 18:05:00 or 2017-10-23T18:05:00Z."
+            f"needed like {TOLD_TIMES}."
         )
     return times
 

@@ -16,7 +16,7 @@ MAX_CONNECTIONS: Final = 2048
 """Open ones, idle ones too; past it uvicorn says 503. `HttpConfig.max_in_flight` bounds requests far below."""
 KEEP_ALIVE_S: Final = 5
 """An idle connection is closed after so long; who keeps connections must let go of them before."""
-_MISSING = "`sigma serve` needs the extra `serve`: pip install 'sigma-recommender[serve]' ({error})."
+_MISSING = '`sigma serve` needs the extra `serve`: pip install -c requirements.lock -e ".[serve]" ({error}).'
 
 
 @dataclass(frozen=True)
