@@ -7,6 +7,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from sigma_core.evaluation.report import side
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -24,19 +26,22 @@ def difference_png(
     label: str = DIFFERENCE_LABEL,
     *,
     good_is_up: bool = False,
+    corrected: bool = False,
 ) -> bytes:
     """PNG: a panel a task, a line a name of `differences` {name: {task: {metric: ...}}}: its recall@20 and 95 % interval.
 
-    An interval above 0 is green where `good_is_up`, else red; one below 0 the other way round.
+    An interval above 0 is green where `good_is_up`, else red; one below 0 the other way round. Where `corrected`, only if the
+    difference's `p` is under .05 too, as the verdicts of a report.
     """
     above, below = (GOOD, BAD) if good_is_up else (BAD, GOOD)
+    colors = {"above": above, "below": below, "even": NEITHER}
     names = list(differences)
     figure, panels = _panels(len(tasks), 3.2, 0.9 + 0.26 * max(len(names), 1))
     for axes, task in zip(panels, tasks, strict=False):
         for place, name in enumerate(names):
             found = differences[name].get(task, {}).get(MAIN)
             if found and found["mean"] is not None:
-                color = above if found["low"] > 0 else below if found["high"] < 0 else NEITHER
+                color = colors[side(found["low"], found["high"], found["p"] if corrected else 0.0)]
                 axes.plot([found["low"], found["high"]], [place, place], color=color, linewidth=1.4)
                 axes.plot([found["mean"]], [place], "o", color=color, markersize=4)
         axes.axvline(0, color="black", linewidth=0.8)

@@ -8,7 +8,9 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from sigma_core.benchmarks.charts import Axis, Line, Point, line_chart
+from sigma_core.charts import Axis, Line, chart
+from sigma_core.evaluation.report import side
+from sigma_core.evaluation.report_drawings import reliability_chart
 
 MAIN: Final = "recall@20"
 SIGMA: Final = "sigma"
@@ -63,7 +65,10 @@ def _ablation(record: Mapping[str, Any]) -> list[Section]:
     worse = [
         [
             Cell(name, f"against {record['compared_with'][name]}"),
-            *(_signed(by_task.get(task, {}).get(MAIN), good_is_up=False) for task in tasks),
+            *(
+                _signed(by_task.get(task, {}).get(MAIN), {"above": "bad", "below": "good"}, corrected=False)
+                for task in tasks
+            ),
         ]
         for name, by_task in record["differences"].items()
     ]
@@ -142,8 +147,8 @@ def _backtest(record: Mapping[str, Any]) -> list[Section]:
     by_date = {day: _strongest_differences(found) for day, found in record["dates"].items()}
     if len(by_date) > 1:
         by_date["pooled"] = _strongest_differences(pooled["all"]["tasks"])
-    label = f"{MAIN}: SIGMA minus the day's strongest opponent (green: SIGMA is better)"
-    picture = data_uri(difference_png(tasks, by_date, label, good_is_up=True))
+    label = f"{MAIN}: SIGMA minus the day's strongest opponent (green: better, red: worse, corrected p < .05)"
+    picture = data_uri(difference_png(tasks, by_date, label, good_is_up=True, corrected=True))
     out.append(Section("The difference by date", picture=picture))
     shown = pooled["all"]["tasks"]
     heads = [_task_head(task, found) for task, found in shown.items()]
@@ -162,13 +167,14 @@ def _backtest(record: Mapping[str, Any]) -> list[Section]:
         ),
         Section(
             f"{MAIN}: SIGMA minus every opponent",
-            "All dates pooled. Green: SIGMA is better (interval above 0), red: worse, black: the interval holds 0.",
+            "All dates pooled. Green: SIGMA is better (interval above 0 and corrected p < .05), red: worse, black: neither, or "
+            "too few targets (*).",
             ("opponent", *heads),
             [
                 [
                     Cell(name),
                     *(
-                        _signed(found["differences"].get(name, {}).get(MAIN), good_is_up=True)
+                        _signed(found["differences"].get(name, {}).get(MAIN), _tones(found), corrected=True)
                         for found in shown.values()
                     ),
                 ]
@@ -217,6 +223,10 @@ def _strongest_differences(tasks: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _tones(task: Mapping[str, Any]) -> Mapping[str, str]:
+    return {} if task["underpowered"] else {"above": "good", "below": "bad"}
+
+
 def _rankers(tasks: Mapping[str, Any]) -> list[str]:
     """SIGMA first, the others by how many tasks have them."""
     count: dict[str, int] = {}
@@ -234,31 +244,15 @@ def _ranker_cell(found: Mapping[str, Any], name: str) -> Cell:
 
 # ------------------------------------------------------------------------------ diagnosis, scaling
 def _diagnosis(record: Mapping[str, Any]) -> list[Section]:
-    points = [(row["predicted"], row["observed"]) for row in record["reliability"]]
-    if not points:
+    bins = record["reliability"]
+    if not bins:
         return []
-    most, error = max(max(point) for point in points), record["expected_calibration_error"]
-    above = [point for point in points if min(point) > 0]
-    charts = [_reliability(points, 0.0, most, "")]
     note = (
         "Mean probability that lists gave to a bin of items, and how often these were the purchase. On the dashed line both "
-        f"agree; below it the model is too sure. Expected calibration error (ECE), a listed item: {error:.4f}."
+        "agree; below it the model is too sure. Expected calibration error (ECE), a listed item: "
+        f"{record['expected_calibration_error']:.4f}. Both axes grow with the square root, so that small ones can be seen."
     )
-    if above:
-        charts.append(
-            _reliability(above, min(min(point) for point in above), most, f"ECE {error:.4f}", log=True)
-        )
-        note += " On the right the same on logarithmic axes, where the small probabilities can be seen."
-    if len(above) < len(points):
-        note += f" {len(points) - len(above)} bins without a purchase can be drawn on the left only."
-    return [Section("Reliability of the probabilities", note, svg="".join(charts))]
-
-
-def _reliability(points: Sequence[Point], low: float, high: float, name: str, *, log: bool = False) -> str:
-    """The curve and the diagonal; without a name there is no legend."""
-    diagonal = Line("perfect" if name else "", [(low, low), (high, high)], guide=True)
-    axes = Axis("predicted probability", log), Axis("observed share", log)
-    return line_chart([diagonal, Line(name, points)], *axes, title="reliability curve", width=500)
+    return [Section("Reliability of the probabilities", note, svg=reliability_chart(bins))]
 
 
 def _scaling(record: Mapping[str, Any]) -> list[Section]:
@@ -278,10 +272,10 @@ def _scaling(record: Mapping[str, Any]) -> list[Section]:
             "Seconds over size",
             "Users, items and events of the data, as multiples of the smallest; both axes logarithmic. Beside each stage its "
             "exponent: 1 is linear.",
-            svg=line_chart(
+            svg=chart(
                 lines,
-                Axis("size of the data", log=True, ticks=tuple(map(float, scales))),
-                Axis("seconds", log=True),
+                Axis("size of the data", "log", ticks=tuple(map(float, scales))),
+                Axis("seconds", "log"),
                 title="seconds over size by stage",
                 width=860,
             ),
@@ -305,13 +299,13 @@ def _value(metrics: Mapping[str, Any] | None, tone: str = "") -> Cell:
     return Cell(f"{found['mean']:.4f}", _span(found, ".3f"), tone)
 
 
-def _signed(found: Mapping[str, Any] | None, *, good_is_up: bool) -> Cell:
+def _signed(found: Mapping[str, Any] | None, tones: Mapping[str, str], *, corrected: bool) -> Cell:
+    """A difference and its interval; toned by the side of zero it lies on, where `corrected` only if p is under .05 too."""
     if not found or found["mean"] is None:
         return Cell("-")
-    tone = ""
-    if found["low"] is not None and (found["low"] > 0 or found["high"] < 0):
-        tone = "good" if (found["low"] > 0) == good_is_up else "bad"
-    return Cell(f"{found['mean']:+.4f}", _span(found, "+.3f"), tone)
+    known = found["low"] is not None
+    lies = side(found["low"], found["high"], found["p"] if corrected else 0.0) if known else ""
+    return Cell(f"{found['mean']:+.4f}", _span(found, "+.3f"), tones.get(lies, ""))
 
 
 def _span(found: Mapping[str, Any], form: str) -> str:

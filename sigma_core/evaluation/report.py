@@ -5,7 +5,7 @@ null. Nothing is computed here but rounding. Words are in `report_text.py`, plot
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self
@@ -159,14 +159,19 @@ def strongest(task: dict[str, Any]) -> str | None:
     return min(known, key=lambda name: (-known[name], name)) if known else None
 
 
-def verdict(task: dict[str, Any], opponent: str | None, alpha: float = 0.05) -> str:
+def verdict(task: Mapping[str, Any], opponent: str | None, alpha: float = 0.05) -> str:
     """SIGMA against an opponent: above | below (interval beside 0 and corrected p < alpha) | even | underpowered."""
     if opponent is None or task["num_targets"] is None:
         return "undefined"
     if task["underpowered"]:
         return "underpowered"
     low, high = task["intervals"][opponent][MAIN_METRIC]
-    if task["p_values"][opponent][MAIN_METRIC] >= alpha or low <= 0 <= high:
+    return side(low, high, task["p_values"][opponent][MAIN_METRIC], alpha)
+
+
+def side(low: float, high: float, p: float, alpha: float = 0.05) -> str:
+    """Where a difference lies: above | below where its interval leaves zero out and p < alpha, else even."""
+    if p >= alpha or low <= 0 <= high:
         return "even"
     return "above" if low > 0 else "below"
 

@@ -20,6 +20,7 @@ HOUSEHOLDS: Final = 2
 EXAMPLE_TASKS: Final = (PLAIN, "query", "discover")
 SHOWN: Final = 10  # of a list
 HISTORY: Final = 8  # items, the last ones
+GONE: Final = "no longer in the catalog"  # what a report knows of an item that left
 _DECIMALS: Final = 4  # of a probability: beyond these, it differs with the number of threads
 
 
@@ -27,7 +28,7 @@ def examples_of(judge: "DayJudge", lists: "DayLists") -> list[dict[str, Any]]:
     """One entry a household: `user`, `purchases`, `history` (latest first), `lists` (one a task it has targets of).
 
     Households that have targets of all `EXAMPLE_TASKS` come first, if there are enough of them. `probability` is None where SIGMA
-    was a ranker without one.
+    was a ranker without one. An item of the history that the day's catalog lacks is named by its ID and said to be gone.
     """
     plans = {task: plan for task in EXAMPLE_TASKS if (plan := judge.plan.tasks[task]).requests}
     if PLAIN not in plans:
@@ -46,7 +47,7 @@ def examples_of(judge: "DayJudge", lists: "DayLists") -> list[dict[str, Any]]:
                 "user": user,
                 "purchases": taken.height,
                 "history": [
-                    {"title": title_of.get(item, item), "date": day.isoformat()}
+                    {"title": title_of.get(item) or f"{item}, {GONE}", "date": day.isoformat()}
                     for item, day in last.select(c.ITEM_ID, c.EVENT_DATE).iter_rows()
                 ],
                 "lists": [

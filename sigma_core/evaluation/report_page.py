@@ -13,15 +13,15 @@ import jinja2
 from sigma_core.artifacts import digest_json
 from sigma_core.evaluation.diagnosis import SEGMENTS
 from sigma_core.evaluation.filtered_plans import FILTERED
+from sigma_core.evaluation.protocol import UNSEEN_PHRASE
 from sigma_core.evaluation.report import MAIN_METRIC, ROWS, strongest, verdict
-from sigma_core.evaluation.report_drawings import CURVE, FRONTIER, forest, frontier, reliability_plot
+from sigma_core.evaluation.report_drawings import forest, reliability_chart, variety
 from sigma_core.evaluation.requests import SIGMA
 from sigma_core.instruction.tasks import TASKS
 
 TEMPLATE: Final = Path(__file__).with_name("report_page.jinja")
 VARIETY: Final = ("coverage@20", "novelty@20", "diversity@20")
 KNOWN: Final = tuple(row for row in ROWS if row not in SEGMENTS)  # cold is a segment and shown as one
-COLUMNS: Final = (*KNOWN, *SEGMENTS)
 
 
 def report_page(values: dict[str, Any]) -> str:
@@ -38,6 +38,9 @@ def report_page(values: dict[str, Any]) -> str:
     )
     environment.filters["share"] = lambda value: "-" if value is None else f"{value:.4f}"
     environment.filters["signed"] = lambda value: "-" if value is None else f"{value:+.4f}"
+    environment.filters["digits"] = lambda value: (
+        "-" if value is None else f"{value:.{4 if abs(value) < 1 else 2}f}"
+    )
     environment.filters["named"] = lambda name: name.replace("_", " ")
     environment.filters["count"] = lambda number: f"{number:,}"
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
@@ -47,12 +50,10 @@ def report_page(values: dict[str, Any]) -> str:
         tasks=[_task(name, task) | _parts(task, row_targets[name]) for name, task in defined.items()],
         confined=[_task(name, task) for name, task in filtered.items()],
         undefined=[name for name in tasks if name not in defined],
-        frontiers=[plot for name in VARIETY if (plot := frontier(defined.get("just_for_you"), name))],
+        variety=variety(defined.get("just_for_you"), VARIETY),
         calibration=calibration,
-        reliability=reliability_plot(calibration) if calibration else None,
-        frontier_box=FRONTIER,
-        curve_box=CURVE,
-        columns=COLUMNS,
+        reliability=reliability_chart(calibration["bins"]) if calibration else "",
+        unseen_phrase=UNSEEN_PHRASE,
         settings=settings_of(values["settings"]),
         data=data_rows(values["data"]),
         sigma=SIGMA,
@@ -104,21 +105,22 @@ def _measured(lift: Mapping[str, Any] | None) -> bool:
 
 
 def _parts(task: dict[str, Any], row_targets: Mapping[str, int]) -> dict[str, Any]:
-    """Each model's recall on parts of the targets: had before, new to the household, and by segment; bars share one scale."""
-    recall = {row: {m: scores[MAIN_METRIC] for m, scores in task["rows"][row].items()} for row in KNOWN}
+    """Each model's recall on parts of the targets: had before, new to the household, of a query's those asked for by an unseen
+    phrase, and by segment; bars share one scale.
+    """
+    rows = (*KNOWN, UNSEEN_PHRASE) if UNSEEN_PHRASE in task["rows"] else KNOWN
+    recall = {row: {m: scores[MAIN_METRIC] for m, scores in task["rows"][row].items()} for row in rows}
     recall |= {segment: task["segments"][segment]["recall@20"] for segment in SEGMENTS}
     most = max((value or 0.0 for cells in recall.values() for value in cells.values()), default=0.0) or 1.0
+    targets = [row_targets[row] for row in rows] + [task["segments"][name]["targets"] for name in SEGMENTS]
     return {
-        "part_targets": [
-            *(row_targets[row] for row in KNOWN),
-            *(task["segments"][segment]["targets"] for segment in SEGMENTS),
-        ],
+        "columns": list(zip(recall, targets, strict=True)),
+        "rows": rows,
         "parts": [
             {
                 "model": model,
                 "cells": [
-                    (recall[part][model], round(100 * (recall[part][model] or 0.0) / most, 1))
-                    for part in COLUMNS
+                    (cells[model], round(100 * (cells[model] or 0.0) / most, 1)) for cells in recall.values()
                 ],
             }
             for model, _ in sorted(task["models"].items(), key=lambda pair: -(pair[1][MAIN_METRIC] or 0.0))

@@ -3,12 +3,15 @@
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 
+from sigma_core import columns as c
 from sigma_core.artifacts import digest_json
 from sigma_core.evaluation.baselines import build_baselines
 from sigma_core.evaluation.protocol import evaluate_day
-from sigma_core.evaluation.report_drawings import CURVE, FRONTIER, forest, frontier, reliability_plot
+from sigma_core.evaluation.report import verdict
+from sigma_core.evaluation.report_drawings import forest, reliability_chart, variety
 from sigma_core.evaluation.report_page import data_rows, report_page, settings_of
 from sigma_core.evaluation.requests import NO_ITEM
 from tests.evaluation.toy_evaluation import CONFIG, eval_day, history
@@ -110,16 +113,55 @@ def test_settings_go_by_section_and_partitions_of_an_asset_are_one_row():
     assert (rows[1]["name"], rows[1]["digest"]) == ("source/users", "c")
 
 
-def test_points_stand_where_their_numbers_say():
+def test_an_opponent_is_drawn_in_the_colour_of_the_verdict():
+    """An interval beside zero is no verdict as long as the corrected p value is not under .05."""
+    task = {
+        "num_targets": 9, "underpowered": False,
+        "models": {"sigma": {"recall@20": 0.4}, "x": {"recall@20": 0.2}, "y": {"recall@20": 0.1}},
+        "intervals": {"x": {"recall@20": [0.1, 0.3]}, "y": {"recall@20": [0.2, 0.4]}},
+        "p_values": {"x": {"recall@20": 0.07}, "y": {"recall@20": 0.01}},
+    }  # fmt: skip
+    rows = forest(task)["rows"]
+    assert {row["name"]: row["verdict"] for row in rows} == {"x": "even", "y": "above"}
+    assert all(row["verdict"] == verdict(task, row["name"]) for row in rows)
+    assert all(row["low"] < row["x"] < row["high"] for row in rows)
+    assert {row["verdict"] for row in forest(task | {"underpowered": True})["rows"]} == {"underpowered"}
+
+
+def test_models_that_none_beats_on_both_axes_are_marked_and_the_legend_has_all():
     metrics = {"sigma": (0.4, 0.5), "x": (0.2, 1.0), "y": (0.1, 0.0)}
     models = {name: {"recall@20": recall, "coverage@20": share} for name, (recall, share) in metrics.items()}
-    plot = frontier({"models": models}, "coverage@20")
-    assert {point["name"] for point in plot["points"] if point["best"]} == {"sigma", "x"}
-    assert plot["points"][-1]["name"] == "sigma"
-    assert all(FRONTIER.top <= point["label"] <= FRONTIER.bottom for point in plot["points"])
-    drawn = forest({"models": models, "intervals": {"x": {"recall@20": [0.1, 0.3]}}})["rows"][0]
-    assert drawn["side"] == "above"
-    assert drawn["low"] < drawn["x"] < drawn["high"]
-    curve = reliability_plot({"bins": [{"predicted": 0.04, "observed": 0.01, "count": 1}]})
-    point = curve["points"][0]  # half as high as it stands right: the axes grow with the square root
-    assert (point["x"], point["y"]) == (CURVE.right, CURVE.bottom - CURVE.side / 2)
+    drawn = variety({"models": models}, ("coverage@20", "novelty@20"))
+    assert (drawn["metrics"], len(drawn["charts"])) == (["coverage@20"], 1)
+    assert {row["name"]: row["values"] for row in drawn["models"]} == {
+        "sigma": [(0.5, True)], "x": [(1.0, True)], "y": [(0.0, False)],
+    }  # fmt: skip
+    assert len({row["key"] for row in drawn["models"]}) == 3
+    assert variety(None, ("coverage@20",)) is None
+
+
+def test_the_curve_starts_at_zero_and_bins_say_their_numbers():
+    svg = reliability_chart([{"predicted": 0.04, "observed": 0.01, "count": 1}])
+    assert "<title>0.04, 0.01</title>" in svg
+    assert reliability_chart([]) == ""
+
+
+def test_parts_of_a_query_include_phrases_never_trained_on(report):
+    """The toy's unseen phrase has one target; the other tasks, and older reports, have no such column."""
+    page = report_page(report.to_json())
+    assert page.count("<th>unseen phrase<small>1</small></th>") == 1
+    assert "asked for by a phrase that sigma never trained on" in page
+    old = report.to_json()
+    query = old["tasks"]["query"]
+    rows = {name: row for name, row in query["rows"].items() if name != "unseen_phrase"}
+    old = old | {"tasks": old["tasks"] | {"query": query | {"rows": rows}}}
+    assert "never trained on" not in report_page(old)
+
+
+def test_what_left_the_catalog_is_said_to_be_gone():
+    day = eval_day()
+    gone = history().with_columns(pl.col(c.ITEM_ID).replace({"ice_b": "ice_old"}))
+    baselines = build_baselines(toy_catalog().frame, history(), TOY_DAY, themes={})
+    values = evaluate_day(replace(day, history=gone), Sure(), baselines, CONFIG).to_json()
+    titles = {item["title"] for example in values["examples"] for item in example["history"]}
+    assert "ice_old, no longer in the catalog" in titles
