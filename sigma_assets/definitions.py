@@ -26,12 +26,13 @@ from sigma_assets.assets import (
 )
 from sigma_assets.automation import condition_of, sensor
 from sigma_assets.binding import ROOT_FILE
+from sigma_assets.catalog_inbox import catalog_sensor, take_back_sensor
 from sigma_assets.checks.contract import check_specs
 from sigma_assets.checks.gate import gate_specs
 from sigma_assets.column_metadata import column_schema
 from sigma_assets.freshness import freshness_sensor, is_live, policy_of
 from sigma_assets.io_manager import WINDOW_KEY, SigmaIOManager
-from sigma_assets.jobs import all_jobs, catalog_sensor, refit_sensor, schedules
+from sigma_assets.jobs import all_jobs, refit_sensor, schedules
 from sigma_assets.nearline_job import nearline_job, nearline_sensor
 from sigma_assets.partitions import DEFAULT_SPAN, Calendar, calendar_of
 from sigma_assets.refit_gate import or_republish
@@ -97,6 +98,7 @@ def build_definitions(
         sensors=[
             sensor(),
             catalog_sensor(root),
+            take_back_sensor(root),
             refit_sensor(root),
             nearline_sensor(root),
             *alert_sensors(root),

@@ -1,36 +1,25 @@
-"""Jobs with names an operator understands, their schedules, and the drop folder for catalogs. All of it is off until turned on.
+"""Jobs with names an operator understands, their schedules, and the sensor of a refused refit. All of it is off until turned on.
 
 `sigma materialize` needs none of them: it runs one partition of one asset at a time, in order. Retries: only `ingest_day` has
 any, because only a source's files may be half there at one minute and whole at the next; a failed contract is never retried, a
 training that failed would fail again. Lost processes are retried by `dagster.yaml`, for every job.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import dagster as dg
 
-from sigma_assets.alert_sources import file_refused
-from sigma_assets.binding import ROOT_FILE, read_binding
-from sigma_assets.catalog_update import (
-    CATALOG_UPDATE,
-    MAX_DELISTED,
-    accept_master,
-    former_catalog,
-    refuse_half_files,
-)
-from sigma_assets.masters import read_catalog_file
-from sigma_assets.periods import Cadence, as_date, day_key, month_key
+from sigma_assets.binding import ROOT_FILE
+from sigma_assets.catalog_inbox import runs_or_why_not
+from sigma_assets.catalog_update import CATALOG_UPDATE
+from sigma_assets.periods import Cadence, day_key, month_key
 from sigma_assets.refits import REPUBLISHED, Refusal, refusal_of, refusals
 from sigma_assets.stages import STAGES
 from sigma_assets.world import World
-from sigma_core.artifacts import digest_bytes
-from sigma_core.data.sources.base import SourceError
 
-INBOX: Final = "inbox/catalog"
 MAX_TRAINING_SECONDS: Final = 6 * 3600
 
 
@@ -114,19 +103,6 @@ def partition_at(job: Job, moment: datetime, world: World) -> str | None:
     return day_key(day) if job.cadence == "day" else month_key(day)
 
 
-def catalog_sensor(root: Path) -> dg.SensorDefinition:
-    """Takes in `<root>/inbox/catalog/<DAY>.parquet` (or .csv) and runs `catalog_update` for its day; stopped by default."""
-
-    @dg.sensor(name="catalog_update", job_name="catalog_update", minimum_interval_seconds=30)
-    def watch() -> list[dg.RunRequest] | dg.SkipReason:
-        files = sorted((root / INBOX).glob("[!.]*")) if (root / ROOT_FILE).exists() else []
-        found = [_take_in(root, file) for file in files]
-        none = f"no catalog in {root / INBOX}; put one there as <DAY>.parquet or <DAY>.csv"
-        return _runs_or_why_not(found, none)
-
-    return watch
-
-
 def refit_sensor(root: Path) -> dg.SensorDefinition:
     """Publishes the former refit for a month whose own was refused, once a refusal; stopped by default."""
 
@@ -143,7 +119,7 @@ def refit_sensor(root: Path) -> dg.SensorDefinition:
             )
             for one in waiting
         ]
-        return _runs_or_why_not(found, "no refused refit waits for the former one")
+        return runs_or_why_not(found, "no refused refit waits for the former one")
 
     return watch
 
@@ -153,32 +129,6 @@ def _waits(world: World, refusal: Refusal) -> bool:
     return refusal_of(world, refusal.month) == refusal and any(
         world.why_stale(STAGES[asset], refusal.month) for asset in REPUBLISHED
     )
-
-
-def _runs_or_why_not(
-    found: Sequence[dg.RunRequest | dg.SkipReason], none: str
-) -> list[dg.RunRequest] | dg.SkipReason:
-    """What a sensor may answer: runs, or one reason. Dagster throws away a tick that gives both."""
-    runs = [one for one in found if isinstance(one, dg.RunRequest)]
-    reasons = [str(one.skip_message) for one in found if isinstance(one, dg.SkipReason)]
-    return runs or dg.SkipReason("; ".join(reasons) or none)
-
-
-def _take_in(root: Path, file: Path) -> dg.RunRequest | dg.SkipReason:
-    """Make the file the product master of the day it is named after; a bad one is put aside with an alert."""
-    try:
-        day, products = as_date(file.stem), read_catalog_file(file)
-        binding = read_binding(root)
-        refuse_half_files(former_catalog(World(root, binding), day), products, MAX_DELISTED)
-        accept_master(root, binding, day, products)
-    except (ValueError, SourceError) as error:
-        file.replace(file.with_name(f".{file.name}.refused"))
-        file_refused(root, "item_catalog", file.stem, f"{file.name} was refused: {error}")
-        return dg.SkipReason(f"{file.name} was refused: {error}")
-    taken = digest_bytes(file.read_bytes())
-    file.replace(file.with_name(f".{file.name}.taken"))
-    key = f"{day}-{taken}-{datetime.now(UTC):%Y%m%d%H%M%S}"
-    return dg.RunRequest(run_key=key, partition_key=day_key(day), tags={"sigma/catalog": taken})
 
 
 def _as_dagster(job: Job) -> Any:
