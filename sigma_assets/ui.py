@@ -1,8 +1,10 @@
 """`sigma ui`: Dagster's UI and daemon on the artifacts of one root, on this machine only.
 
-The root's lock is held while it runs, so that nothing else writes there; reading (`sigma recommend`) needs no lock.
+The root's lock is held until the last of it has ended, so that nothing else writes there but an order (`sigma rollback`,
+`sigma promote`); reading (`sigma recommend`) needs no lock.
 """
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -12,15 +14,17 @@ from pathlib import Path
 from typing import Final
 
 from sigma_assets.binding import RootError
-from sigma_assets.locking import root_lock
+from sigma_assets.locking import UI, root_lock
 from sigma_assets.world import World
 
 HOST: Final = "127.0.0.1"
 _STOP_SECONDS: Final = 60
+_PR_SET_PDEATHSIG: Final = 1
+_STOPPED_BY: Final = (signal.SIGTERM, signal.SIGHUP)  # SIGHUP: the terminal was closed
 
 
 def run_ui(root: Path, port: int) -> int:
-    """Run `dagster dev` until it ends or Ctrl-C; returns its exit code.
+    """Run `dagster dev` until it ends, Ctrl-C, or its terminal is closed; returns its exit code.
 
     Raises:
         RootError: nothing is materialized in the root, or dagster-webserver is not installed.
@@ -28,7 +32,7 @@ def run_ui(root: Path, port: int) -> int:
     """
     if find_spec("dagster_webserver") is None:
         raise RootError('the UI needs dagster-webserver: pip install -c requirements.lock -e ".[ui]"')
-    with root_lock(root, "ui"):
+    with root_lock(root, UI) as lock:
         world = World.open(root)
         from sigma_assets.instance import bury_dead_runs, open_instance, prepare_home, reconcile
 
@@ -50,8 +54,8 @@ def run_ui(root: Path, port: int) -> int:
             "-p",
             str(port),
         ]
-        process = subprocess.Popen(command, env=environment, start_new_session=True)
-        return _wait(process)
+        lock.let_orders_in()
+        return run_until_stopped(command, environment, lock.descriptor)
 
 
 def what_to_click(world: World, port: int) -> str:
@@ -67,19 +71,37 @@ def what_to_click(world: World, port: int) -> str:
     )
 
 
-def _wait(process: subprocess.Popen[bytes]) -> int:
-    """Wait for the process group; on Ctrl-C or SIGTERM end all of it, gently first."""
+def run_until_stopped(command: list[str], environment: dict[str, str], lock: int) -> int:
+    """Run a command as a process group of its own; on Ctrl-C, SIGTERM or SIGHUP end all of it, gently first.
+
+    The child inherits the descriptor `lock`, and on Linux it is asked to end when this process is killed.
+    """
 
     def stop(_signal: int, _frame: object) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, stop)
+    heard = [one for one in _STOPPED_BY if signal.getsignal(one) != signal.SIG_IGN]  # `nohup` ignores SIGHUP
+    former = {one: signal.signal(one, stop) for one in heard}
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+    def end_with_parent() -> None:
+        if libc:
+            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+    process = subprocess.Popen(
+        command, env=environment, start_new_session=True, pass_fds=(lock,), preexec_fn=end_with_parent
+    )
     try:
         return process.wait()
     except KeyboardInterrupt:
+        for one in heard:
+            signal.signal(one, signal.SIG_IGN)  # a closed terminal may send both; one is enough
         os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
         return 0
+    finally:
+        for one, handler in former.items():
+            signal.signal(one, handler)

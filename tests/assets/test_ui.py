@@ -14,6 +14,7 @@ import pytest
 
 from sigma_assets.alerts import AlertLog
 from sigma_assets.instance import open_instance
+from sigma_assets.locking import LockedError, root_lock
 from sigma_assets.periods import as_date
 from sigma_assets.ui import what_to_click
 from tests.assets.roots import small_world, with_broken_day
@@ -25,6 +26,47 @@ def test_it_says_where_and_what_to_click(tmp_path: Path) -> None:
     said = what_to_click(small_world(tmp_path), 3123)
     assert "http://127.0.0.1:3123" in said
     assert "no day yet" in said
+
+
+STAND_IN = """
+import os, sys
+from pathlib import Path
+from sigma_assets.locking import root_lock
+from sigma_assets.ui import run_until_stopped
+child = "import time; print('here', flush=True); time.sleep(60)"
+with root_lock(Path(sys.argv[1]), "ui") as lock:
+    run_until_stopped([sys.executable, "-c", child], dict(os.environ), lock.descriptor)
+"""
+
+
+@pytest.mark.parametrize("sent", [signal.SIGHUP, signal.SIGTERM, signal.SIGKILL])
+def test_whatever_ends_it_its_child_ends_too_and_the_root_is_locked_until_then(
+    tmp_path: Path, sent: signal.Signals
+) -> None:
+    if sent == signal.SIGKILL and sys.platform != "linux":
+        pytest.skip("only Linux tells a child that its parent was killed")
+    command = [sys.executable, "-c", STAND_IN, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as ui:
+        assert ui.stdout
+        assert ui.stdout.readline() == "here\n"
+        with pytest.raises(LockedError), root_lock(tmp_path, "materialize"):
+            pass
+        ui.send_signal(sent)
+        assert ui.stdout.read() == "", "the pipe ends when the child has"
+        ui.wait()
+    with root_lock(tmp_path, "materialize"):
+        pass
+
+
+def test_a_child_that_outlives_it_keeps_the_root_locked(tmp_path: Path) -> None:
+    with root_lock(tmp_path, "ui") as lock:
+        child = subprocess.Popen(["sleep", "60"], pass_fds=(lock.descriptor,))
+    with child:
+        with pytest.raises(LockedError), root_lock(tmp_path, "materialize"):
+            pass
+        child.kill()
+    with root_lock(tmp_path, "materialize"):
+        pass
 
 
 @pytest.mark.ui
