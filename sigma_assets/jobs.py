@@ -15,6 +15,7 @@ import dagster as dg
 from sigma_assets.binding import ROOT_FILE
 from sigma_assets.catalog_inbox import runs_or_why_not
 from sigma_assets.catalog_update import CATALOG_UPDATE
+from sigma_assets.growing import FOLLOW
 from sigma_assets.periods import Cadence, day_key, month_key
 from sigma_assets.refits import REPUBLISHED, Refusal, refusal_of, refusals
 from sigma_assets.stages import STAGES
@@ -90,17 +91,32 @@ def all_jobs() -> list[Any]:
     return [_as_dagster(job) for job in JOBS]
 
 
-def schedules(root: Path) -> list[dg.ScheduleDefinition]:
-    """One schedule for each job that has a time; stopped until someone turns it on."""
-    return [_schedule(job, root) for job in JOBS if job.cron]
+def schedules(root: Path, loaded_end: date) -> list[dg.ScheduleDefinition]:
+    """One schedule for each job that has a time; stopped until someone turns it on.
+
+    `loaded_end`: last day of the calendar that Dagster has.
+    """
+    return [_schedule(job, root, loaded_end) for job in JOBS if job.cron]
 
 
 def partition_at(job: Job, moment: datetime, world: World) -> str | None:
-    """The partition that the schedule makes at `moment`; None when the data do not reach it."""
-    day = moment.date() - timedelta(days=job.lag_days)
+    """The partition that the schedule makes at `moment`; None when the root's dates do not reach it."""
+    day = _day_of(job, moment)
     if not world.span.start <= day <= world.span.end:
         return None
     return day_key(day) if job.cadence == "day" else month_key(day)
+
+
+def why_none(job: Job, moment: datetime, world: World) -> str:
+    """Why there is no partition to make at `moment`, and what makes one."""
+    day, span = _day_of(job, moment), world.span
+    said = f"the root is bound to {span.start} to {span.end}; nothing to do for {day}"
+    if world.binding.path is None or day < span.start:
+        return said
+    return (
+        f"{said}. If the source reaches {day} by now: turn on the sensor {FOLLOW}, which takes new days in, or close `sigma ui` "
+        f"and run `sigma materialize --as-of {day} --root {world.root}`"
+    )
 
 
 def refit_sensor(root: Path) -> dg.SensorDefinition:
@@ -143,7 +159,7 @@ def _as_dagster(job: Job) -> Any:
     )
 
 
-def _schedule(job: Job, root: Path) -> dg.ScheduleDefinition:
+def _schedule(job: Job, root: Path, loaded_end: date) -> dg.ScheduleDefinition:
     @dg.schedule(
         name=f"{job.name}_schedule",
         job_name=job.name,
@@ -159,12 +175,19 @@ def _schedule(job: Job, root: Path) -> dg.ScheduleDefinition:
         world = World.open(root)
         key = partition_at(job, moment, world)
         if key is None:
+            return dg.SkipReason(why_none(job, moment, world))
+        if _day_of(job, moment) > loaded_end:
             return dg.SkipReason(
-                f"the source has {world.span.start} to {world.span.end}; nothing to do on {_day(moment)}"
+                f"the root reaches {world.span.end}, Dagster knows the days up to {loaded_end}: reload the code location "
+                "(Deployment > Reload), then launch the job for the day"
             )
         return dg.RunRequest(run_key=f"{job.name}/{key}/{_day(moment)}", partition_key=key)
 
     return fire
+
+
+def _day_of(job: Job, moment: datetime) -> date:
+    return moment.date() - timedelta(days=job.lag_days)
 
 
 def _day(moment: datetime) -> date:

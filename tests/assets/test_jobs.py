@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import dagster as dg
@@ -46,7 +46,7 @@ def test_a_schedule_names_the_partition_of_its_day_or_says_why_none(tmp_path: Pa
     assert partition_at(jobs["monthly_refit"], night, world) == "2024-10-01"
     assert partition_at(jobs["evaluate"], night, world) == "2024-09-23"
     assert partition_at(jobs["ingest_day"], datetime(2026, 1, 1, tzinfo=UTC), world) is None
-    (daily,) = [one for one in schedules(world.root) if one.name == "daily_refresh_schedule"]
+    (daily,) = [one for one in schedules(world.root, world.span.end) if one.name == "daily_refresh_schedule"]
     repository = build_definitions(root=world.root).get_repository_def()
     with dg.DagsterInstance.ephemeral() as instance:
 
@@ -58,7 +58,14 @@ def test_a_schedule_names_the_partition_of_its_day_or_says_why_none(tmp_path: Pa
         (asked,) = daily.evaluate_tick(at(night)).run_requests or []
         assert asked.partition_key == "2024-09-30"
         later = at(datetime(2026, 1, 1, tzinfo=UTC))
-        assert "the source has 2024-09-09" in str(daily.evaluate_tick(later).skip_message)
+        why = str(daily.evaluate_tick(later).skip_message)
+        assert "bound to 2024-09-09" in why
+        assert "sensor follow_source" in why
+        assert "sigma materialize --as-of 2025-12-31" in why
+        (stale,) = [
+            one for one in schedules(world.root, date(2024, 9, 29)) if one.name == daily.name
+        ]  # Dagster's calendar ends a day too early
+        assert "reload the code location" in str(stale.evaluate_tick(at(night)).skip_message)
 
 
 KILLED = """
