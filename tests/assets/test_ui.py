@@ -159,12 +159,12 @@ def test_a_source_that_grows_under_an_open_ui_is_ingested(tmp_path: Path) -> Non
             assert started["startSensor"]["__typename"] == "Sensor", started
             write_tabular(source_until(46), tmp_path / "data")
             until = time.monotonic() + 300
-            while not world.manifest("user_profiles", NEXT[0]) and time.monotonic() < until:
+            while not world.manifest("interaction_events", NEXT[0]) and time.monotonic() < until:
                 time.sleep(1)
         finally:
             process.send_signal(signal.SIGHUP)
             assert process.wait(90) == 0
-    assert world.manifest("user_profiles", NEXT[0])
+    assert world.manifest("interaction_events", NEXT[0])
 
 
 def _launch(url: str, asset: str, day: str) -> str:
