@@ -5,7 +5,7 @@ stay as they are, and stay fresh. Source: architecture.md, "Partial rerun after 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from io import BytesIO
 from pathlib import Path
@@ -80,7 +80,7 @@ def catalog_update(
     products = read_catalog_file(path) if path else None
     with root_lock(root, "catalog-update"):
         binding = read_binding(root)
-        _need_the_day(World(root, binding), day)
+        need_the_day(World(root, binding), day)
         if products is None:
             products = binding.open_source().products()
         before = former_catalog(World(root, binding), day)
@@ -94,7 +94,8 @@ def catalog_update(
             try:
                 done = runner.run_singly(wanted[:1])
             except StepError:
-                take_back(world, binding, day)
+                key = day_key(day)
+                take_back(root, day, world.binding.masters.get(key, ""), binding.masters.get(key, ""))
                 raise
             done = runner.run_together(wanted[1:])
             encoded = sum(
@@ -117,11 +118,20 @@ def accept_master(
     return World(root, binding)
 
 
-def take_back(world: World, binding: Binding, day: date) -> None:
-    """Put the former masters back in place after a new one made no acceptable catalog; the day's catalog still stands."""
-    save(world.root, binding)
-    if world.manifest("item_catalog", day_key(day)):
-        world.clear_failure("item_catalog", day_key(day))
+def take_back(root: Path, day: date, given: str, former: str) -> bool:
+    """Put the day's `former` master (its digest; "" for none) back in the place of `given`, which made no acceptable catalog.
+
+    The day's catalog still stands. Returns False, and changes nothing, where `given` is no longer the day's master.
+    """
+    binding, key = read_binding(root), day_key(day)
+    if binding.masters.get(key, "") != given:
+        return False
+    kept = {one: digest for one, digest in binding.masters.items() if one != key}
+    save(root, replace(binding, masters=dict(sorted((kept | ({key: former} if former else {})).items()))))
+    world = World.open(root)
+    if world.manifest("item_catalog", key):
+        world.clear_failure("item_catalog", key)
+    return True
 
 
 def export_catalog(root: Path, day: date, path: Path) -> int:
@@ -143,7 +153,12 @@ def export_catalog(root: Path, day: date, path: Path) -> int:
     return products.height
 
 
-def _need_the_day(world: World, day: date) -> None:
+def need_the_day(world: World, day: date) -> None:
+    """An update serves what is there already.
+
+    Raises:
+        PlanError: the day is not materialized.
+    """
     missing = [asset for asset in NEEDED if not world.manifest(asset, day_key(day))]
     if missing:
         days: list[Any] = world.store.partitions("lora_checkpoint")

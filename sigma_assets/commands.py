@@ -168,15 +168,19 @@ def report_json(world: World, as_of: date) -> dict[str, Any]:
 
 
 @contextmanager
-def runner_of(world: World, reporter: Reporter, *, verbose: bool) -> Iterator["Runner"]:
-    """A runner for the root after what a killed process left has been cleared away. Call under the root's lock."""
-    for path in world.store.sweep():
+def runner_of(world: World, reporter: Reporter, *, alone: bool = True, verbose: bool) -> Iterator["Runner"]:
+    """A runner for the root after what a killed process left has been cleared away. Call under the root's lock.
+
+    Not `alone` (an order beside an open UI): what looks left behind may belong to a run of the UI, and stays.
+    """
+    for path in world.store.sweep() if alone else ():
         reporter.line(f"note: removed {path.name}, left behind by a killed run")
     from sigma_assets.instance import bury_dead_runs, open_instance, reconcile
     from sigma_assets.runner import Runner
 
     with open_instance(world.root) as instance:
-        if dead := bury_dead_runs(instance):
+        if dead := bury_dead_runs(instance, beside_ui=not alone):
             reporter.line(f"note: marked {len(dead)} run(s) of killed processes as failed")
-        reconcile(instance, world)
+        if alone:
+            reconcile(instance, world)
         yield Runner(world, instance, reporter, verbose)

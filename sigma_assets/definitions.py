@@ -26,12 +26,14 @@ from sigma_assets.assets import (
 )
 from sigma_assets.automation import condition_of, sensor
 from sigma_assets.binding import ROOT_FILE
+from sigma_assets.catalog_inbox import catalog_sensor, take_back_sensor
 from sigma_assets.checks.contract import check_specs
 from sigma_assets.checks.gate import gate_specs
 from sigma_assets.column_metadata import column_schema
 from sigma_assets.freshness import freshness_sensor, is_live, policy_of
+from sigma_assets.growing import follow_sensor
 from sigma_assets.io_manager import WINDOW_KEY, SigmaIOManager
-from sigma_assets.jobs import all_jobs, catalog_sensor, refit_sensor, schedules
+from sigma_assets.jobs import all_jobs, refit_sensor, schedules
 from sigma_assets.nearline_job import nearline_job, nearline_sensor
 from sigma_assets.partitions import DEFAULT_SPAN, Calendar, calendar_of
 from sigma_assets.refit_gate import or_republish
@@ -77,9 +79,10 @@ def build_definitions(
     warnings.filterwarnings("ignore", category=dg.PreviewWarning)
     root = root or Path(os.environ.get(ROOT_VARIABLE, DEFAULT_ROOT))
     world = World.open(root, eval_horizon) if (root / ROOT_FILE).exists() else None
-    calendar = calendar_of(world.span if world else DEFAULT_SPAN)
+    span = world.span if world else DEFAULT_SPAN
+    calendar = calendar_of(span)
     versions = world.code_versions if world else {}
-    stride = (world.span if world else DEFAULT_SPAN).shard_stride
+    stride = span.shard_stride
     given = {
         "io_manager": SigmaIOManager(root=str(root), eval_horizon=eval_horizon),
         "sigma": SigmaResource(root=str(root), eval_horizon=eval_horizon),
@@ -93,10 +96,12 @@ def build_definitions(
             for name, stage in STAGES.items()
         ],
         jobs=[*all_jobs(), nearline_job(root)],
-        schedules=schedules(root),
+        schedules=schedules(root, span.end),
         sensors=[
             sensor(),
+            follow_sensor(root, span.end),
             catalog_sensor(root),
+            take_back_sensor(root),
             refit_sensor(root),
             nearline_sensor(root),
             *alert_sensors(root),

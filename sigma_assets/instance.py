@@ -39,6 +39,14 @@ from sigma_core.contracts import bundled_path
 HOME: Final = ".dagster"
 KEPT_RUNS: Final = 8  # runs whose databases stay open
 BUSY_SECONDS: Final = 30.0  # how long SQLite waits for another process; as Dagster has it
+AT_WORK: Final = (
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+)
+"""What a run's status is while some process should be working on it."""
+
 _MATERIALIZED: Final = dg.DagsterEventType.ASSET_MATERIALIZATION
 _NO_COMPUTE_LOGS: Final = {
     "compute_logs": {
@@ -141,18 +149,14 @@ def _kept_connections(instance: dg.DagsterInstance) -> Iterator[None]:
             file.unlink()
 
 
-def bury_dead_runs(instance: dg.DagsterInstance) -> list[str]:
+def bury_dead_runs(instance: dg.DagsterInstance, *, beside_ui: bool = False) -> list[str]:
     """Mark runs that no process works on any more as failed and free their pool slots; returns their ids.
 
-    Whoever calls this holds the root's lock, so an unfinished run belongs to a killed process.
+    Whoever calls this holds the root's lock, so an unfinished run belongs to a killed process. With `beside_ui`, where only an
+    order's lock is held, runs that the UI launched are left alone.
     """
-    unfinished = [
-        dg.DagsterRunStatus.NOT_STARTED,
-        dg.DagsterRunStatus.STARTING,
-        dg.DagsterRunStatus.STARTED,
-        dg.DagsterRunStatus.CANCELING,
-    ]
-    dead = instance.get_runs(filters=dg.RunsFilter(statuses=unfinished))
+    unfinished = instance.get_runs(filters=dg.RunsFilter(statuses=AT_WORK))
+    dead = [run for run in unfinished if not (beside_ui and run.remote_job_origin)]
     for run in dead:
         instance.report_run_failed(
             run, "the process of this run was killed; `sigma materialize` goes on without it"

@@ -1,36 +1,26 @@
-"""Jobs with names an operator understands, their schedules, and the drop folder for catalogs. All of it is off until turned on.
+"""Jobs with names an operator understands, their schedules, and the sensor of a refused refit. All of it is off until turned on.
 
 `sigma materialize` needs none of them: it runs one partition of one asset at a time, in order. Retries: only `ingest_day` has
 any, because only a source's files may be half there at one minute and whole at the next; a failed contract is never retried, a
 training that failed would fail again. Lost processes are retried by `dagster.yaml`, for every job.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import dagster as dg
 
-from sigma_assets.alert_sources import file_refused
-from sigma_assets.binding import ROOT_FILE, read_binding
-from sigma_assets.catalog_update import (
-    CATALOG_UPDATE,
-    MAX_DELISTED,
-    accept_master,
-    former_catalog,
-    refuse_half_files,
-)
-from sigma_assets.masters import read_catalog_file
-from sigma_assets.periods import Cadence, as_date, day_key, month_key
+from sigma_assets.binding import ROOT_FILE
+from sigma_assets.catalog_inbox import runs_or_why_not
+from sigma_assets.catalog_update import CATALOG_UPDATE
+from sigma_assets.growing import FOLLOW
+from sigma_assets.periods import Cadence, day_key, month_key
 from sigma_assets.refits import REPUBLISHED, Refusal, refusal_of, refusals
 from sigma_assets.stages import STAGES
 from sigma_assets.world import World
-from sigma_core.artifacts import digest_bytes
-from sigma_core.data.sources.base import SourceError
 
-INBOX: Final = "inbox/catalog"
 MAX_TRAINING_SECONDS: Final = 6 * 3600
 
 
@@ -101,30 +91,32 @@ def all_jobs() -> list[Any]:
     return [_as_dagster(job) for job in JOBS]
 
 
-def schedules(root: Path) -> list[dg.ScheduleDefinition]:
-    """One schedule for each job that has a time; stopped until someone turns it on."""
-    return [_schedule(job, root) for job in JOBS if job.cron]
+def schedules(root: Path, loaded_end: date) -> list[dg.ScheduleDefinition]:
+    """One schedule for each job that has a time; stopped until someone turns it on.
+
+    `loaded_end`: last day of the calendar that Dagster has.
+    """
+    return [_schedule(job, root, loaded_end) for job in JOBS if job.cron]
 
 
 def partition_at(job: Job, moment: datetime, world: World) -> str | None:
-    """The partition that the schedule makes at `moment`; None when the data do not reach it."""
-    day = moment.date() - timedelta(days=job.lag_days)
+    """The partition that the schedule makes at `moment`; None when the root's dates do not reach it."""
+    day = _day_of(job, moment)
     if not world.span.start <= day <= world.span.end:
         return None
     return day_key(day) if job.cadence == "day" else month_key(day)
 
 
-def catalog_sensor(root: Path) -> dg.SensorDefinition:
-    """Takes in `<root>/inbox/catalog/<DAY>.parquet` (or .csv) and runs `catalog_update` for its day; stopped by default."""
-
-    @dg.sensor(name="catalog_update", job_name="catalog_update", minimum_interval_seconds=30)
-    def watch() -> list[dg.RunRequest] | dg.SkipReason:
-        files = sorted((root / INBOX).glob("[!.]*")) if (root / ROOT_FILE).exists() else []
-        found = [_take_in(root, file) for file in files]
-        none = f"no catalog in {root / INBOX}; put one there as <DAY>.parquet or <DAY>.csv"
-        return _runs_or_why_not(found, none)
-
-    return watch
+def why_none(job: Job, moment: datetime, world: World) -> str:
+    """Why there is no partition to make at `moment`, and what makes one."""
+    day, span = _day_of(job, moment), world.span
+    said = f"the root is bound to {span.start} to {span.end}; nothing to do for {day}"
+    if world.binding.path is None or day < span.start:
+        return said
+    return (
+        f"{said}. If the source reaches {day} by now: turn on the sensor {FOLLOW}, which takes new days in, or close `sigma ui` "
+        f"and run `sigma materialize --as-of {day} --root {world.root}`"
+    )
 
 
 def refit_sensor(root: Path) -> dg.SensorDefinition:
@@ -143,7 +135,7 @@ def refit_sensor(root: Path) -> dg.SensorDefinition:
             )
             for one in waiting
         ]
-        return _runs_or_why_not(found, "no refused refit waits for the former one")
+        return runs_or_why_not(found, "no refused refit waits for the former one")
 
     return watch
 
@@ -153,32 +145,6 @@ def _waits(world: World, refusal: Refusal) -> bool:
     return refusal_of(world, refusal.month) == refusal and any(
         world.why_stale(STAGES[asset], refusal.month) for asset in REPUBLISHED
     )
-
-
-def _runs_or_why_not(
-    found: Sequence[dg.RunRequest | dg.SkipReason], none: str
-) -> list[dg.RunRequest] | dg.SkipReason:
-    """What a sensor may answer: runs, or one reason. Dagster throws away a tick that gives both."""
-    runs = [one for one in found if isinstance(one, dg.RunRequest)]
-    reasons = [str(one.skip_message) for one in found if isinstance(one, dg.SkipReason)]
-    return runs or dg.SkipReason("; ".join(reasons) or none)
-
-
-def _take_in(root: Path, file: Path) -> dg.RunRequest | dg.SkipReason:
-    """Make the file the product master of the day it is named after; a bad one is put aside with an alert."""
-    try:
-        day, products = as_date(file.stem), read_catalog_file(file)
-        binding = read_binding(root)
-        refuse_half_files(former_catalog(World(root, binding), day), products, MAX_DELISTED)
-        accept_master(root, binding, day, products)
-    except (ValueError, SourceError) as error:
-        file.replace(file.with_name(f".{file.name}.refused"))
-        file_refused(root, "item_catalog", file.stem, f"{file.name} was refused: {error}")
-        return dg.SkipReason(f"{file.name} was refused: {error}")
-    taken = digest_bytes(file.read_bytes())
-    file.replace(file.with_name(f".{file.name}.taken"))
-    key = f"{day}-{taken}-{datetime.now(UTC):%Y%m%d%H%M%S}"
-    return dg.RunRequest(run_key=key, partition_key=day_key(day), tags={"sigma/catalog": taken})
 
 
 def _as_dagster(job: Job) -> Any:
@@ -193,7 +159,7 @@ def _as_dagster(job: Job) -> Any:
     )
 
 
-def _schedule(job: Job, root: Path) -> dg.ScheduleDefinition:
+def _schedule(job: Job, root: Path, loaded_end: date) -> dg.ScheduleDefinition:
     @dg.schedule(
         name=f"{job.name}_schedule",
         job_name=job.name,
@@ -209,12 +175,19 @@ def _schedule(job: Job, root: Path) -> dg.ScheduleDefinition:
         world = World.open(root)
         key = partition_at(job, moment, world)
         if key is None:
+            return dg.SkipReason(why_none(job, moment, world))
+        if _day_of(job, moment) > loaded_end:
             return dg.SkipReason(
-                f"the source has {world.span.start} to {world.span.end}; nothing to do on {_day(moment)}"
+                f"the root reaches {world.span.end}, Dagster knows the days up to {loaded_end}: reload the code location "
+                "(Deployment > Reload), then launch the job for the day"
             )
         return dg.RunRequest(run_key=f"{job.name}/{key}/{_day(moment)}", partition_key=key)
 
     return fire
+
+
+def _day_of(job: Job, moment: datetime) -> date:
+    return moment.date() - timedelta(days=job.lag_days)
 
 
 def _day(moment: datetime) -> date:

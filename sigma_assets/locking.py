@@ -1,40 +1,90 @@
-"""The lock of a root: one process at a time writes to it, and the next one learns who is in the way.
+"""The locks of a root: one process at a time writes to it, and the next one learns who is in the way.
 
-An advisory `flock` on `<root>/.lock`, so that a killed process never leaves the root locked. Our choice.
+Advisory `flock`s on files of the root, so that a killed process never leaves it locked. A verb holds `.lock` and `.lock-steps`;
+an open `sigma ui` keeps `.lock` alone, so that an order (rollback, promote) can be carried out beside it. Our choice.
 """
 
 import fcntl
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 LOCK_FILE: Final = ".lock"
+STEPS_FILE: Final = ".lock-steps"
+BINDING_FILE: Final = ".lock-binding"
+UI: Final = "ui"
 
 
 class LockedError(RuntimeError):
     """Another process is writing to the root."""
 
 
+@dataclass(frozen=True)
+class Held:
+    """A root's lock, held.
+
+    Attributes:
+        descriptor: of the open lock file; a child that inherits it keeps the root locked for as long as it lives.
+        let_orders_in: gives `.lock-steps` back, so that `order_lock` can be had while this lock goes on.
+    """
+
+    descriptor: int
+    let_orders_in: Callable[[], None]
+
+
 @contextmanager
-def root_lock(root: Path, verb: str) -> Iterator[None]:
+def root_lock(root: Path, verb: str) -> Iterator[Held]:
     """Hold the root's lock for the length of the block; the folder is made when missing.
 
     Raises:
-        LockedError: another process holds it; the message names its command, pid and start.
+        LockedError: another process holds it; the message names its command, pid and start, and what to do.
     """
     root.mkdir(parents=True, exist_ok=True)
-    with (root / LOCK_FILE).open("a+") as handle:
+    with _held(root, LOCK_FILE, verb) as handle, ExitStack() as steps:
+        steps.enter_context(_held(root, STEPS_FILE, verb))
+        yield Held(handle.fileno(), steps.close)
+
+
+@contextmanager
+def order_lock(root: Path, verb: str) -> Iterator[bool]:
+    """Hold what an order needs, which an open `sigma ui` leaves free; yields whether nobody else is at the root.
+
+    Where somebody is (False), runs of the UI may be going on: leave them and their temporary files alone.
+
+    Raises:
+        LockedError: another verb is at work, or the UI is just starting.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    with _held(root, STEPS_FILE, verb), ExitStack() as whole:
+        alone = True
+        try:
+            whole.enter_context(_held(root, LOCK_FILE, verb))
+        except LockedError:
+            alone = False
+        yield alone
+
+
+@contextmanager
+def binding_lock(root: Path) -> Iterator[None]:
+    """Wait for one's turn to read, change and write `root.json`: sensors of one UI run beside each other."""
+    with (root / BINDING_FILE).open("a+") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _held(root: Path, name: str, verb: str) -> Iterator[IO[str]]:
+    with (root / name).open("a+") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             handle.seek(0)
-            raise LockedError(
-                f"{root} is in use by {_holder(handle.read())}. Wait for it, or use another --root."
-            ) from None
+            raise LockedError(_in_the_way(root, handle.read())) from None
         handle.truncate(0)
         json.dump(
             {
@@ -46,14 +96,18 @@ def root_lock(root: Path, verb: str) -> Iterator[None]:
         )
         handle.flush()
         try:
-            yield
+            yield handle
         finally:
             handle.truncate(0)
 
 
-def _holder(text: str) -> str:
+def _in_the_way(root: Path, text: str) -> str:
     try:
         values = json.loads(text)
     except json.JSONDecodeError:
-        return "another process"
-    return f"`sigma {values['verb']}` (process {values['pid']}, since {values['since']})"
+        return f"{root} is in use by another process. Wait for it, or use another --root."
+    holder = f"`sigma {values['verb']}` (process {values['pid']}, since {values['since']})"
+    to_do = "Wait for it, or use another --root."
+    if values["verb"] == UI:
+        to_do = "Close it first (Ctrl-C where it runs), or start the job in the UI; `sigma rollback` and `sigma promote` go beside it."
+    return f"{root} is in use by {holder}. {to_do}"

@@ -14,6 +14,8 @@ from sigma_core.serving.event_files import LINES, PARQUET
 
 EVENTS: Final = "inbox/events"
 NEARLINE: Final = "nearline_refresh"
+FILES_TAG: Final = "sigma/events"  # of a run: digest of the files that it was asked for
+MAX_TRIES: Final = 4
 SUFFIXES: Final = frozenset({*LINES, PARQUET})
 
 
@@ -36,7 +38,7 @@ def nearline_job(root: Path) -> dg.JobDefinition:
     @dg.job(
         name=NEARLINE,
         description="New events of the inbox, and fresh lists for the users they belong to. Trains nothing.",
-        tags={"sigma/job": NEARLINE},
+        tags={"sigma/job": NEARLINE, "dagster/priority": "10"},  # before whatever else waits in the queue
         executor_def=dg.in_process_executor,
     )
     def refresh() -> None:
@@ -46,7 +48,10 @@ def nearline_job(root: Path) -> dg.JobDefinition:
 
 
 def nearline_sensor(root: Path) -> dg.SensorDefinition:
-    """Runs `nearline_refresh` whenever a file of `<root>/inbox/events` is new or has grown; stopped by default."""
+    """Runs `nearline_refresh` whenever a file of `<root>/inbox/events` is new or has grown; stopped by default.
+
+    A run that failed is asked for again, at most `MAX_TRIES` times for the same files.
+    """
 
     @dg.sensor(name=NEARLINE, job_name=NEARLINE, minimum_interval_seconds=30)
     def watch(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
@@ -60,8 +65,19 @@ def nearline_sensor(root: Path) -> dg.SensorDefinition:
         if not state:
             return dg.SkipReason(f"no event file in {folder}; put .jsonl or .parquet files there")
         digest = digest_json(state)
-        if digest == context.cursor:
+        if digest != context.cursor:
+            return dg.SensorResult(run_requests=[_run(digest, digest)], cursor=digest)
+        tries = context.instance.get_runs(dg.RunsFilter(job_name=NEARLINE, tags={FILES_TAG: digest}))
+        if not tries or tries[0].status != dg.DagsterRunStatus.FAILURE:  # the newest comes first
             return dg.SkipReason("nothing new")
-        return dg.SensorResult(run_requests=[dg.RunRequest(run_key=digest)], cursor=digest)
+        if len(tries) >= MAX_TRIES:
+            return dg.SkipReason(
+                f"taking these files in failed {len(tries)} times; see the runs of {NEARLINE}, mend the cause and launch it"
+            )
+        return dg.SensorResult(run_requests=[_run(f"{digest}-{len(tries)}", digest)], cursor=digest)
 
     return watch
+
+
+def _run(key: str, digest: str) -> dg.RunRequest:
+    return dg.RunRequest(run_key=key, tags={FILES_TAG: digest})

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sigma_assets.binding import read_binding
-from sigma_assets.locking import root_lock
+from sigma_assets.locking import order_lock
 from sigma_assets.periods import as_date, month_key
 from sigma_assets.planner import PlanError, Step
 from sigma_assets.progress import Reporter
@@ -46,7 +46,7 @@ def rollback(
         PlanError: nothing serves, there is no such adapter, or it does not fit the refit that serves.
         RootError, LockedError, StepError: see their classes.
     """
-    with root_lock(root, "rollback"):
+    with order_lock(root, "rollback") as alone:
         world = World(root, read_binding(root))
         day, now = _serving(world)
         stopped = _stopped(world, day)
@@ -60,8 +60,10 @@ def rollback(
         if model[1] == now.model.checkpoint:
             raise PlanError(f"the adapter of {model[0]} is the one that serves {day}; name another day.")
         _need_fit(world, day, model)
+        if not alone:
+            need_no_run_at(root, day)
         order = give_order(root, "rollback", day, model[:2], now.model.checkpoint, _said(reason))
-        return world, Ordered(order, _remake(world, day, reporter, verbose=verbose))
+        return world, Ordered(order, _remake(world, day, reporter, alone=alone, verbose=verbose))
 
 
 def promote(
@@ -73,7 +75,7 @@ def promote(
         PlanError: the day has no adapter, or it does not fit its month.
         RootError, LockedError, StepError: see their classes.
     """
-    with root_lock(root, "promote"):
+    with order_lock(root, "promote") as alone:
         world = World(root, read_binding(root))
         manifest = world.manifest("lora_checkpoint", day)
         if manifest is None:
@@ -83,8 +85,10 @@ def promote(
             )
         model = (day, str(manifest["digest"]), _base_of(world, "lora_checkpoint", day))
         _need_fit(world, day, model)
+        if not alone:
+            need_no_run_at(root, day)
         order = give_order(root, "promote", day, model[:2], "", _said(reason))
-        return world, Ordered(order, _remake(world, day, reporter, verbose=verbose))
+        return world, Ordered(order, _remake(world, day, reporter, alone=alone, verbose=verbose))
 
 
 def history(world: World) -> list[tuple[Pointer, Order | None]]:
@@ -161,11 +165,34 @@ def _base_of(world: World, asset: str, day: str) -> str:
     return world.store.read(LoraCheckpoint, asset, day).base_digest
 
 
-def _remake(world: World, day: str, reporter: Reporter, *, verbose: bool) -> list["Done"]:
+def need_no_run_at(root: Path, day: str) -> None:
+    """Refuse an order while a run of the UI is at work on what it makes again: whichever ended last would win.
+
+    Raises:
+        PlanError: there is such a run; the message names it.
+    """
+    import dagster as dg
+
+    from sigma_assets.instance import AT_WORK, open_instance
+    from sigma_assets.jobs import JOBS
+
+    made_by = {job.name: job.assets for job in JOBS}
+    with open_instance(root) as instance:
+        runs = instance.get_runs(dg.RunsFilter(statuses=AT_WORK, tags={"dagster/partition": day}))
+    for run in (one for one in runs if one.remote_job_origin):
+        made = [key.path[-1] for key in run.asset_selection or ()] or made_by.get(run.job_name, ())
+        if set(made) & set(REMADE):
+            raise PlanError(
+                f"run {run.run_id[:8]} ({run.job_name}) is making {day} in the UI and would write over it. Terminate it there "
+                "(Runs), or wait until it has ended, then give the order again."
+            )
+
+
+def _remake(world: World, day: str, reporter: Reporter, *, alone: bool, verbose: bool) -> list["Done"]:
     """The day's pointer and lists, each as a Dagster run of its own."""
     from sigma_assets.commands import runner_of
 
-    with runner_of(world, reporter, verbose=verbose) as runner:
+    with runner_of(world, reporter, alone=alone, verbose=verbose) as runner:
         return runner.run_singly([Step(asset, day) for asset in REMADE])
 
 

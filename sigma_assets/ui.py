@@ -1,26 +1,40 @@
 """`sigma ui`: Dagster's UI and daemon on the artifacts of one root, on this machine only.
 
-The root's lock is held while it runs, so that nothing else writes there; reading (`sigma recommend`) needs no lock.
+The root's lock is held until the last of it has ended, so that nothing else writes there but an order (`sigma rollback`,
+`sigma promote`); reading (`sigma recommend`) needs no lock.
 """
 
+import ctypes
+import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from datetime import date
+from http.client import HTTPConnection, HTTPException
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from sigma_assets.binding import RootError
-from sigma_assets.locking import root_lock
+from sigma_assets.binding import RootError, read_binding
+from sigma_assets.locking import UI, root_lock
 from sigma_assets.world import World
 
 HOST: Final = "127.0.0.1"
+LOCATION: Final = "sigma_assets.definitions"
 _STOP_SECONDS: Final = 60
+_LOOK_SECONDS: Final = 10
+_SOURCE_SECONDS: Final = "600"  # `follow_source` reads a source whole
+_RELOAD: Final = (
+    "mutation($name: String!) { reloadRepositoryLocation(repositoryLocationName: $name) { __typename } }"
+)
+_PR_SET_PDEATHSIG: Final = 1
+_STOPPED_BY: Final = (signal.SIGTERM, signal.SIGHUP)  # SIGHUP: the terminal was closed
 
 
 def run_ui(root: Path, port: int) -> int:
-    """Run `dagster dev` until it ends or Ctrl-C; returns its exit code.
+    """Run `dagster dev` until it ends, Ctrl-C, or its terminal is closed; returns its exit code.
 
     Raises:
         RootError: nothing is materialized in the root, or dagster-webserver is not installed.
@@ -28,7 +42,7 @@ def run_ui(root: Path, port: int) -> int:
     """
     if find_spec("dagster_webserver") is None:
         raise RootError('the UI needs dagster-webserver: pip install -c requirements.lock -e ".[ui]"')
-    with root_lock(root, "ui"):
+    with root_lock(root, UI) as lock:
         world = World.open(root)
         from sigma_assets.instance import bury_dead_runs, open_instance, prepare_home, reconcile
 
@@ -37,21 +51,26 @@ def run_ui(root: Path, port: int) -> int:
             bury_dead_runs(instance)
             reconcile(instance, world)
         sys.stderr.write(what_to_click(world, port))
-        environment = {**os.environ, "SIGMA_ROOT": str(root.resolve()), "DAGSTER_HOME": str(home)}
+        environment = {
+            "DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS": _SOURCE_SECONDS,
+            **os.environ,
+            "SIGMA_ROOT": str(root.resolve()),
+            "DAGSTER_HOME": str(home),
+        }
         command = [
             sys.executable,
             "-m",
             "dagster",
             "dev",
             "-m",
-            "sigma_assets.definitions",
+            LOCATION,
             "-h",
             HOST,
             "-p",
             str(port),
         ]
-        process = subprocess.Popen(command, env=environment, start_new_session=True)
-        return _wait(process)
+        lock.let_orders_in()
+        return run_until_stopped(command, environment, lock.descriptor, reloading(root, port))
 
 
 def what_to_click(world: World, port: int) -> str:
@@ -67,19 +86,76 @@ def what_to_click(world: World, port: int) -> str:
     )
 
 
-def _wait(process: subprocess.Popen[bytes]) -> int:
-    """Wait for the process group; on Ctrl-C or SIGTERM end all of it, gently first."""
+def reloading(root: Path, port: int) -> Callable[[], None]:
+    """What to do now and then while the UI runs: have Dagster load the calendar again when `root.json` reaches further."""
+    known = _dates(root)
+
+    def look() -> None:
+        nonlocal known
+        if (now := _dates(root)) != known and _reload(port):
+            known = now
+
+    return look
+
+
+def _dates(root: Path) -> tuple[date, date]:
+    binding = read_binding(root)
+    return binding.start, binding.end
+
+
+def _reload(port: int) -> bool:
+    """Ask the webserver to load the code location anew; returns whether it did."""
+    body = json.dumps({"query": _RELOAD, "variables": {"name": LOCATION}}).encode()
+    connection = HTTPConnection(HOST, port, timeout=_STOP_SECONDS)
+    try:
+        connection.request("POST", "/graphql", body, {"Content-Type": "application/json"})
+        data = json.loads(connection.getresponse().read()).get("data") or {}
+    except (OSError, ValueError, HTTPException):  # not up yet, or busy: asked again at the next look
+        return False
+    finally:
+        connection.close()
+    return bool(data.get("reloadRepositoryLocation", {}).get("__typename") == "WorkspaceLocationEntry")
+
+
+def run_until_stopped(
+    command: list[str], environment: dict[str, str], lock: int, look: Callable[[], None] = lambda: None
+) -> int:
+    """Run a command as a process group of its own; on Ctrl-C, SIGTERM or SIGHUP end all of it, gently first.
+
+    Every few seconds `look` is called.
+
+    The child inherits the descriptor `lock`, and on Linux it is asked to end when this process is killed.
+    """
 
     def stop(_signal: int, _frame: object) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, stop)
+    heard = [one for one in _STOPPED_BY if signal.getsignal(one) != signal.SIG_IGN]  # `nohup` ignores SIGHUP
+    former = {one: signal.signal(one, stop) for one in heard}
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+    def end_with_parent() -> None:
+        if libc:
+            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+    process = subprocess.Popen(
+        command, env=environment, start_new_session=True, pass_fds=(lock,), preexec_fn=end_with_parent
+    )
     try:
-        return process.wait()
+        while True:
+            try:
+                return process.wait(_LOOK_SECONDS)
+            except subprocess.TimeoutExpired:
+                look()
     except KeyboardInterrupt:
+        for one in heard:
+            signal.signal(one, signal.SIG_IGN)  # a closed terminal may send both; one is enough
         os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
         return 0
+    finally:
+        for one, handler in former.items():
+            signal.signal(one, handler)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sigma_assets.locking import LockedError, root_lock
+from sigma_assets.locking import LockedError, order_lock, root_lock
 
 HOLD = "import sys; from pathlib import Path; from sigma_assets.locking import root_lock\nwith root_lock(Path(sys.argv[1]), 'materialize'):\n print('held', flush=True); sys.stdin.read()"
 
@@ -30,3 +30,38 @@ def test_the_lock_is_free_after_the_block(tmp_path: Path) -> None:
     for _ in range(2):
         with root_lock(tmp_path / "new", "evaluate"):
             pass
+
+
+def test_an_order_goes_beside_an_open_ui_and_beside_nothing_else(tmp_path: Path) -> None:
+    with order_lock(tmp_path, "rollback") as alone:
+        assert alone
+        with pytest.raises(LockedError, match="sigma rollback"), root_lock(tmp_path, "ui"):
+            pass
+    with root_lock(tmp_path, "ui") as ui:
+        with pytest.raises(LockedError, match="sigma ui"), order_lock(tmp_path, "rollback"):
+            pass  # it is just starting
+        ui.let_orders_in()
+        with order_lock(tmp_path, "rollback") as alone:
+            assert not alone
+            with pytest.raises(LockedError, match="sigma rollback"), order_lock(tmp_path, "promote"):
+                pass
+        with pytest.raises(LockedError, match="Close it first"), root_lock(tmp_path, "materialize"):
+            pass
+    with (
+        root_lock(tmp_path, "materialize"),
+        pytest.raises(LockedError, match="sigma materialize"),
+        order_lock(tmp_path, "rollback"),
+    ):
+        pass
+
+
+def test_a_materialization_waits_for_an_order_given_beside_a_ui_that_has_ended(tmp_path: Path) -> None:
+    with root_lock(tmp_path, "ui") as ui:
+        ui.let_orders_in()
+        order = order_lock(tmp_path, "rollback")
+        order.__enter__()
+    with pytest.raises(LockedError, match="sigma rollback"), root_lock(tmp_path, "materialize"):
+        pass
+    order.__exit__(None, None, None)
+    with root_lock(tmp_path, "materialize"):
+        pass

@@ -1,12 +1,13 @@
 """Event files that are dropped into a root become one run each time they are new."""
 
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 
 from sigma_assets.definitions import build_definitions
-from sigma_assets.nearline_job import EVENTS, NEARLINE, nearline_job, nearline_sensor
+from sigma_assets.nearline_job import EVENTS, MAX_TRIES, NEARLINE, nearline_job, nearline_sensor
 from tests.assets.roots import small_world
 
 
@@ -33,6 +34,29 @@ def test_a_new_or_grown_file_is_one_run_and_nothing_else_is(tmp_path: Path) -> N
         file.write("{}\n")
     (grown,), _, _ = tick(root, cursor)
     assert grown.run_key != asked[0].run_key
+
+
+def test_a_run_that_failed_is_asked_for_again_a_few_times(tmp_path: Path) -> None:
+    (tmp_path / EVENTS).mkdir(parents=True)
+    (tmp_path / EVENTS / "today.jsonl").write_text("{}\n")
+    job, keys = nearline_job(tmp_path), set()
+    cursor: str | None = None
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def look() -> Any:
+            context = dg.build_sensor_context(instance, cursor=cursor, definitions=dg.Definitions())
+            return nearline_sensor(tmp_path).evaluate_tick(context)
+
+        for _ in range(MAX_TRIES):
+            data = look()
+            (asked,) = data.run_requests or []
+            keys.add(asked.run_key)
+            cursor = data.cursor
+            run = instance.create_run_for_job(job, tags=asked.tags)
+            assert "nothing new" in str(look().skip_message), "not while it is under way"
+            instance.report_run_failed(run)
+        assert len(keys) == MAX_TRIES, "Dagster runs a key once"
+        assert f"failed {MAX_TRIES} times" in str(look().skip_message)
 
 
 def test_the_job_takes_in_what_the_command_line_would(

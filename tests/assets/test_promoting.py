@@ -2,13 +2,23 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import dagster as dg
 import numpy as np
 import pytest
+from dagster._core.remote_origin import (
+    ManagedGrpcPythonEnvCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from sigma_assets import promoting
+from sigma_assets.definitions import build_definitions
+from sigma_assets.instance import bury_dead_runs, open_instance
 from sigma_assets.planner import PlanError
-from sigma_assets.promoting import LISTS, _previous, find_model, history, rollback
+from sigma_assets.promoting import LISTS, _previous, find_model, history, need_no_run_at, rollback
 from sigma_assets.promotion import former_pointer, model_by_digest
 from sigma_assets.promotion_orders import (
     PROMOTED,
@@ -42,6 +52,12 @@ def promoted(number: int, outcome: str = "promoted") -> PromotedModel:
     day = DAYS[number]
     replaced = name(DAYS[number - 1], number - 1) if number else None
     return PromotedModel(Pointer(day, name(day, number), day, outcome, "why", replaced), adapter(number))
+
+
+def origin_of(job: str) -> RemoteJobOrigin:
+    target = LoadableTargetOrigin(module_name="sigma_assets.definitions")
+    location = ManagedGrpcPythonEnvCodeLocationOrigin(target, "sigma")
+    return RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), job)
 
 
 @pytest.fixture
@@ -156,3 +172,28 @@ def test_only_a_kept_day_says_why(world: World) -> None:
     assert why_kept(world, "2024-11-05") == ""
     world.store.write(PROMOTED, DAYS[1], promoted(1, "kept"))
     assert why_kept(world, DAYS[1]) == "why"
+
+
+def test_an_order_beside_the_ui_waits_for_a_run_that_would_write_over_it(world: World) -> None:
+    """Runs that the UI launched have an origin; one without is what a killed order left."""
+    started, day = dg.DagsterRunStatus.STARTED, {"dagster/partition": DAYS[2]}
+    with open_instance(world.root) as instance:
+        repository = build_definitions(root=world.root).get_repository_def()
+
+        def launched(job: str, tags: dict[str, str], origin: Any) -> dg.DagsterRun:
+            return instance.create_run_for_job(
+                repository.get_job(job), status=started, tags=tags, remote_job_origin=origin
+            )
+
+        mine = launched("daily_refresh", day, None)
+        need_no_run_at(world.root, DAYS[2])
+        assert bury_dead_runs(instance, beside_ui=True) == [mine.run_id]
+        origin = origin_of("daily_refresh")
+        launched("ingest_day", day, origin)
+        need_no_run_at(world.root, DAYS[2])
+        running = launched("daily_refresh", day, origin)
+        need_no_run_at(world.root, DAYS[1])
+        with pytest.raises(PlanError, match=f"run {running.run_id[:8]} .daily_refresh. is making {DAYS[2]}"):
+            need_no_run_at(world.root, DAYS[2])
+        assert bury_dead_runs(instance, beside_ui=True) == []
+        assert len(bury_dead_runs(instance)) == 2

@@ -8,23 +8,68 @@ import time
 import urllib.request
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 
 from sigma_assets.alerts import AlertLog
+from sigma_assets.growing import FOLLOW
 from sigma_assets.instance import open_instance
+from sigma_assets.locking import LockedError, root_lock
 from sigma_assets.periods import as_date
-from sigma_assets.ui import what_to_click
+from sigma_assets.ui import LOCATION, what_to_click
 from tests.assets.roots import small_world, with_broken_day
 from tests.assets.test_alerts import Web
-from tests.toy_world import small_source
+from tests.assets.test_growing import NEXT, source_until
+from tests.toy_world import small_source, write_tabular
 
 
 def test_it_says_where_and_what_to_click(tmp_path: Path) -> None:
     said = what_to_click(small_world(tmp_path), 3123)
     assert "http://127.0.0.1:3123" in said
     assert "no day yet" in said
+
+
+STAND_IN = """
+import os, sys
+from pathlib import Path
+from sigma_assets.locking import root_lock
+from sigma_assets.ui import run_until_stopped
+child = "import time; print('here', flush=True); time.sleep(60)"
+with root_lock(Path(sys.argv[1]), "ui") as lock:
+    run_until_stopped([sys.executable, "-c", child], dict(os.environ), lock.descriptor)
+"""
+
+
+@pytest.mark.parametrize("sent", [signal.SIGHUP, signal.SIGTERM, signal.SIGKILL])
+def test_whatever_ends_it_its_child_ends_too_and_the_root_is_locked_until_then(
+    tmp_path: Path, sent: signal.Signals
+) -> None:
+    if sent == signal.SIGKILL and sys.platform != "linux":
+        pytest.skip("only Linux tells a child that its parent was killed")
+    command = [sys.executable, "-c", STAND_IN, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as ui:
+        assert ui.stdout
+        assert ui.stdout.readline() == "here\n"
+        with pytest.raises(LockedError), root_lock(tmp_path, "materialize"):
+            pass
+        ui.send_signal(sent)
+        assert ui.stdout.read() == "", "the pipe ends when the child has"
+        ui.wait()
+    with root_lock(tmp_path, "materialize"):
+        pass
+
+
+def test_a_child_that_outlives_it_keeps_the_root_locked(tmp_path: Path) -> None:
+    with root_lock(tmp_path, "ui") as lock:
+        child = subprocess.Popen(["sleep", "60"], pass_fds=(lock.descriptor,))
+    with child:
+        with pytest.raises(LockedError), root_lock(tmp_path, "materialize"):
+            pass
+        child.kill()
+    with root_lock(tmp_path, "materialize"):
+        pass
 
 
 @pytest.mark.ui
@@ -91,6 +136,37 @@ def test_a_failed_check_of_the_daemons_run_becomes_an_alert(tmp_path: Path) -> N
     print(f"the alert was raised {raised - checks[0].timestamp:.0f} s after its check")
 
 
+START = """mutation($sensor: SensorSelector!) { startSensor(sensorSelector: $sensor) { __typename } }"""
+
+
+@pytest.mark.ui
+def test_a_source_that_grows_under_an_open_ui_is_ingested(tmp_path: Path) -> None:
+    """The sensor binds the new day, the UI has the calendar loaded again, and the daemon runs `ingest_day` for it."""
+    world = small_world(tmp_path, source_until(45))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "sigma_assets.cli", "ui", "--root", str(world.root), "--port", str(port)]
+    with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": "."}) as process:
+        try:
+            assert _answers(f"http://127.0.0.1:{port}/server_info", seconds=120)
+            sensor = {
+                "repositoryLocationName": LOCATION,
+                "repositoryName": "__repository__",
+                "sensorName": FOLLOW,
+            }
+            started = _ask(f"http://127.0.0.1:{port}/graphql", START, {"sensor": sensor})
+            assert started["startSensor"]["__typename"] == "Sensor", started
+            write_tabular(source_until(46), tmp_path / "data")
+            until = time.monotonic() + 300
+            while not world.manifest("interaction_events", NEXT[0]) and time.monotonic() < until:
+                time.sleep(1)
+        finally:
+            process.send_signal(signal.SIGHUP)
+            assert process.wait(90) == 0
+    assert world.manifest("interaction_events", NEXT[0])
+
+
 def _launch(url: str, asset: str, day: str) -> str:
     """Launch one partition of one asset through GraphQL; returns the run's id."""
     selector = {
@@ -105,12 +181,16 @@ def _launch(url: str, asset: str, day: str) -> str:
     }
     tags = [{"key": "dagster/partition", "value": day}]
     run = {"selector": selector, "mode": "default", "executionMetadata": {"tags": tags}}
-    body = json.dumps({"query": LAUNCH, "variables": {"run": run}}).encode()
-    request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        launched = json.loads(answer.read())["data"]["launchPipelineExecution"]
+    launched = _ask(url, LAUNCH, {"run": run})["launchPipelineExecution"]
     assert launched["__typename"] == "LaunchRunSuccess", launched
     return str(launched["run"]["runId"])
+
+
+def _ask(url: str, query: str, variables: dict[str, Any]) -> dict[str, Any]:
+    body = json.dumps({"query": query, "variables": variables}).encode()
+    request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return dict(json.loads(answer.read())["data"])
 
 
 def _answers(url: str, seconds: float) -> bool:
