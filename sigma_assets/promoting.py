@@ -55,7 +55,9 @@ def rollback(
                 f"note: finishing the rollback of {stopped.at} to the adapter of {stopped.model_day}, which was stopped half way; "
                 "--to DATE names another adapter"
             )
-            return world, Ordered(stopped, _remake(world, day, reporter, verbose=verbose))
+            if not alone:
+                need_no_run_at(root, day)
+            return world, Ordered(stopped, _remake(world, day, reporter, alone=alone, verbose=verbose))
         model = _previous(world, day, now) if to == PREVIOUS else find_model(world, to)
         if model[1] == now.model.checkpoint:
             raise PlanError(f"the adapter of {model[0]} is the one that serves {day}; name another day.")
