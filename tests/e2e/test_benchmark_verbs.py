@@ -126,7 +126,7 @@ def test_diagnosis_draws_its_reliability(root: Path, tmp_path: Path) -> None:
     numbers(record, "recall@20", "expected_calibration_error", "users")
     assert [row["segment"] for row in record["segments"]] == ["head", "torso", "tail", "cold"]
     assert len(record["reliability"]) == 10
-    assert f"ECE {record['expected_calibration_error']:.4f}" in page
+    assert f"a listed item: {record['expected_calibration_error']:.4f}" in page
     assert "<polyline" in page
     assert "interaction_events, 7 partitions" in record["benchmark"]["data"]
 
