@@ -93,13 +93,13 @@ class AllowedPrefixes(NamedTuple):
         return self._summed(self.mask_RQ, level, so_far_RKP, num_codes) > 0
 
     def reach(self, level: int, so_far_RKP: Tensor, num_codes: int) -> Tensor | None:
-        """Logarithm (R, K, C) of the share of what is bought under each code that a request may have; None without a filter."""
+        """The share (R, K, C) of what is bought under each code that a request may have; None without a filter."""
         if self.open_RQ is None or self.whole_RQ is None:
             return None
         may, whole = (
             self._summed(part, level, so_far_RKP, num_codes) for part in (self.open_RQ, self.whole_RQ)
         )
-        return (may / whole.clamp_min(LEAST)).clamp_min(LEAST).log()
+        return may / whole.clamp_min(LEAST)
 
     def _summed(self, values_RQ: Tensor, level: int, so_far_RKP: Tensor, num_codes: int) -> Tensor:
         """Sums (R, K, C) of a value of each prefix over those that go on with each code."""
@@ -218,8 +218,9 @@ def prefix_beam(
     `memory_R` says which of its items may be returned (`Memory.only`): the pointer copies no other.
 
     With a filter a prefix is worth searching for what it may still give: the `surest` most probable ones come along, the others by
-    P(c | T) times the share of their purchases that is eligible. Probabilities stay what they are, and so does the order (our
-    choice: a filter for launches leaves a probable prefix one item in twenty, and the launches under all others unsearched).
+    P(c | T), of which what no history item copies counts by the share of purchases that is eligible. Probabilities stay what they
+    are, and so does the order (our choice: a filter for launches leaves a probable prefix one item in twenty, and the launches
+    under all others unsearched).
 
     With `num_beams` at least the number of allowed prefixes this is exhaustive scoring. Requests are independent: a batch
     gives what single requests give.
@@ -247,6 +248,9 @@ def prefix_beam(
         log_probs = (scores.log_prob_BQK - norm).masked_fill(~open_codes, -torch.inf)
         total = (score[..., None] + log_probs).flatten(1)  # (R, K*C)
         reach = allowed.reach(level, chosen, num_codes)
+        if reach is not None:  # what is copied may be had whole: nothing else was let in
+            made = (scores.generated_BQK.log() - scores.log_prob_BQK).exp().nan_to_num(0.0).clamp_max(1.0)
+            reach = 1 - made * (1 - reach)
         score, flat = _best(total, None if reach is None else reach.flatten(1), num_beams, surest)
         parent, code = flat // num_codes, flat % num_codes
         chosen = torch.cat(
@@ -277,12 +281,14 @@ def prefix_beam(
 
 
 def _best(total_RX: Tensor, reach_RX: Tensor | None, width: int, surest: int) -> tuple[Tensor, Tensor]:
-    """The `width` best of each row and their places, by total; with `reach_RX` chosen by both together, but for the `surest`."""
+    """The `width` best of each row and their places, by total; with a share `reach_RX` of each chosen by what both give, but for
+    the `surest`.
+    """
     width = min(width, total_RX.shape[1])
     if reach_RX is None:
         best = total_RX.topk(width, dim=1)
         return best.values, best.indices
-    worth = total_RX + reach_RX
+    worth = total_RX + reach_RX.clamp_min(LEAST).log()
     first = total_RX.topk(min(surest, width), dim=1)
     worth.scatter_(1, first.indices, torch.where(first.values.isinf(), -torch.inf, torch.inf))
     flat = worth.topk(width, dim=1).indices

@@ -21,11 +21,11 @@ def test_reach_is_the_share_of_purchases_that_is_left() -> None:
     allowed = AllowedPrefixes.of(ranges, group, eligible, BOUGHT, torch.zeros(2, dtype=torch.long))
     assert allowed.mask_RQ.tolist() == [[True, True, True], [True, True, False]]
     none = torch.zeros(2, 1, 0, dtype=torch.long)
-    first = allowed.reach(0, none, 2).exp()
+    first = allowed.reach(0, none, 2)
     torch.testing.assert_close(first[0, 0], torch.tensor([5 / 8, 1.0]))
     assert first[1, 0, 0] == 1
     assert first[1, 0, 1] < 1e-9
-    second = allowed.reach(1, torch.zeros(2, 1, 1, dtype=torch.long), 2).exp()
+    second = allowed.reach(1, torch.zeros(2, 1, 1, dtype=torch.long), 2)
     torch.testing.assert_close(second[0, 0], torch.tensor([1 / 4, 1.0]))
     assert AllowedPrefixes.all_of(ranges.rows_QP, 2).reach(0, none, 2) is None
 
@@ -39,7 +39,7 @@ def test_the_surest_come_along_and_the_rest_is_chosen_by_worth(
 ) -> None:
     """P(c) .5, .3 and .2, of which .01, .1 and all may be had: worth .005, .03 and .2."""
     total = torch.tensor([[0.5, 0.3, 0.2]]).log()
-    reach = torch.tensor([[0.01, 0.1, 1.0]]).log()
+    reach = torch.tensor([[0.01, 0.1, 1.0]])
     score, place = _best(total, reach, width, surest)
     assert place.tolist() == [chosen]  # in order of P(c)
     torch.testing.assert_close(score, total[:, chosen])
@@ -47,7 +47,7 @@ def test_the_surest_come_along_and_the_rest_is_chosen_by_worth(
 
 def test_a_closed_prefix_is_never_among_the_surest() -> None:
     total = torch.tensor([[-torch.inf, -1.0, -torch.inf]])
-    score, place = _best(total, torch.zeros(1, 3), 1, 3)
+    score, place = _best(total, torch.ones(1, 3), 1, 3)
     assert (place.item(), score.item()) == (1, -1.0)
 
 
