@@ -3,7 +3,8 @@
 Our choice: vectors that start from content or from co-occurrence reach in three epochs what random ones reach in ten.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -47,34 +48,38 @@ def gr_sid(lab: "Lab", protocol: Protocol) -> SemanticIdModel:
     return SemanticIdModel(torch.from_numpy(codes), lab.profile.trunk, own, lab.profile.training.max_length)
 
 
-def sigma(lab: "Lab", protocol: Protocol) -> SigmaNetwork:
-    """SIGMA: an ID stream started as `sasrec`, a text stream started as `text`, and a fused stream started from content and the
-    collaborative teacher together (plain products, as ID vectors); prefixes on content and teacher.
+def sigma(lab: "Lab", protocol: Protocol, streams: Sequence[str] = ()) -> SigmaNetwork:
+    """SIGMA of the named streams, of all of `STREAMS` when none is named; prefixes on content and teacher.
+
+    The ID stream starts as `sasrec`, the text stream as `text`, the fused stream as `gr_id`, from content and the collaborative
+    teacher together.
     """
     width = lab.profile.trunk.width
-    both = np.concatenate([unit(lab.content()), lab.together(protocol)], axis=1)
-    starts = [
-        torch.randn(lab.data.num_items, width) * width**-0.5,
-        _start(lab.content(), width),
-        _start(both, width),
-    ]
+    starts: dict[str, Callable[[], Tensor]] = {
+        "id": lambda: torch.randn(lab.data.num_items, width) * width**-0.5,
+        "text": lambda: _start(lab.content(), width),
+        "fused": lambda: _start(np.concatenate([unit(lab.content()), lab.together(protocol)], axis=1), width),
+    }
+    names = streams or tuple(STREAMS)
     prefixes = lab.remember(f"prefixes-{protocol}", lambda: prefix_codes(lab, protocol))
     return SigmaNetwork(
-        starts,
+        [starts[name]() for name in names],
         torch.from_numpy(prefixes),
         lab.profile.trunk,
         lab.profile.sigma,
         lab.profile.training.max_length,
-        cosine=(False, True, False),
+        cosine=[STREAMS[name] for name in names],
     )
 
 
+STREAMS: Final[Mapping[str, bool]] = {"id": False, "text": True, "fused": False}
+"""Of SIGMA, and whether each compares by cosine: text learns by cosine, what knows purchases by plain products."""
 NETWORKS: Final[Mapping[str, Callable[["Lab", Protocol], Any]]] = {
     "sasrec_ce": sasrec,
     "text": text,
     "gr_id": gr_id,
     "gr_sid": gr_sid,
-    "sigma": sigma,
+    **{f"sigma_{name}": partial(sigma, streams=(name,)) for name in STREAMS},
 }
 
 

@@ -40,10 +40,10 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {  # of the profile, by what re
     "gr_id": _NETWORK,
     "ensrec_3": _NETWORK,
     "gr_sid": (*_NETWORK, "sigma", "beam_search"),
-    "sigma": (*_NETWORK, "sigma"),
+    **dict.fromkeys(("sigma", "sigma_id", "sigma_text", "sigma_fused"), (*_NETWORK, "sigma")),
     "sigma_three_steps": (*_NETWORK, "sigma"),
 }
-VERSIONS: Final[Mapping[str, int]] = {"gr_id": 2, "ensrec_3": 2}
+VERSIONS: Final[Mapping[str, int]] = {"gr_id": 2, "ensrec_3": 2, "sigma": 2, "sigma_three_steps": 2}
 """1 where nothing stands; raise it when a model's code changes what comes out: kept results of another version are not read."""
 
 
@@ -243,6 +243,22 @@ def _fitted(name: str, lab: Lab, protocol: Protocol, seed: int) -> Any:
     return lab.network(name, partial(build.NETWORKS[name], lab), protocol, seed)
 
 
+def _joined(lab: Lab, protocol: Protocol, seed: int) -> Any:
+    """SIGMA of its streams, each fitted and stopped by itself: they share nothing but the prefixes, so the sum of their losses
+    would train them the same and only stop them together.
+    """
+    import torch
+
+    from sigma_core.benchmarks.leave_one_out import build
+
+    parts = [_fitted(f"sigma_{name}", lab, protocol, seed) for name in build.STREAMS]
+    with torch.random.fork_rng(devices=[]):
+        network = build.sigma(lab, protocol)
+    for place, part in enumerate(parts):
+        network.streams[place].load_state_dict(part.streams[0].state_dict())
+    return network.eval()
+
+
 def _ensrec(lab: Lab, protocol: Protocol, seed: int) -> Score:
     """log P of an ID model (the SASRec of the table) plus `weight` x log P of a text model trained apart."""
 
@@ -288,7 +304,7 @@ def _sigma_at(weight: float, lab: Lab, protocol: Protocol, seed: int) -> Score:
     from sigma_core.benchmarks.leave_one_out.sequence import make_batch
     from sigma_core.benchmarks.leave_one_out.trainer import scorer
 
-    network = _fitted("sigma", lab, protocol, seed)
+    network = _joined(lab, protocol, seed)
     longest = lab.profile.training.max_length
     some = lab.data.validation().sample(CALIBRATION_USERS).histories
     network.calibrate(make_batch([history[-longest:] for history in some]))
