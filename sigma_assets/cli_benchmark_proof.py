@@ -128,7 +128,8 @@ def backtest(
     sasrec: Annotated[
         bool,
         typer.Option(
-            "--sasrec", help="One more opponent, SASRec, trained on each day's history: minutes a day."
+            "--sasrec",
+            help="One more opponent, SASRec, trained on each day's history: an hour a day on one core.",
         ),
     ] = False,
     threads: Threads = None,

@@ -57,7 +57,7 @@ class BacktestOptions:
         users: households judged a day, chosen by hash; None: all.
         lift_users: of these, for wordings and confined lists; None: all.
         threads: None: as each root says.
-        sasrec: SASRec is trained on each day's history and stands among its opponents; minutes a day.
+        sasrec: SASRec is trained on each day's history and stands among its opponents; about an hour a day.
     """
 
     dates: tuple[date, ...]

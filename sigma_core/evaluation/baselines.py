@@ -198,7 +198,7 @@ def build_baselines(
         encode: texts to unit vectors, a general text encoder; None leaves the MiniLM opponents out.
         offered: OFFER_ID, ITEM_ID of the offers that hold on the day, for campaigns.
         answers: the rows that answer a query, for the oracle; None takes the types of `phrases.phrase_table`.
-        sequence: scores of a sequence model, SASRec; None leaves it out, since its training takes minutes.
+        sequence: scores of a sequence model, SASRec; None leaves it out, since its training takes an hour.
     """
     taken = PurchaseHistory(history, catalog[c.ITEM_ID], as_of, HALF_LIFE_DAYS)
     cosine = None if encode is None else CosineMatch(type_words(catalog), encode)

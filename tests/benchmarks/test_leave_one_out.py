@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sigma_core.benchmarks.leave_one_out import counting
+from sigma_core.benchmarks.leave_one_out import counting, models
 from sigma_core.benchmarks.leave_one_out.data import Sequences, Split, load_sequences
 from sigma_core.benchmarks.leave_one_out.features import principal, together_vectors
 from sigma_core.benchmarks.leave_one_out.losses import catalog_cross_entropy
@@ -268,6 +268,18 @@ def test_every_model_beats_popularity_on_a_ring(folder, profile, no_encoder, tmp
     )
     assert again["models"] == record["models"]
     assert told == []  # everything was kept
+
+
+def test_sigma_is_the_mean_of_its_streams_each_with_its_own_epochs(folder, profile, no_encoder):
+    lab = Lab(load_sequences(folder), profile)
+    whole = models._joined(lab, "strict", 0)
+    parts = [models._fitted(f"sigma_{name}", lab, "strict", 0) for name in ("id", "text", "fused")]
+    batch = make_batch([np.array([0, 4, 2]), np.array([5, 1])])
+    with torch.no_grad():
+        mean = torch.stack([part.scores(batch) for part in parts]).mean(dim=0)
+        torch.testing.assert_close(whole.scores(batch), torch.log_softmax(mean, dim=1))
+    epochs = [lab.epochs(f"sigma_{name}", None, 0) for name in ("id", "text", "fused")]
+    assert all(1 <= epoch <= profile.training.max_epochs for epoch in epochs)
 
 
 def test_refit_takes_the_epochs_of_strict_and_one_item_more(folder, profile, no_encoder):
