@@ -209,7 +209,7 @@ _TABLE: Final = (
     ),
     # ----------------------------------------------------------------------------- (c) training
     Stage(
-        name="sigma_base", group="training", cadence="month", version="7", pool=TRAINING, keep=True,
+        name="sigma_base", group="training", cadence="month", version="8", pool=TRAINING, keep=True,
         artifact="sigma_core.training.checkpoint:SigmaBase",
         reads={
             "shards": Read("sft_shards", "base_shards"),
@@ -224,7 +224,7 @@ _TABLE: Final = (
         source_parts=("image_vectors",), kinds=_TORCH,
     ),
     Stage(
-        name="lora_checkpoint", group="training", cadence="day", version="6", pool=TRAINING,
+        name="lora_checkpoint", group="training", cadence="day", version="7", pool=TRAINING,
         artifact="sigma_core.training.checkpoint:LoraCheckpoint",
         reads={
             "base": Read("sigma_base", "own_month"),

@@ -210,6 +210,9 @@ class ModelConfig(Section):
     words: bool = Field(
         True, description="heads compare a request's words with prefixes and items; off: an ablation"
     )
+    affinity: bool = Field(
+        True, description="heads know how much the user bought under each prefix; off: an ablation"
+    )
     prior: bool = Field(True, description="heads know how much is bought; off: an ablation")
     item_vectors: bool = Field(
         True, description="items enter and are ranked with v~; off: by their prefix alone, an ablation"

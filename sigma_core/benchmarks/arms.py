@@ -1,7 +1,7 @@
 """The arms of the ablation, as a table: what each changes of SIGMA, in settings, tokens, grounding, words or inputs.
 
 An arm is a row here; training and asking it is `sigma_assets/benchmarks/`, judging it `arm_scores.py`. Our own additions to the
-heads (pointer, words, prior) stay in every arm but their own, so that an arm differs from SIGMA in one thing. Source: paper,
+heads (pointer, words, prior, affinity) stay in every arm but their own, so that an arm differs from SIGMA in one thing. Source: paper,
 offline results (the first five), issue 3 and tasks.md (the rest).
 """
 
@@ -101,7 +101,11 @@ _TABLE: Final = (
     _model("no_pointer", "heads that copy nothing from the history (ours)", pointer=False),
     _model("no_words", "heads that do not compare words with items (ours)", words=False),
     _model("no_prior", "heads that do not know what is bought (ours)", prior=False),
-    _model("paper_heads", "without pointer, words and prior: the paper's heads", pointer=False, words=False, prior=False),
+    _model("no_affinity", "heads that do not know what the user buys of a prefix (ours)", affinity=False),
+    _model(
+        "paper_heads", "without pointer, words, prior and affinity: the paper's heads",
+        pointer=False, words=False, prior=False, affinity=False,
+    ),
     _training("no_catalog_loss", "without the catalogue-wide loss", weight_catalog=0.0),
     _training("dense", "with dense supervision of history positions", weight_dense=0.1),
     Arm(

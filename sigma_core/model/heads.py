@@ -31,6 +31,9 @@ class ItemTensors(NamedTuple):
     prefixes_NP: Tensor
 
 
+DECAYED_STAT = 2  # column of the slowly decayed count, a log
+
+
 class Activity(NamedTuple):
     """How much items and prefixes are bought, in U sets: one a day in training, one alone in serving."""
 
@@ -67,6 +70,15 @@ class Memory(NamedTuple):
         if torch.equal(user, torch.arange(len(self.row_BJ), device=user.device)):
             return self
         return Memory(*(part[user] for part in self))
+
+    def bought_under(self, num_codes: int) -> Tensor:
+        """Logs of 1 + decayed purchases and of 1 + items of the history under each first code (B, 2, K)."""
+        code = self.prefix_BJP[:, :, 0].clamp_min(0)
+        known = self.valid_BJ.float()
+        much = self.stats_BJS[..., DECAYED_STAT].exp() * known
+        sums = known.new_zeros(len(code), 2, num_codes)
+        sums.scatter_add_(2, code[:, None].expand(-1, 2, -1), torch.stack((much, known), dim=1))
+        return sums.log1p()
 
     def only(self, allowed_BJ: Tensor) -> "Memory":
         """The same memory in which no other items may be returned; what would be copied of them is nobody's."""

@@ -154,6 +154,9 @@ class SigmaModel(nn.Module):
         self.lexical_gain = Gains(hidden, [0.4])  # how far words are taken word for word
         self.pointer = Pointer(hidden, [0.0, 0.0, 1.2, 0.1])
         self.copy_gate = Gains(hidden, [2.5])
+        self.affinity_gain = Gains(
+            hidden, [0.5, 0.0]
+        )  # of how much, and how many things, one bought under a prefix
         self.item_head = nn.Linear(hidden, config.item_dim)
         self.item_activity = Gains(hidden, [1.0] + [0.0] * (NUM_ACTIVITY_STATS - 1))
         self.neighbor = Pointer(hidden, [0.0, 0.0, 1.5, 0.0])
@@ -293,6 +296,8 @@ class SigmaModel(nn.Module):
                 logits = logits + gain[..., :1] * match_BQK + fit[..., :1] * focus.fit(match_BQK)
         if prefix_BKS is not None and level == 0 and self.config.prior:
             logits = logits + self.prefix_activity(state_BQD) @ prefix_BKS.transpose(1, 2)
+        if level == 0 and self.config.affinity:
+            logits = logits + self.affinity_gain(state_BQD) @ memory.bought_under(logits.shape[-1])
         if not self.config.pointer:
             nothing = logits.new_zeros(*logits.shape[:2], memory.row_BJ.shape[1])
             found = logits.log_softmax(dim=-1)

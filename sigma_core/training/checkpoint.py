@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sigma_core.tokenization.codebooks import Codebooks
 
 HEADS: Final = (
-    "prefix_head", "prefix_gain", "prefix_bias", "prefix_activity", "focus_gain", "lexical_gain", "pointer", "copy_gate", "item_head",
+    "prefix_head", "prefix_gain", "prefix_bias", "prefix_activity", "focus_gain", "lexical_gain", "pointer", "copy_gate", "affinity_gain", "item_head",
     "item_activity", "neighbor", "neighbor_gain",
 )  # fmt: skip
 FROZEN: Final = ("fit_gain",)

@@ -16,7 +16,7 @@ from sigma_core.model.sigma import item_keys
 from sigma_core.training.adapters import _array
 from tests.model_world import TinyWorld, tiny_user, tiny_world
 
-SWITCHES = ("pointer", "words", "prior", "item_vectors")
+SWITCHES = ("pointer", "words", "prior", "affinity", "item_vectors")
 
 
 def without(*names: str, depth: int = 1, **changed: object) -> TinyWorld:

@@ -1,10 +1,12 @@
-"""What a request's words say of texts: matches of different scales, one answer."""
+"""What a request's words say of texts: matches of different scales, one answer; and what a history says of prefixes."""
 
 import pytest
 import torch
 
 from sigma_core.config import ModelConfig
-from sigma_core.model.heads import BEST_PREFIXES, ENOUGH, Focus, fit_of, match_range
+from sigma_core.data.item_activity import NUM_ACTIVITY_STATS
+from sigma_core.instruction.collate import NUM_STATS
+from sigma_core.model.heads import BEST_PREFIXES, ENOUGH, Focus, Memory, fit_of, match_range
 from sigma_core.model.sigma import ModelShape, SigmaModel
 
 
@@ -54,3 +56,16 @@ def test_requests_start_with_a_fit_taken_whole_and_half_the_match_it_replaced() 
     state = torch.zeros(1, 16)
     assert model.fit_gain(state).tolist() == [[1.0, 1.0, 1.0]]
     assert model.focus_gain(state).tolist() == [[15.0, 10.0, 15.0, 1.0, 15.0]]
+
+
+def test_what_a_user_bought_under_each_prefix_is_summed_over_its_items() -> None:
+    """Two items under code 1 with decayed counts 2 and 1, one under code 0 with 3; what is padded counts nothing."""
+    prefixes = torch.tensor([[[1, 4], [0, 2], [1, 3], [-1, -1]]])
+    stats = torch.zeros(1, 4, NUM_STATS + NUM_ACTIVITY_STATS)
+    stats[0, :, 2] = torch.tensor([2.0, 3.0, 1.0, 9.0]).log()
+    nothing = torch.zeros(1, 4, 0)
+    valid = torch.tensor([[True, True, True, False]])
+    memory = Memory(nothing, nothing, nothing, stats, prefixes, torch.zeros(1, 4).long(), valid, valid)
+    much, many = memory.bought_under(3)[0]
+    torch.testing.assert_close(much, torch.tensor([3.0, 3.0, 0.0]).log1p())
+    torch.testing.assert_close(many, torch.tensor([1.0, 2.0, 0.0]).log1p())
