@@ -248,7 +248,7 @@ def prefix_beam(
         log_probs = (scores.log_prob_BQK - norm).masked_fill(~open_codes, -torch.inf)
         total = (score[..., None] + log_probs).flatten(1)  # (R, K*C)
         reach = allowed.reach(level, chosen, num_codes)
-        if reach is not None:  # what is copied may be had whole: nothing else was let in
+        if reach is not None:  # copies count whole: what may not be returned is out at the last level
             made = (scores.generated_BQK.log() - scores.log_prob_BQK).exp().nan_to_num(0.0).clamp_max(1.0)
             reach = 1 - made * (1 - reach)
         score, flat = _best(total, None if reach is None else reach.flatten(1), num_beams, surest)
