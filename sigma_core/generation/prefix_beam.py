@@ -77,12 +77,16 @@ class AllowedPrefixes(NamedTuple):
         """
         whole_UQ = bought_UN.new_zeros(len(bought_UN), len(ranges.rows_QP))
         whole_RQ = whole_UQ.index_add_(1, group_N, bought_UN)[set_R]
-        request, item = (~eligible_RN).nonzero(as_tuple=True)
+        few_R1 = 2 * eligible_RN.sum(dim=1, keepdim=True) < eligible_RN.shape[1]
+        request, item = (eligible_RN == few_R1).nonzero(as_tuple=True)  # the smaller of "may" and "may not"
         where = request, group_N[item]
         one = whole_RQ.new_ones(1).expand(len(item))
-        lost = torch.zeros_like(whole_RQ).index_put_(where, one, accumulate=True)
-        gone = torch.zeros_like(whole_RQ).index_put_(where, bought_UN[set_R[request], item], accumulate=True)
-        return cls(ranges.rows_QP, lost < ranges.length_Q, whole_RQ - gone, whole_RQ)
+        count = torch.zeros_like(whole_RQ).index_put_(where, one, accumulate=True)
+        bought = torch.zeros_like(whole_RQ).index_put_(
+            where, bought_UN[set_R[request], item], accumulate=True
+        )
+        may = torch.where(few_R1, count > 0, count < ranges.length_Q)
+        return cls(ranges.rows_QP, may, torch.where(few_R1, bought, whole_RQ - bought), whole_RQ)
 
     def existing(self) -> "AllowedPrefixes":
         """The same prefixes, whatever a request may use."""

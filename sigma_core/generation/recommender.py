@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from sigma_core.model.sigma import SigmaModel
 
 SPARE: Final = 20  # candidates of a collapsed list beside four times its length, which are read first
+_BLOCK: Final = 1 << 27  # numbers of a catalogue-wide product held at a time
 
 
 class Recommendation(NamedTuple):
@@ -114,9 +115,8 @@ class Recommender:
         self.scored_NF = (
             torch.cat((items.tensors.vectors_NE, activity[0]), dim=1) if len(activity) == 1 else None
         )
-        self.group_of_N = torch.repeat_interleave(
-            torch.arange(len(self.ranges.length_Q)), self.ranges.length_Q
-        )
+        length = self.ranges.length_Q
+        self.group_of_N = torch.repeat_interleave(torch.arange(len(length), device=length.device), length)
 
     @torch.inference_mode()
     def rank(
@@ -285,8 +285,11 @@ class Recommender:
         vectors, tau = self.items.tensors.vectors_NE, self.model.config.temperature
         num, (pairs, width) = len(beams.query_RKE), total_XG.shape
         query_XE = beams.query_RKE.flatten(0, 1)
-        norm_X = (query_XE @ vectors.T / tau).logsumexp(dim=1)
-        cosine_XG = (vectors[row_XG] @ query_XE[..., None]).squeeze(-1)
+        step = max(1, _BLOCK // len(vectors))  # every item for every (request, beam) at once would not fit
+        norm_X = torch.cat([(part @ vectors.T / tau).logsumexp(dim=1) for part in query_XE.split(step)])
+        step = max(1, _BLOCK // (row_XG.shape[1] * vectors.shape[1]))
+        blocks = zip(query_XE.split(step), row_XG.split(step), strict=True)
+        cosine_XG = torch.cat([(vectors[row] @ part[..., None]).squeeze(-1) for part, row in blocks])
         fused = with_catalog(
             total_XG.view(num, -1),
             cosine_XG.view(num, -1),

@@ -5,6 +5,7 @@ Holds no model and no batch layout, so each can be tested against a float64 refe
 Shape legend: X states, M leaves, T targets, N items, C prefix groups, G largest group, E item width.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -22,14 +23,11 @@ class PrefixGroups(NamedTuple):
     @classmethod
     def build(cls, group_of_N: Tensor) -> "PrefixGroups":
         """Groups from each item's group number (0 <= group < C, every number used or not)."""
-        order = torch.argsort(group_of_N, stable=True)
         counts = torch.bincount(group_of_N)
-        starts = counts.cumsum(0) - counts
-        slot = torch.empty_like(group_of_N)
-        slot[order] = torch.arange(len(order)) - starts[group_of_N[order]]
-        members = torch.zeros(len(counts), int(counts.max()), dtype=torch.long)
+        slot = _places(group_of_N, counts)
+        members = group_of_N.new_zeros(len(counts), int(counts.max()))
         valid = torch.zeros_like(members, dtype=torch.bool)
-        members[group_of_N, slot] = torch.arange(len(group_of_N))
+        members[group_of_N, slot] = torch.arange(len(group_of_N), device=group_of_N.device)
         valid[group_of_N, slot] = True
         return cls(members, valid, group_of_N, slot)
 
@@ -53,18 +51,35 @@ def group_products(query_ME: Tensor, group_M: Tensor, items_NE: Tensor, groups: 
     One batched matrix product over padded groups, leaves sorted by group: no candidate is gathered per row. Columns of
     padding hold finite nonsense.
     """
-    order = torch.argsort(group_M, stable=True)
+    return next(each_group_products([query_ME], group_M, items_NE, groups))
+
+
+def each_group_products(
+    queries: Iterable[Tensor], group_M: Tensor, items_NE: Tensor, groups: PrefixGroups
+) -> Iterator[Tensor]:
+    """`group_products` of several queries (M, E) a leaf, one after another, over one copy of the groups' items.
+
+    That copy (U used groups, G, E) is what a backward pass keeps; made anew for each query it would be kept as often.
+    """
     counts = torch.bincount(group_M, minlength=len(groups.members_CG))
     used = counts.nonzero().squeeze(1)
-    starts = counts.cumsum(0) - counts
-    slot = torch.empty_like(group_M)
-    slot[order] = torch.arange(len(order), device=order.device) - starts[group_M[order]]
+    slot = _places(group_M, counts)
     dense = torch.full((len(counts),), -1, dtype=torch.long, device=group_M.device)
     dense[used] = torch.arange(len(used), device=group_M.device)
-    padded = query_ME.new_zeros(len(used), int(counts.max()), query_ME.shape[1])
-    padded = padded.index_put((dense[group_M], slot), query_ME)
-    product = padded @ items_NE[groups.members_CG[used]].transpose(1, 2)  # (U, Q, G)
-    return product[dense[group_M], slot]
+    items_UEG = items_NE[groups.members_CG[used]].transpose(1, 2)
+    for query_ME in queries:
+        padded = query_ME.new_zeros(len(used), int(counts.max()), query_ME.shape[1])
+        padded = padded.index_put((dense[group_M], slot), query_ME)
+        yield (padded @ items_UEG)[dense[group_M], slot]
+
+
+def _places(group_X: Tensor, count_C: Tensor) -> Tensor:
+    """The place of each row among the rows of its group, in their order."""
+    order = torch.argsort(group_X, stable=True)
+    starts = count_C.cumsum(0) - count_C
+    place = torch.empty_like(group_X)
+    place[order] = torch.arange(len(order), device=order.device) - starts[group_X[order]]
+    return place
 
 
 def in_prefix_info_nce(

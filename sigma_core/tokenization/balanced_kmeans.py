@@ -6,9 +6,11 @@ price of every request. It knows vectors and weights only. Our choice; the paper
 
 # Shape legend: U units (distinct vectors), D width, K clusters.
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
+
+_BLOCK: Final = 262_144  # units whose distances to all centroids are held at a time
 
 
 class Clusters(NamedTuple):
@@ -45,8 +47,20 @@ def squared_distances(units_UD: np.ndarray, centroids_KD: np.ndarray) -> np.ndar
     """float32 [U, K] squared Euclidean distances (tiny negatives from rounding are possible)."""
     norms_U1 = np.einsum("ud,ud->u", units_UD, units_UD)[:, None]
     norms_K = np.einsum("kd,kd->k", centroids_KD, centroids_KD)
-    out: np.ndarray = norms_U1 - 2.0 * (units_UD @ centroids_KD.T) + norms_K
+    out: np.ndarray = (
+        units_UD @ centroids_KD.T
+    )  # the only array of this size: at a million units it has gigabytes
+    out *= -2.0
+    out += norms_U1
+    out += norms_K
     return out
+
+
+def nearest(units_UD: np.ndarray, centroids_KD: np.ndarray) -> np.ndarray:
+    """int64 [U]: each unit's nearest centroid, of equal ones the first."""
+    blocks = range(0, max(len(units_UD), 1), _BLOCK)
+    parts = [squared_distances(units_UD[at : at + _BLOCK], centroids_KD).argmin(axis=1) for at in blocks]
+    return np.concatenate(parts)
 
 
 def assign_with_capacity(distances_UK: np.ndarray, weights_U: np.ndarray, capacity: float) -> np.ndarray:
@@ -64,16 +78,25 @@ def assign_with_capacity(distances_UK: np.ndarray, weights_U: np.ndarray, capaci
         raise ValueError(
             f"{weights_U.sum():.0f} items do not fit into {num_clusters} groups of {capacity:.1f}; raise max_group_ratio."
         )
-    preference_UK = np.argsort(distances_UK, axis=1, kind="stable")
-    next_U = np.zeros(num_units, dtype=np.int64)
-    labels_U = preference_UK[:, 0].astype(np.int32)
+    asked_U = np.ones(num_units, dtype=np.int64)
+    labels_U = distances_UK.argmin(axis=1).astype(np.int32)
     while True:
         rejected = _rejected(distances_UK, labels_U, weights_U, capacity)
-        rejected = rejected[next_U[rejected] + 1 < num_clusters]  # nowhere left to go: stays, above capacity
+        rejected = rejected[asked_U[rejected] < num_clusters]  # nowhere left to go: stays, above capacity
         if len(rejected) == 0:
             return labels_U
-        next_U[rejected] += 1
-        labels_U[rejected] = preference_UK[rejected, next_U[rejected]]
+        asked_U[rejected] += 1
+        for rows in np.array_split(rejected, len(rejected) // _BLOCK + 1):
+            labels_U[rows] = _next_choice(distances_UK[rows], labels_U[rows])
+
+
+def _next_choice(distances_RK: np.ndarray, labels_R: np.ndarray) -> np.ndarray:
+    # The cluster after the present one in order of distance, then number; a sorted list of all of them is never kept.
+    now = np.take_along_axis(distances_RK, labels_R[:, None], axis=1)
+    is_later = np.arange(distances_RK.shape[1]) > labels_R[:, None]
+    is_left = (distances_RK > now) | ((distances_RK == now) & is_later)
+    choice: np.ndarray = np.where(is_left, distances_RK, np.inf).argmin(axis=1)
+    return choice
 
 
 def _rejected(

@@ -204,7 +204,7 @@ def _fit(
             ).labels
         else:
             centers = bk.kmeans(residual, weights_U, num_codes, iterations=20, seed=seed + level)
-            labels = bk.squared_distances(residual, centers).argmin(axis=1)
+            labels = bk.nearest(residual, centers)
         labels = bk.canonical_order(labels, num_codes)[labels]
         codebooks[level] = bk.means(residual, weights_U, labels, num_codes)
         codes_UL[:, level] = labels

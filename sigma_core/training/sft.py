@@ -100,14 +100,10 @@ class Trainer:
         """Cosine (M, G) of each item of a leaf's group with the aspect of the request nearest to it."""
         import torch
 
-        from sigma_core.model.losses import group_products
+        from sigma_core.model.losses import each_group_products
 
-        aspects = [
-            group_products(text_MVT[:, aspect], group_M, self.match_NT, self.groups).masked_fill(
-                ~valid_MV[:, aspect, None], -2.0
-            )
-            for aspect in range(valid_MV.shape[1])
-        ]
+        found = each_group_products(text_MVT.unbind(1), group_M, self.match_NT, self.groups)
+        aspects = [one.masked_fill(~valid_MV[:, aspect, None], -2.0) for aspect, one in enumerate(found)]
         return torch.stack(aspects).amax(dim=0)
 
     def group_logits(

@@ -30,6 +30,22 @@ def test_reach_is_the_share_of_purchases_that_is_left() -> None:
     assert AllowedPrefixes.all_of(ranges.rows_QP, 2).reach(0, none, 2) is None
 
 
+@pytest.mark.parametrize("left", [[], [1], [0, 3], [2, 3, 4], [0, 1, 2, 3, 4]])
+def test_few_items_left_are_counted_as_many_are(left: list[int]) -> None:
+    """However few a request may have: a prefix is open where one is left, and keeps what is bought of those."""
+    group = torch.tensor([0, 0, 1, 2, 2])
+    eligible = torch.zeros(2, 5, dtype=torch.bool)
+    eligible[0, left] = True
+    eligible[1, 4] = True
+    allowed = AllowedPrefixes.of(
+        PrefixRanges.of_sorted(PREFIXES), group, eligible, BOUGHT, torch.zeros(2, dtype=torch.long)
+    )
+    kept = [sum(BOUGHT[0, item].item() for item in left if group[item] == prefix) for prefix in range(3)]
+    assert allowed.open_RQ is not None
+    assert allowed.open_RQ.tolist() == [kept, [0.0, 0.0, 3.0]]
+    assert allowed.mask_RQ.tolist() == [[some > 0 for some in kept], [False, False, True]]
+
+
 @pytest.mark.parametrize(
     ("width", "surest", "chosen"),
     [(1, 0, [2]), (1, 1, [0]), (2, 1, [0, 2]), (2, 0, [1, 2]), (3, 0, [0, 1, 2]), (9, 9, [0, 1, 2])],

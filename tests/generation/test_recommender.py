@@ -137,6 +137,14 @@ def test_the_catalogue_wide_score_multiplies_what_apf_says(depth: int) -> None:
         assert score == pytest.approx(fused[row], rel=1e-3, abs=1e-7)
 
 
+def test_the_catalogue_wide_score_is_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = tiny_world(1, num_prefixes=5, items_per_prefix=4)
+    world.recommender.catalog_weight = 0.5
+    whole = scores(world, 4, ask(focus="soda"))
+    monkeypatch.setattr("sigma_core.generation.recommender._BLOCK", 50)  # two rows of 23 items at a time
+    assert scores(world, 4, ask(focus="soda")) == pytest.approx(whole, rel=1e-5)
+
+
 def test_a_shown_list_holds_one_item_of_a_text_group() -> None:
     world = tiny_world(1, num_prefixes=5)
     shown = world.recommender.rank([tiny_user("u", 1)], [[ask()]], world.focus, 8, collapse=True)[0]

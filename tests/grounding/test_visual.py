@@ -37,6 +37,14 @@ def test_mutual_neighbours_by_hand() -> None:
     assert len(mutual_neighbors(vectors[:1], 3)[0]) == 0
 
 
+def test_of_equal_neighbours_the_smaller_rows_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five equal rows, two neighbours each: 0 and 1 are everybody's, so 2 is nobody's but theirs."""
+    for block in (5, 100):  # one row of the matrix at a time, or all
+        monkeypatch.setattr("sigma_core.grounding.views.visual._BLOCK", block)
+        row, col, _ = mutual_neighbors(np.tile(angle(20), (5, 1)), 2)
+        assert list(zip(row.tolist(), col.tolist(), strict=True)) == [(0, 1), (0, 2), (1, 2)]
+
+
 def images() -> tuple[list[str], np.ndarray]:
     """i1 looks like i2, i4 like i5; i3 has no picture, i9 is not in the catalog, i6's vector is empty."""
     ids = ["i1", "i2", "i4", "i5", "i6", "i9"]

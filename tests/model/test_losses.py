@@ -10,6 +10,7 @@ from sigma_core.model.losses import (
     Copied,
     PrefixGroups,
     catalog_nll,
+    each_group_products,
     group_products,
     in_prefix_info_nce,
     prefix_nll,
@@ -41,6 +42,24 @@ def test_equal_items_cost_the_log_of_the_group_not_of_the_catalogue() -> None:
     inside = in_prefix_info_nce(logits, torch.tensor([0]), groups, *args)
     assert inside.item() == pytest.approx(math.log(3), abs=1e-5)
     assert catalog_nll(query, items, *args, tau=0.1).item() == pytest.approx(math.log(5), abs=1e-5)
+
+
+def test_several_queries_of_a_leaf_keep_one_copy_of_its_items() -> None:
+    """Products as one by one; the backward pass holds the gathered items once, not once a query."""
+    groups, items = PrefixGroups.build(torch.tensor([0, 1, 0])), torch.eye(3)
+    leaves, held = torch.tensor([1, 0]), set()
+
+    def seen(tensor: torch.Tensor) -> torch.Tensor:
+        held.add((tensor.data_ptr(), tensor.numel()))
+        return tensor
+
+    queries = [torch.full((2, 3), float(n), requires_grad=True) * torch.arange(1.0, 4.0) for n in (1, 2, 3)]
+    with torch.autograd.graph.saved_tensors_hooks(seen, lambda tensor: tensor):
+        found = list(each_group_products(queries, leaves, items, groups))
+    assert len([size for _, size in held if size == 2 * 2 * 3]) == 1
+    for n, product in zip((1, 2, 3), found, strict=True):
+        torch.testing.assert_close(product[1], torch.tensor([1.0, 3.0]) * n)
+        assert product[0, 0] == 2 * n
 
 
 def test_a_sampled_catalogue_has_the_sum_of_the_whole_one_on_average() -> None:

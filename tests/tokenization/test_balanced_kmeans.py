@@ -19,6 +19,15 @@ def test_a_unit_heavier_than_the_capacity_stands_alone() -> None:
     assert bk.assign_with_capacity(distances, np.array([3.0, 1.0, 1.0]), capacity=3.0).tolist() == [0, 1, 1]
 
 
+def test_of_equally_near_clusters_the_first_is_asked_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All want cluster 1; two must go on, first to 0, which is as far as 2; then, 0 being full, to 2."""
+    monkeypatch.setattr(bk, "_BLOCK", 1)
+    distances = np.array([[5.0, 1.0, 5.0], [5.0, 2.0, 5.0], [4.0, 3.0, 4.0]])
+    assert bk.assign_with_capacity(distances, np.ones(3), capacity=1.0).tolist() == [1, 2, 0]
+    points = np.array([[0.0], [1.0], [2.0]], np.float32)
+    assert bk.nearest(points, points[[2, 0, 0]]).tolist() == [1, 0, 0]  # the middle one is as near to both
+
+
 def test_too_little_room_is_an_error() -> None:
     with pytest.raises(ValueError, match="do not fit"):
         bk.assign_with_capacity(np.ones((5, 2)), np.ones(5), capacity=2.0)

@@ -105,7 +105,7 @@ def code_space(lab: "Lab", protocol: Protocol) -> FloatArray:
 
 def semantic_codes(lab: "Lab", protocol: Protocol) -> np.ndarray:
     """int64 [N, levels]: residual k-means codes; the last code numbers the items that share all others."""
-    from sigma_core.tokenization.balanced_kmeans import kmeans, squared_distances
+    from sigma_core.tokenization.balanced_kmeans import kmeans, nearest
 
     own = lab.profile.beam_search
     residual = code_space(lab, protocol)
@@ -113,7 +113,7 @@ def semantic_codes(lab: "Lab", protocol: Protocol) -> np.ndarray:
     levels = []
     for level in range(own.num_levels - 1):
         centers = kmeans(residual, weights, own.codebook_size, iterations=20, seed=level)
-        code = squared_distances(residual, centers).argmin(axis=1)
+        code = nearest(residual, centers)
         residual = residual - centers[code]
         levels.append(np.unique(code, return_inverse=True)[1])
     codes = np.stack(levels, axis=1)

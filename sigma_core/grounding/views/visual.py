@@ -15,7 +15,7 @@ from sigma_core.grounding.views.base import ViewInputs, as_pairs, sample_weighte
 
 NAME: Final = "visual"
 NEIGHBORS: Final = 8  # an item's nearest others by cosine
-_CHUNK: Final = 1024  # rows of the similarity matrix made at a time; bounds memory
+_BLOCK: Final = 1 << 24  # numbers of the similarity matrix made at a time; bounds memory
 
 
 def pairs(inputs: ViewInputs) -> pl.DataFrame:
@@ -49,19 +49,27 @@ def mutual_neighbors(vectors: np.ndarray, neighbors: int) -> tuple[np.ndarray, n
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     near = np.zeros((size, keep), dtype=np.int64)
     value = np.zeros((size, keep))
-    for start in range(0, size, _CHUNK):
-        scores = unit[start : start + _CHUNK] @ unit.T
+    chunk = max(1, _BLOCK // size)
+    for start in range(0, size, chunk):
+        scores = unit[start : start + chunk] @ unit.T
         own = np.arange(len(scores))
         scores[own, start + own] = -np.inf
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :keep]
-        near[start : start + _CHUNK] = order
-        value[start : start + _CHUNK] = np.take_along_axis(scores, order, axis=1)
+        near[start : start + chunk], value[start : start + chunk] = _best(scores, keep)
     one, other = np.repeat(np.arange(size), keep), near.reshape(-1)
-    chosen = set(zip(one.tolist(), other.tolist(), strict=True))
-    is_mutual = np.array([(b, a) in chosen for a, b in zip(one.tolist(), other.tolist(), strict=True)])
+    is_mutual = np.isin(other * size + one, one * size + other)
     kept = np.flatnonzero((one < other) & is_mutual & (value.reshape(-1) > 0))
     kept = kept[np.lexsort((other[kept], one[kept]))]
     return one[kept], other[kept], value.reshape(-1)[kept]
+
+
+def _best(scores_RN: np.ndarray, keep: int) -> tuple[np.ndarray, np.ndarray]:
+    # Columns and scores of each row's `keep` best, the smaller column first among equals, without sorting whole rows.
+    least_R = np.partition(scores_RN, -keep, axis=1)[:, -keep]
+    row, col = np.nonzero(scores_RN >= least_R[:, None])  # ties with the last make it more than `keep`
+    order = np.lexsort((col, -scores_RN[row, col], row))
+    starts = np.searchsorted(row, np.arange(len(scores_RN)))
+    order = order[np.arange(len(row)) - starts[row] < keep]
+    return col[order].reshape(-1, keep), scores_RN[row, col][order].reshape(-1, keep)
 
 
 def _of_catalog(ids: list[str], inputs: ViewInputs) -> tuple[np.ndarray, np.ndarray]:
