@@ -1,25 +1,28 @@
 """The sensor `follow_source`: what a growing source got since is bound to the root, and its days are ingested.
 
-Dagster knows the days of the calendar that was loaded; `sigma ui` has the code location loaded again when `root.json` reaches
-further, and only then are the new days asked for. Our choice.
+Which days wait is read from the root, not from what a look found: a look that was killed, or a `sigma materialize` that bound the
+growth in between, loses none. Dagster knows the days of the calendar that was loaded; `sigma ui` has the code location loaded
+again when `root.json` reaches further, and only then are the new days asked for. Our choice.
 """
 
 import json
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
 import dagster as dg
+import polars as pl
 
 from sigma_assets.alert_sources import deliver, owner_of
 from sigma_assets.alerts import Alert, AlertLog
 from sigma_assets.binding import ROOT_FILE, Binding, Request, RootError, read_binding, resolve, save
 from sigma_assets.locking import binding_lock
-from sigma_assets.masters import remember_first
-from sigma_assets.periods import day_key
-from sigma_assets.world import World
-from sigma_core.artifacts import digest_json
+from sigma_assets.masters import firsts_of, remember_first
+from sigma_assets.periods import day_key, days
+from sigma_assets.world import World, event_digest
+from sigma_core.artifacts import ArtifactError, digest_json
 from sigma_core.config import ConfigError
 from sigma_core.data.sources.base import SourceError
 
@@ -28,6 +31,7 @@ INGEST: Final = "ingest_day"
 EVENTS: Final = "interaction_events"
 MAX_REQUESTS: Final = 31
 """Days asked for at one look; the others follow at the next ones."""
+_UNREADABLE: Final = (RootError, SourceError, ConfigError, OSError, ArtifactError, pl.exceptions.PolarsError)
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Cursor:
 
 
 def follow_sensor(root: Path, loaded_end: date) -> dg.SensorDefinition:
-    """Binds what the source got since, and runs `ingest_day` for each new or corrected day; stopped by default.
+    """Binds what the source got since, and runs `ingest_day` for each day not ingested or corrected; stopped by default.
 
     `loaded_end`: last day of the calendar that Dagster has.
     """
@@ -65,10 +69,11 @@ def follow_sensor(root: Path, loaded_end: date) -> dg.SensorDefinition:
         name=FOLLOW,
         job_name=INGEST,
         minimum_interval_seconds=30,
-        description="Reads the source again when its files changed, and ingests the days that are new or corrected.",
+        description="Reads the source again when its files changed; ingests days that are not yet, or were corrected.",
     )
     def watch(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        runs, why, cursor = look(root, loaded_end, Cursor.parse(context.cursor))
+        before = Cursor.parse(context.cursor)
+        runs, why, cursor = look(root, loaded_end, before, lambda: queued_days(context.instance))
         if runs:
             return dg.SensorResult(run_requests=runs, cursor=cursor.text())
         return dg.SensorResult(skip_reason=why, cursor=cursor.text())
@@ -76,22 +81,39 @@ def follow_sensor(root: Path, loaded_end: date) -> dg.SensorDefinition:
     return watch
 
 
-def look(root: Path, loaded_end: date, before: Cursor) -> tuple[list[dg.RunRequest], str, Cursor]:
-    """One look at the source: runs to ask for, or why there are none; and what to remember."""
+def queued_days(instance: dg.DagsterInstance) -> set[str]:
+    """Days whose ingestion is asked for and has not begun: it will read what is bound then."""
+    waiting = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED]
+    runs = instance.get_runs(dg.RunsFilter(job_name=INGEST, statuses=waiting))
+    return {run.tags.get("dagster/partition", "") for run in runs}
+
+
+def look(
+    root: Path, loaded_end: date, before: Cursor, queued: Callable[[], Collection[str]] = tuple
+) -> tuple[list[dg.RunRequest], str, Cursor]:
+    """One look at the source: runs to ask for, or why there are none; and what to remember.
+
+    `queued` tells days that need not be asked for again; asked once the source is bound.
+    """
     if not (root / ROOT_FILE).exists():
         return [], f"{root} is not bound to a source yet: run `sigma materialize` once", before
     binding = read_binding(root)
     if binding.path is None:
         return [], f"source {binding.source} has no files that could grow", before
-    state = _state(Path(binding.path))
+    try:
+        state = _state(Path(binding.path))
+    except OSError as error:
+        _refused(root, str(error))
+        return [], f"the source was not read: {error}", before
     if state != before.seen:
         why = "the source's files changed; they are read at the next look, if they stopped changing by then"
         return [], why, Cursor(state, before.read, before.waiting)
     waiting = before.waiting
     if state != before.read:
         try:
-            waiting = tuple(sorted({*waiting, *take_in(root)}))
-        except (RootError, SourceError, ConfigError, OSError) as error:
+            open_days, asked_for = take_in(root), queued()
+            waiting = tuple(day for day in open_days if day not in asked_for)
+        except _UNREADABLE as error:
             _refused(root, str(error))
             return [], f"the source was not read: {error}", Cursor(state, state, waiting)
     now = Cursor(state, state, waiting)
@@ -109,14 +131,20 @@ def look(root: Path, loaded_end: date, before: Cursor) -> tuple[list[dg.RunReque
 
 
 def take_in(root: Path) -> list[str]:
-    """Bind the source as it is now; returns the days that are new, and the ingested ones whose events changed.
+    """Bind the source as it is now; returns the days that wait to be ingested, oldest first.
 
     Raises:
-        SourceError: it cannot be read, or begins later or ends earlier than before: more likely half a file than a decision.
+        SourceError: it cannot be read; or begins later or ends earlier than before, more likely half a file than a decision; or
+            begins earlier, which moves every window that counts from the first day.
     """
     with binding_lock(root):
         old = read_binding(root)
         new, _ = resolve(root, Request())
+        if new.start < old.start:
+            raise SourceError(
+                f"the source now begins on {new.start}, and began on {old.start}. Correct the times of the rows before that day, "
+                "or take them out; if they are meant to be there, close `sigma ui` and run `sigma materialize`."
+            )
         if new.start > old.start or new.end < old.end:
             raise SourceError(
                 f"the source has {new.start} to {new.end}, and had {old.start} to {old.end}. Put the missing days back; "
@@ -124,13 +152,27 @@ def take_in(root: Path) -> list[str]:
             )
         save(root, new)
         remember_first(root, new)
-    return _changed(World(root, new), old, new)
+    return _waiting(World(root, new), old)
 
 
-def _changed(world: World, old: Binding, new: Binding) -> list[str]:
-    grown = [day_key(old.end + timedelta(days=n)) for n in range(1, (new.end - old.end).days + 1)]
-    known = [day for day, digest in old.event_days.items() if new.event_days.get(day) != digest]
-    return [*(day for day in known if world.manifest(EVENTS, day)), *grown]
+def _waiting(world: World, old: Binding) -> list[str]:
+    """Days of the root that are not there, or there of other events than the source has now.
+
+    A day that failed its checks waits only once its own events are others than in `old`. Changed products, settings or code make
+    no day wait: that would be all of them, and `sigma materialize` makes them again at once.
+    """
+    firsts, now = firsts_of(world.root, world.binding), world.binding.event_days
+
+    def waits(day: str) -> bool:
+        if world.failure(EVENTS, day) is not None:
+            return now.get(day) != old.event_days.get(day)
+        manifest = world.manifest(EVENTS, day)
+        if manifest is None or not now:
+            return manifest is None
+        made_from = manifest["lineage"].get("source/events")
+        return all(made_from != event_digest(now.get(day, ""), first) for first in firsts)
+
+    return [day for day in days(world.span.start, world.span.end, world.span) if waits(day)]
 
 
 def _state(path: Path) -> str:

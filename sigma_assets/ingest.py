@@ -79,7 +79,7 @@ def _events(world: World, partitions: Sequence[str]) -> Audited:
             pl.concat([value.frame for value in values.values()]),
             pl.concat([value.quarantine for value in values.values() if value.quarantine is not None]),
         )
-        tables = facts("interaction_events", together, days=days, known_items=intake.known_items)
+        tables = facts("interaction_events", together, **intake.event_inputs(days))
         outcomes = validate_range(load_contract("interaction_events"), tables, c.EVENT_DATE, days)
     for day, key in zip(days, partitions, strict=True):
         yield key, values[day], outcomes[key]

@@ -73,6 +73,15 @@ class Intake:
         """The other rows, with REASON and the day each belongs to."""
         return self._cleaned[1]
 
+    @property
+    def num_rows(self) -> int:
+        """Rows of the source's events, accepted or not."""
+        return self.events.height + self.refused.height
+
+    def event_inputs(self, days: Iterable[date]) -> dict[str, Any]:
+        """What the contract of the days' events needs to know beside them."""
+        return {"days": list(days), "known_items": self.known_items, "num_source_rows": self.num_rows}
+
     @cached_property
     def _cleaned(self) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Read when first asked for: a catalog needs the product master alone."""

@@ -102,6 +102,12 @@ def read_catalog_file(path: Path) -> pl.DataFrame:
     return items
 
 
+def firsts_of(root: Path, binding: Binding) -> list[str]:
+    """Digests of what may have been the root's first master at some time, the present one first."""
+    now = binding.parts["products"]
+    return [now, *(path.stem for path in sorted((root / FOLDER).glob("[!.]*.parquet")) if path.stem != now)]
+
+
 def current_master(root: Path, binding: Binding, day: date) -> pl.DataFrame:
     """The master that counts on a day."""
     listing = listing_on(root, binding, day)

@@ -13,11 +13,21 @@ from sigma_assets.locking import order_lock
 from sigma_assets.periods import as_date, month_key
 from sigma_assets.planner import PlanError, Step
 from sigma_assets.progress import Reporter
-from sigma_assets.promotion_orders import PROMOTED, Order, barred, decision_lineage, give_order, order_for
+from sigma_assets.promotion_orders import (
+    PROMOTED,
+    Order,
+    barred,
+    decision_lineage,
+    give_order,
+    order_for,
+    taken_back_since,
+)
 from sigma_assets.world import World
 from sigma_core.serving.promoted import Pointer
 
 if TYPE_CHECKING:
+    import dagster as dg
+
     from sigma_assets.runner import Done
 
 PREVIOUS: Final = "previous"
@@ -39,7 +49,8 @@ def rollback(
     """Put the adapter of the day `to`, or the one that was replaced ("previous"), in the place of the one that serves now.
 
     The latest served day is decided again; the adapter taken back is barred until somebody promotes it, and nothing but a
-    comparison or a hand replaces the one put in place. A rollback that was stopped before the lists were made is finished, under
+    comparison or a hand replaces the one put in place. A later day that is decided but has no lists yet is decided again when it
+    is made, and a run at work on one is refused. A rollback that was stopped before the lists were made is finished, under
     its own order and reason, when "previous" or its own day is asked for: never a second step back.
 
     Raises:
@@ -65,6 +76,11 @@ def rollback(
         if not alone:
             need_no_run_at(root, day)
         order = give_order(root, "rollback", day, model[:2], now.model.checkpoint, _said(reason))
+        for later in (key for key in world.store.partitions(PROMOTED) if key > day):
+            if taken_back_since(world, later):
+                reporter.line(
+                    f"note: {later} was decided for the adapter taken back; it is decided again when it is made"
+                )
         return world, Ordered(order, _remake(world, day, reporter, alone=alone, verbose=verbose))
 
 
@@ -168,7 +184,9 @@ def _base_of(world: World, asset: str, day: str) -> str:
 
 
 def need_no_run_at(root: Path, day: str) -> None:
-    """Refuse an order while a run of the UI is at work on what it makes again: whichever ended last would win.
+    """Refuse an order while a run of the UI is at work on what it makes again, or on a later day, which serves once it is there.
+
+    Whichever ended last would win: the later day may be decided already, by what the order is about to change.
 
     Raises:
         PlanError: there is such a run; the message names it.
@@ -180,14 +198,18 @@ def need_no_run_at(root: Path, day: str) -> None:
 
     made_by = {job.name: job.assets for job in JOBS}
     with open_instance(root) as instance:
-        runs = instance.get_runs(dg.RunsFilter(statuses=AT_WORK, tags={"dagster/partition": day}))
-    for run in (one for one in runs if one.remote_job_origin):
+        runs = instance.get_runs(dg.RunsFilter(statuses=AT_WORK))
+    for run in (one for one in runs if one.remote_job_origin and _partition(one) >= day):
         made = [key.path[-1] for key in run.asset_selection or ()] or made_by.get(run.job_name, ())
         if set(made) & set(REMADE):
             raise PlanError(
-                f"run {run.run_id[:8]} ({run.job_name}) is making {day} in the UI and would write over it. Terminate it there "
-                "(Runs), or wait until it has ended, then give the order again."
+                f"run {run.run_id[:8]} ({run.job_name}) is making {_partition(run)} in the UI and would write over the order. "
+                "Terminate it there (Runs), or wait until it has ended, then give the order again."
             )
+
+
+def _partition(run: "dg.DagsterRun") -> str:
+    return str(run.tags.get("dagster/partition", ""))
 
 
 def _remake(world: World, day: str, reporter: Reporter, *, alone: bool, verbose: bool) -> list["Done"]:

@@ -251,9 +251,13 @@ def read_pointer(world: World, day: str) -> Pointer | None:
 
 
 def former_pointer(world: World, day: str) -> Pointer | None:
-    """The newest pointer of an earlier day."""
-    earlier = [key for key in world.store.partitions(PROMOTED) if key < day and world.manifest(PROMOTED, key)]
-    return read_pointer(world, earlier[-1]) if earlier else None
+    """The newest pointer of an earlier day, but for those to an adapter that was rolled back: it may not go on."""
+    taken_back = barred(world.root)
+    for key in reversed(world.store.partitions(PROMOTED)):
+        pointer = read_pointer(world, key) if key < day else None
+        if pointer is not None and pointer.model.checkpoint not in taken_back:
+            return pointer
+    return None
 
 
 def model_by_digest(world: World, day: str, digest: str) -> LoraCheckpoint:

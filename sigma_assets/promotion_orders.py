@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from sigma_assets.ledger import append, entries
 from sigma_assets.periods import as_date, day_key
-from sigma_core.artifacts import digest_json
+from sigma_core.artifacts import ArtifactError, digest_json
 
 if TYPE_CHECKING:
     from sigma_assets.world import World
@@ -75,12 +75,45 @@ def order_for(root: Path, day: str) -> Order | None:
 
 def barred(root: Path) -> dict[str, str]:
     """Digest of every adapter that was rolled back and not promoted since -> why."""
-    out: dict[str, str] = {}
+    return {checkpoint: order.reason for checkpoint, order in _barring(root).items()}
+
+
+def _barring(root: Path) -> dict[str, Order]:
+    out: dict[str, Order] = {}
     for order in orders(root):
         out.pop(order.checkpoint, None)
         if order.taken_back:
-            out[order.taken_back] = order.reason
+            out[order.taken_back] = order
     return out
+
+
+def taken_back_since(world: "World", day: str) -> str:
+    """Why the day has to be decided again: a rollback of a day before it barred the adapter that its pointer names; else "".
+
+    A day with an order of its own stands by that order, and days before the rollback stay what they were.
+    """
+    from sigma_core.serving.promoted import Pointer
+
+    if not world.manifest(PROMOTED, day) or order_for(world.root, day):
+        return ""
+    model = Pointer.read(world.store.path(PROMOTED, day)).model
+    order = _barring(world.root).get(model.checkpoint)
+    if order is None or order.day > day:
+        return ""
+    return f"the adapter of {model.day} was rolled back since: {order.reason}"
+
+
+def need_not_taken_back(world: "World", day: str) -> None:
+    """Lists of a day that would put back what a rollback took away are not made.
+
+    Raises:
+        ArtifactError: the day's pointer is one of `taken_back_since`.
+    """
+    if why := taken_back_since(world, day):
+        raise ArtifactError(
+            f"promoted_model of {day} may not serve: {why}. Materialize promoted_model of {day} again, then its lists "
+            f"(`sigma materialize --as-of {day}` does both)."
+        )
 
 
 def why_kept(world: "World", day: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from sigma_assets.binding import Binding, read_binding
 from sigma_assets.masters import digest_on, listing_on
 from sigma_assets.periods import SELECT, Span, as_date
-from sigma_assets.promotion_orders import PROMOTED, decision_lineage
+from sigma_assets.promotion_orders import PROMOTED, decision_lineage, taken_back_since
 from sigma_assets.refits import republished_lineage
 from sigma_assets.stages import STAGES, Stage
 from sigma_core.artifacts import (
@@ -81,8 +81,7 @@ class World:
         parts, binding = dict(self.binding.parts), self.binding
         parts["products"] = digest_on(binding, self.master_day(stage, partition))
         if binding.event_days:
-            day_digest = binding.event_days.get(partition, "")
-            parts["events"] = digest_json([day_digest, binding.parts["products"]])  # which items are known
+            parts["events"] = event_digest(binding.event_days.get(partition, ""), binding.parts["products"])
         found = {f"source/{part}": parts[part] for part in stage.source_parts if part in parts}
         if stage.name == PROMOTED:
             return found | decision_lineage(self, partition)
@@ -125,7 +124,7 @@ class World:
         """Why a partition has to be made, in words; None when it is fresh.
 
         Fresh: complete, made by the same code under the same settings and `options` (digest of the run's own config), from
-        inputs with the digests they have now, and not failed since.
+        inputs with the digests they have now, and not failed since. A pointer to an adapter that was rolled back is stale too.
         """
         manifest = self.manifest(stage.name, partition)
         if manifest is None:
@@ -138,7 +137,7 @@ class World:
             return "options changed"
         if manifest["lineage"] != self.lineage(stage, partition):
             return "an input changed"
-        return None
+        return (taken_back_since(self, partition) or None) if stage.name == PROMOTED else None
 
     # ------------------------------------------------------------------------------ failed checks
     def _failure_file(self, asset: str, partition: str) -> Path:
@@ -158,6 +157,11 @@ class World:
     def clear_failure(self, asset: str, partition: str) -> None:
         """Forget the failure: the partition was written."""
         self._failure_file(asset, partition).unlink(missing_ok=True)
+
+
+def event_digest(day_digest: str, products: str) -> str:
+    """What a day's accepted events are made from: its raw rows, and the product master that says which items are known."""
+    return digest_json([day_digest, products])
 
 
 def options_digest(options: dict[str, Any] | None) -> str:

@@ -10,6 +10,7 @@ import dagster as dg
 from sigma_assets.intake import intake_of
 from sigma_assets.periods import as_date
 from sigma_assets.plots import inline_png
+from sigma_assets.promotion_orders import need_not_taken_back
 from sigma_assets.publish import Published, publish
 from sigma_assets.resources import SigmaResource
 from sigma_assets.window import Window, frames_of
@@ -59,6 +60,7 @@ def user_to_item_index(
     recent: Window,
 ) -> Published:
     """Every user's list by the promoted model, and the contexts `sigma recommend` answers live requests from."""
+    need_not_taken_back(sigma.world, context.partition_key)
     from sigma_core.data.purchases import Purchases
     from sigma_core.data.typical_prices import typical_prices
     from sigma_core.instruction.contexts import build_contexts, owned_lists

@@ -22,9 +22,7 @@ def interaction_events(context: dg.AssetExecutionContext, sigma: SigmaResource) 
     if line := intake.report_line():
         context.log.info(line)
     shown = intake.report_metadata()
-    yield from publish(
-        context, sigma, intake.day(day), metadata=shown, days=[day], known_items=intake.known_items
-    )
+    yield from publish(context, sigma, intake.day(day), metadata=shown, **intake.event_inputs([day]))
 
 
 def interaction_history(context: dg.AssetExecutionContext, sigma: SigmaResource, days: Window) -> Published:

@@ -110,7 +110,7 @@ def _gx(world: World, day: date, repeats: int) -> dict[str, float]:
 
     intake, contract = intake_of(world), load_contract("interaction_events")
     days = [date.fromordinal(n) for n in range(world.span.start.toordinal(), world.span.end.toordinal() + 1)]
-    one = facts("interaction_events", intake.days([day])[day], days=[day], known_items=intake.known_items)
+    one = facts("interaction_events", intake.days([day])[day], **intake.event_inputs([day]))
     values = intake.days(days)
     import polars as pl
 
@@ -118,7 +118,7 @@ def _gx(world: World, day: date, repeats: int) -> dict[str, float]:
         pl.concat([value.frame for value in values.values()]),
         pl.concat([value.quarantine for value in values.values() if value.quarantine is not None]),
     )
-    year = facts("interaction_events", together, days=days, known_items=intake.known_items)
+    year = facts("interaction_events", together, **intake.event_inputs(days))
     validate(contract, one)  # imports GX
     return {
         **_median("gx_day", lambda: spent(lambda: validate(contract, one)), repeats),

@@ -1,5 +1,7 @@
 """The `drift` check: a day's table against the trailing days of its root, by the limits of its contract.
 
+And against its own former version: rows without a usable time must not become more.
+
 Never blocking: a strange day is a day, and somebody should look at it. Profiles lie in the manifests. Our choice.
 """
 
@@ -11,7 +13,7 @@ import dagster as dg
 from sigma_assets.periods import as_date, day_key
 from sigma_assets.world import World
 from sigma_core.contracts import contract_names, load_contract
-from sigma_core.data.drift import Moved, Profile, moved, profile
+from sigma_core.data.drift import Moved, Profile, more_without_time, moved, profile
 
 CHECK_DRIFT: Final = "drift"
 PROFILE: Final = "profile"  # key of the manifest
@@ -35,6 +37,8 @@ def drift_results(world: World, asset: str, partition: str, value: Any) -> list[
     manifests = [world.manifest(asset, key) for key in keys]
     before = [manifest[PROFILE] for manifest in manifests if manifest and manifest.get(PROFILE)]
     found = moved(now, before, limits)
+    if former := world.manifest(asset, partition):
+        found += more_without_time(_refused(value.summary()), _refused(former.get("summary", {})))
     off = [one for one in found if one.level != "ok"]
     is_error = any(one.level == "ERROR" for one in off)
     return [
@@ -53,8 +57,12 @@ def drift_results(world: World, asset: str, partition: str, value: Any) -> list[
     ]
 
 
+def _refused(summary: dict[str, Any]) -> dict[str, int]:
+    return summary.get("quarantined_by_reason") or {}
+
+
 def _said(found: list[Moved], off: list[Moved], days: int, min_days: int) -> str:
-    if not found:
+    if days < min_days and not off:
         return f"{days} days before it are there, {min_days} are needed to compare"
     return "; ".join(one.said() for one in off[:3]) or f"{len(found)} figures as on the {days} days before"
 

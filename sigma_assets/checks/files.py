@@ -20,7 +20,7 @@ from sigma_core import columns as c
 from sigma_core.contracts import Column, Contract, ContractError, Table, contract_names, load_contract
 from sigma_core.data.events import InteractionEvents, clean_events
 from sigma_core.data.item_text import BASE_TEXT, MAX_TEXT_CHARS, add_base_words, is_long
-from sigma_core.data.sources.base import SourceError, product_master, read_table
+from sigma_core.data.sources.base import SourceError, event_dates, need_no_gap, product_master, read_table
 from sigma_core.data.sources.tabular import TOLD_TIMES, Tabular
 
 RAW_TABLES: Final = ("events", "items")
@@ -95,17 +95,23 @@ def _check_events(path: Path, frame: pl.DataFrame, known_items: pl.Series | None
         except SourceError as error:
             return [Violation("ERROR", "events", str(error).replace(f"{folder}/", ""))]
     known = raw[c.ITEM_ID].drop_nulls() if known_items is None else known_items
-    dates = raw[c.EVENT_TIME].drop_nulls().dt.date()
-    if dates.is_empty():
-        return [Violation("ERROR", "events", "no row has a readable event_time")]
-    days = [day for day in dates.unique().sort().to_list() if day is not None]
+    gap: list[Violation] = []
+    try:
+        first, last = event_dates(raw, path.name)
+    except SourceError as error:
+        return [Violation("ERROR", "events", str(error))]
+    try:
+        need_no_gap(raw, path.name, last)
+    except SourceError as error:
+        gap = [Violation("WARN", "events", str(error))]  # a part of a table may have one
+    dates = raw[c.EVENT_TIME].dt.date()
+    days = dates.filter(dates.is_between(first, last)).unique().sort().to_list()
     good, refused = clean_events(raw, known, datetime.combine(days[-1], time.max))
-    found = [
+    found = gap + [
         _refused(str(reason[0]), rows[c.SOURCE_ROW], frame)
         for reason, rows in refused.group_by(c.REASON, maintain_order=True)
     ]
-    dated = refused.with_columns(pl.col(c.EVENT_DATE).fill_null(days[0]))
-    tables = facts("interaction_events", InteractionEvents(good, dated), days=days, known_items=known)
+    tables = facts("interaction_events", InteractionEvents(good, refused), days=days, known_items=known)
     by_day = validate_range(load_contract("interaction_events"), tables, c.EVENT_DATE, days)
     return found + [
         violation for day, outcomes in by_day.items() for violation in _violations(outcomes, f" on {day}")
@@ -131,6 +137,10 @@ def _check_items(frame: pl.DataFrame) -> list[Violation]:
                 "ERROR", "items", f"item_id and one of {', '.join(_WORDS)} are needed; arrived: {arrived}"
             )
         ]
+    try:
+        product_master(frame)
+    except SourceError as error:
+        return [Violation("ERROR", "items", str(error))]
     rows = frame.with_row_index("row").with_columns(
         pl.col(name).cast(pl.String).str.strip_chars().replace("", None) for name in (c.ITEM_ID, *words)
     )

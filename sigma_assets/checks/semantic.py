@@ -58,13 +58,20 @@ def facts(asset_name: str, value: Any, **inputs: Any) -> Frames:
 
 
 # ------------------------------------------------------------------------------------------- sources
-def event_facts(value: Any, *, days: Iterable[date], known_items: Iterable[str] | pl.Series) -> Frames:
+def event_facts(
+    value: Any,
+    *,
+    days: Iterable[date],
+    known_items: Iterable[str] | pl.Series,
+    num_source_rows: int | None = None,
+) -> Frames:
     """Events of one or many days, and a row a day with its counts.
 
     Args:
         value: `.frame` and `.quarantine` of `InteractionEvents`.
         days: the partitions that the value stands for; a row elsewhere is in no partition.
         known_items: ids of the product master.
+        num_source_rows: rows of the whole source, by which those without a usable time are measured; None: the value's own.
     """
     wanted = sorted(set(days))
     calendar = pl.DataFrame({c.EVENT_DATE: wanted}, schema={c.EVENT_DATE: pl.Date})
@@ -73,24 +80,38 @@ def event_facts(value: Any, *, days: Iterable[date], known_items: Iterable[str] 
         true(pl.col(c.EVENT_TIME).dt.date() == pl.col(c.EVENT_DATE), "date_is_of_time"),
         true(pl.col(c.EVENT_DATE).is_in(calendar[c.EVENT_DATE].implode()), "in_partition"),
     )
-    return {"interaction_events": rows, "day": _day_counts(calendar, value.frame, value.quarantine)}
+    counts = _day_counts(calendar, value.frame, value.quarantine, num_source_rows)
+    return {"interaction_events": rows, "day": counts}
 
 
-def _day_counts(calendar: pl.DataFrame, accepted: pl.DataFrame, refused: pl.DataFrame | None) -> pl.DataFrame:
+def _day_counts(
+    calendar: pl.DataFrame, accepted: pl.DataFrame, refused: pl.DataFrame | None, num_source_rows: int | None
+) -> pl.DataFrame:
+    """Rows accepted and refused by day; refused ones of no day of the data lie with the first day, and have a share of their own."""
+
     def per_day(frame: pl.DataFrame, name: str) -> pl.DataFrame:
         return frame.group_by(c.EVENT_DATE).agg(pl.len().cast(pl.Int64).alias(name))
 
     if refused is None:
         refused = pl.DataFrame(schema={c.EVENT_DATE: pl.Date})
+    of_a_day = pl.col(c.EVENT_DATE).is_in(calendar[c.EVENT_DATE].implode()).fill_null(False)
+    undated = refused.filter(~of_a_day).height
+    source_rows = num_source_rows or accepted.height + refused.height
     total = pl.col("num_accepted") + pl.col("num_refused")
+    is_first = pl.int_range(pl.len()) == 0
     return (
         calendar.join(per_day(accepted, "num_accepted"), on=c.EVENT_DATE, how="left")
-        .join(per_day(refused, "num_refused"), on=c.EVENT_DATE, how="left")
+        .join(per_day(refused.filter(of_a_day), "num_refused"), on=c.EVENT_DATE, how="left")
         .with_columns(pl.col("num_accepted", "num_refused").fill_null(0))
         .with_columns(
             pl.when(total > 0).then(pl.col("num_refused") / total).otherwise(0.0).alias("refused_share")
         )
         .sort(c.EVENT_DATE)
+        .with_columns(pl.when(is_first).then(undated).otherwise(0).cast(pl.Int64).alias("num_undated"))
+        .with_columns(
+            pl.col("num_refused") + pl.col("num_undated"),
+            (pl.col("num_undated") / max(source_rows, 1)).alias("undated_share"),
+        )
     )
 
 

@@ -4,7 +4,7 @@ A profile is small and stored beside the artifact, so that comparing reads no ta
 limits of the table's contract; it never keeps a partition from being written. Our choice.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import log
 from statistics import median
@@ -18,6 +18,7 @@ from sigma_core.contracts import DriftLimits
 Profile = dict[str, Any]
 QUANTILES: Final = (0.1, 0.5, 0.9)
 _REFUSED: Final = ("unknown_item", "duplicate")
+_NO_TIME: Final = ("bad_time", "future_time")
 _FLOOR: Final = 1e-4  # share of a category that is not there, so that its logarithm is
 
 
@@ -82,6 +83,18 @@ def moved(now: Profile, before: Sequence[Profile], limits: DriftLimits) -> list[
             Moved("mix of categories (PSI)", distance, 0.0, distance, _level(distance, limits.mix_psi))
         )
     return found
+
+
+def more_without_time(now: Mapping[str, int], former: Mapping[str, int]) -> list[Moved]:
+    """Rows without a usable time, from the counts of refused rows by reason, against the former version of the same partition.
+
+    More of them are a warning. They are rows of no day and all lie with the first one, so that comparing days cannot show them.
+    """
+    mine, theirs = (sum(counts.get(reason, 0) for reason in _NO_TIME) for counts in (now, former))
+    if not mine and not theirs:
+        return []
+    level = "WARN" if mine > theirs else "ok"
+    return [Moved("rows without a usable time", mine, theirs, max(mine - theirs, 0), level)]
 
 
 def psi(usual: dict[str, float], now: dict[str, float]) -> float:

@@ -1,8 +1,10 @@
 """The drop folder for catalogs: taken in whole, for days that are there, and taken back when it makes no good catalog."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import dagster as dg
+import polars as pl
 import pytest
 
 from sigma_assets.alerts import AlertLog
@@ -12,6 +14,7 @@ from sigma_assets.catalog_update import NEEDED
 from sigma_assets.definitions import build_definitions
 from sigma_assets.stages import STAGES
 from sigma_assets.world import World
+from sigma_core.artifacts import DamagedError
 from tests.assets.roots import small_world
 from tests.assets.test_promoting import adapter
 from tests.toy_world import small_source
@@ -81,6 +84,64 @@ def test_a_bad_catalog_beside_a_good_one_costs_the_good_one_nothing(root: Path) 
     assert not runs
     assert "tomorrow" in why
     assert "yesterday" in why
+
+
+def test_one_catalog_a_look_becomes_master_so_that_its_run_is_asked_for(root: Path) -> None:
+    later = "2024-10-21"
+    for asset in NEEDED:
+        World.open(root).store.write(asset, later, adapter(0))
+    for day in (DAY, later):
+        ITEMS.head(39).write_parquet(root / INBOX / f"{day}.parquet")
+    _, _, cursor = look(root)
+    asked, _, cursor = look(root, cursor)
+    assert [one.partition_key for one in asked] == [DAY]
+    assert [one.partition_key for one in look(root, cursor)[0]] == [later]
+
+
+def lists(root: Path, file: Path) -> None:
+    ITEMS.with_columns(pl.concat_list("brand")).write_parquet(file)
+
+
+def folder(root: Path, file: Path) -> None:
+    file.mkdir()
+
+
+def polars_fails(root: Path, file: Path) -> None:
+    ITEMS.write_parquet(file)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [(lists, "column brand of the items: List"), (folder, "is no file"), (polars_fails, "unexpected dtype")],
+)
+def test_what_cannot_be_read_is_put_aside_and_the_next_look_goes_on(
+    root: Path, spoil: Callable[[Path, Path], None], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(root, root / INBOX / f"{DAY}.parquet")
+    with monkeypatch.context() as patch:
+        if spoil is polars_fails:
+            patch.setattr("sigma_assets.catalog_inbox.read_catalog_file", raising_polars)
+        assert said in tick(root)[1]
+    assert [alert.kind for alert in AlertLog(root).alerts()] == ["file_refused"]
+    ITEMS.head(39).write_csv(root / INBOX / f"{DAY}.csv")
+    assert [one.partition_key for one in tick(root)[0]] == [DAY]
+
+
+def raising_polars(_: Path) -> pl.DataFrame:
+    raise pl.exceptions.InvalidOperationError("unexpected dtype")
+
+
+def test_a_damaged_catalog_of_the_day_puts_the_file_aside_with_an_alert(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ITEMS.write_parquet(root / INBOX / f"{DAY}.parquet")
+
+    def damaged(*_: object) -> None:
+        raise DamagedError("item_catalog is cut short")
+
+    monkeypatch.setattr("sigma_assets.catalog_inbox.former_catalog", damaged)
+    assert "cut short" in tick(root)[1]
+    assert [alert.kind for alert in AlertLog(root).alerts()] == ["file_refused"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -15,6 +16,7 @@ from dagster._core.remote_origin import (
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from sigma_assets import promoting
+from sigma_assets.assets.serving import user_to_item_index
 from sigma_assets.definitions import build_definitions
 from sigma_assets.instance import bury_dead_runs, open_instance
 from sigma_assets.planner import PlanError
@@ -25,10 +27,12 @@ from sigma_assets.promotion_orders import (
     barred,
     decision_lineage,
     give_order,
+    need_not_taken_back,
     order_for,
     orders,
     why_kept,
 )
+from sigma_assets.stages import STAGES
 from sigma_assets.world import World
 from sigma_core.artifacts import ArtifactError
 from sigma_core.evaluation.promotion import ModelName
@@ -167,6 +171,50 @@ def test_a_rollback_that_was_killed_is_finished_by_the_same_command_and_bars_not
     assert len(orders(world.root)) == 2
 
 
+def taken_back(world: World) -> None:
+    """The second day serves, the third is decided to go on with its adapter, and a rollback bars that one."""
+    pointer = replace(promoted(1).pointer, as_of=DAYS[2], outcome="kept")
+    for day, value in ((DAYS[1], promoted(1)), (DAYS[2], PromotedModel(pointer, adapter(1)))):
+        world.store.write(
+            PROMOTED,
+            day,
+            value,
+            lineage=world.lineage(STAGES[PROMOTED], day),
+            extra={"code_version": world.code_versions[PROMOTED]},
+        )
+    make_lists(world, DAYS[1])
+
+
+def test_a_rollback_reaches_a_later_day_that_is_decided_and_not_served_yet(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken_back(world)
+    stage, reporter = STAGES[PROMOTED], Quiet()
+    assert [world.why_stale(stage, day) for day in DAYS[1:]] == [None, None]
+    monkeypatch.setattr(promoting, "_need_fit", lambda *_: None)
+    monkeypatch.setattr(promoting, "_remake", lambda of, day, *_, **__: decide(of, day))
+    rollback(world.root, "previous", "soap", reporter)
+    assert [DAYS[2] in line for line in reporter.lines] == [True]
+    again = World.open(world.root)
+    assert again.why_stale(stage, DAYS[2]) == f"the adapter of {DAYS[1]} was rolled back since: soap"
+    context: Any = SimpleNamespace(partition_key=DAYS[2])
+    sigma: Any = SimpleNamespace(world=again)
+    inputs: list[Any] = [None] * 8
+    with pytest.raises(ArtifactError, match=f"promoted_model of {DAYS[2]} may not serve"):
+        next(user_to_item_index(context, sigma, *inputs))
+    need_not_taken_back(again, DAYS[1])
+    give_order(world.root, "promote", DAYS[2], (DAYS[0], adapter(0).digest()), "", "by hand")
+    need_not_taken_back(again, DAYS[2])
+
+
+def test_days_before_a_rollback_stay_what_they_were_and_hand_nothing_barred_on(world: World) -> None:
+    give_order(world.root, "rollback", DAYS[2], (DAYS[0], adapter(0).digest()), adapter(1).digest(), "soap")
+    need_not_taken_back(world, DAYS[1])
+    assert former_pointer(world, DAYS[2]) == promoted(0).pointer
+    give_order(world.root, "promote", DAYS[2], (DAYS[1], adapter(1).digest()), "", "was the catalog")
+    assert former_pointer(world, DAYS[2]) == promoted(1).pointer
+
+
 def test_only_a_kept_day_says_why(world: World) -> None:
     assert why_kept(world, DAYS[1]) == ""
     assert why_kept(world, "2024-11-05") == ""
@@ -192,8 +240,11 @@ def test_an_order_beside_the_ui_waits_for_a_run_that_would_write_over_it(world: 
         launched("ingest_day", day, origin)
         need_no_run_at(world.root, DAYS[2])
         running = launched("daily_refresh", day, origin)
-        need_no_run_at(world.root, DAYS[1])
-        with pytest.raises(PlanError, match=f"run {running.run_id[:8]} .daily_refresh. is making {DAYS[2]}"):
-            need_no_run_at(world.root, DAYS[2])
+        need_no_run_at(world.root, "2024-10-28")
+        for ordered in DAYS[1:]:
+            with pytest.raises(
+                PlanError, match=f"run {running.run_id[:8]} .daily_refresh. is making {DAYS[2]}"
+            ):
+                need_no_run_at(world.root, ordered)
         assert bury_dead_runs(instance, beside_ui=True) == []
         assert len(bury_dead_runs(instance)) == 2

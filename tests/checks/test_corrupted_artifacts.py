@@ -1,7 +1,7 @@
 """Every contract is kept by a valid artifact and broken by a corrupted one, by the expectation that is there for it."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import date, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,6 +33,12 @@ def set_first(column: str, new: Any, frame: str = "frame") -> Corruption:
         setattr(value, frame, table.with_columns(changed.alias(column)))
 
     return corrupt
+
+
+def undated(rows: int, day: date | None = None) -> Corruption:
+    """So many refused rows without a time, or with one that no day of the data has."""
+    found = pl.DataFrame({c.EVENT_DATE: [day] * rows}, schema={c.EVENT_DATE: pl.Date})
+    return change("quarantine", lambda table: pl.concat([table, found], how="diagonal_relaxed"))
 
 
 def repeat_first(frame: str = "frame") -> Corruption:
@@ -110,6 +116,8 @@ CORRUPTED: list[tuple[str, str, Corruption]] = [
     ("interaction_events", "interaction_events.lines_of_this_day", given(days=[CUT])),
     ("interaction_events", "interaction_events.quantity_positive", set_first(c.QUANTITY, -1.0)),
     ("interaction_events", "interaction_events.user_id_known", set_first(c.USER_ID, None)),
+    ("interaction_events", "day.most_times_usable", undated(1)),
+    ("interaction_events", "day.most_times_usable", undated(1, date(2204, 1, 3))),
     ("interaction_history", "interaction_history.lines_of_this_month", given(last=CUT)),
     ("interaction_history", "interaction_history.line_once", repeat_first()),
     ("item_catalog", "item_catalog.item_id_unique", repeat_first()),

@@ -53,6 +53,16 @@ def test_a_time_that_cannot_be_read_is_shown_as_it_is_in_the_file(tmp_path: Path
     )
 
 
+def test_impossible_and_far_times_are_told_and_move_no_day(tmp_path: Path) -> None:
+    path = tmp_path / "late.csv"
+    times = ("1970-01-01", *["2024-03-01T10:00"] * 8, "2204-01-03")
+    path.write_text("user_id,item_id,event_time\n" + "".join(f"u{n},a,{t}\n" for n, t in enumerate(times)))
+    text = said(check_file("events", path))
+    assert "1 row(s) up to 1970-01-01, then none for more than 365 days until 2024-03-01" in text
+    assert "1 rows would be put aside: future_time" in text
+    assert "few_times_unusable on 1970-01-01" in text
+
+
 def test_a_day_of_mostly_unusable_rows_is_an_error(tmp_path: Path) -> None:
     source = toy_source()
     broken = source.events().with_columns(
@@ -72,6 +82,13 @@ def test_a_file_with_the_wrong_columns_is_one_error(tmp_path: Path) -> None:
     assert "user_id" in only.what
     (only,) = check_file("items", path)
     assert "item_id" in only.what
+
+
+def test_items_with_lists_for_words_are_one_error(tmp_path: Path) -> None:
+    path = tmp_path / "items.parquet"
+    pl.DataFrame({c.ITEM_ID: ["a"], c.TITLE: [["tea", "green"]]}).write_parquet(path)
+    (only,) = check_file("items", path)
+    assert (only.severity, "column title of the items: List" in only.what) == ("ERROR", True)
 
 
 def test_items_without_an_id_twice_or_without_words_are_told(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sigma_core import columns as c
 from sigma_core.contracts import DriftLimits
-from sigma_core.data.drift import Profile, moved, profile, psi
+from sigma_core.data.drift import Profile, more_without_time, moved, profile, psi
 
 LIMITS = DriftLimits(
     min_days=2,
@@ -70,6 +70,24 @@ def test_a_closed_day_is_an_error_of_its_rows_alone() -> None:
 
 def test_too_few_days_say_nothing() -> None:
     assert moved(day(rows=1), [day()], LIMITS) == []
+
+
+@pytest.mark.parametrize(
+    ("now", "former", "level"),
+    [
+        ({"bad_time": 3, "future_time": 1}, {"bad_time": 3}, "WARN"),
+        ({"bad_time": 3}, {"bad_time": 2, "future_time": 1}, "ok"),
+        ({"bad_time": 1, "duplicate": 9}, {"bad_time": 2}, "ok"),
+    ],
+)
+def test_more_rows_without_a_time_than_before_are_a_warning(
+    now: dict[str, int], former: dict[str, int], level: str
+) -> None:
+    assert [one.level for one in more_without_time(now, former)] == [level]
+
+
+def test_tables_without_such_rows_have_no_such_figure() -> None:
+    assert more_without_time({"duplicate": 3}, {}) == []
 
 
 def test_psi_by_hand() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from sigma_core import columns as c
 from sigma_core.data.sources import Source, SourceError, open_source
-from sigma_core.data.sources.base import PRODUCT_SCHEMA, RAW_EVENT_SCHEMA, read_table
+from sigma_core.data.sources.base import PRODUCT_SCHEMA, RAW_EVENT_SCHEMA, event_dates, read_table
 from tests.toy_world import small_source, toy_source, write_tabular
 
 
@@ -98,6 +98,27 @@ def test_times_of_several_shapes(tmp_path):
         None,
         None,
     ]
+
+
+def events_on(*days: str) -> str:
+    return "user_id,item_id,event_time\n" + "".join(f"u,007,{day}\n" for day in days)
+
+
+def test_a_time_after_tomorrow_moves_no_calendar(tmp_path):
+    source = csv(tmp_path, events=events_on("2024-03-01", "2204-03-02", "2024-03-02"))
+    assert source.date_range() == (date(2024, 3, 1), date(2024, 3, 2))
+    rows = source.events()
+    assert event_dates(rows, "events", date(2204, 3, 1))[1] == date(2204, 3, 2), "tomorrow is possible"
+    with pytest.raises(SourceError, match="up to 2024-02-28"):
+        event_dates(rows, "events", date(2024, 2, 27))
+
+
+def test_rows_before_a_gap_of_more_than_a_year_are_refused(tmp_path):
+    ok = csv(tmp_path, events=events_on("2023-03-01", "2024-03-01"))
+    assert ok.date_range()[0] == date(2023, 3, 1), "365 days without an event"
+    far = csv(tmp_path, events=events_on("1970-01-01", "1970-01-01", "2024-03-01", "2024-03-02"))
+    with pytest.raises(SourceError, match=r"2 row\(s\) up to 1970-01-01, then none .* until 2024-03-01"):
+        far.date_range()
 
 
 def test_profile_columns_are_said_with_their_name(tmp_path):

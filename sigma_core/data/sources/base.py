@@ -4,7 +4,7 @@ A source reads files and gives them the project's column names; it drops no row 
 and knows nothing of catalogs, days or tasks. Our choice; the paper is silent on data formats.
 """
 
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
 
@@ -27,6 +27,9 @@ RAW_EVENT_SCHEMA: Final[dict[str, Any]] = {
 
 PRODUCT_COLUMNS: Final = (c.TITLE, c.ITEM_TYPE, c.CATEGORY, c.DEPARTMENT, c.BRAND, c.MAKER, c.SIZE)
 PRODUCT_SCHEMA: Final[dict[str, Any]] = {c.ITEM_ID: pl.String, **dict.fromkeys(PRODUCT_COLUMNS, pl.String)}
+
+MAX_GAP_DAYS: Final = 365
+"""More days in a row without any event, and the rows before them are taken for mistyped."""
 
 Vectors = tuple[list[str], np.ndarray]
 
@@ -51,7 +54,7 @@ class Source(Protocol):
         """USER_ID and any number of profile columns (String, nullable), each value a phrase that stands alone."""
 
     def date_range(self) -> tuple[date, date]:
-        """First and last day with events; a day after the last one is not in the source."""
+        """First and last day with events, as `event_dates` has them; what lies after the last one is refused as impossible."""
 
     def fingerprint(self) -> str:
         """Changes when the content does; cheap to compute."""
@@ -87,7 +90,16 @@ def raw_events(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def product_master(frame: pl.DataFrame) -> pl.DataFrame:
-    """`frame` with exactly the columns of `PRODUCT_SCHEMA`: absent ones are null, blank text is null."""
+    """`frame` with exactly the columns of `PRODUCT_SCHEMA`: absent ones are null, blank text is null.
+
+    Raises:
+        SourceError: a column holds lists or records instead of text; the message names it.
+    """
+    for name in PRODUCT_SCHEMA:
+        if name in frame.columns and frame.schema[name].is_nested():
+            raise SourceError(
+                f"column {name} of the items: {frame.schema[name]} arrived; text is needed (join a list's values into one)."
+            )
     return frame.select(
         pl.col(name).cast(pl.String).str.strip_chars().replace("", None).alias(name)
         if name in frame.columns
@@ -96,16 +108,43 @@ def product_master(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def event_dates(events: pl.DataFrame, where: str) -> tuple[date, date]:
-    """First and last day of the events that have a time.
+def event_dates(events: pl.DataFrame, where: str, today: date | None = None) -> tuple[date, date]:
+    """First and last day of the events that have a time, tomorrow at the latest: one mistyped year must not move the calendar.
+
+    `today`: by the clock (UTC) unless given; a day more leaves room for clocks east of it.
 
     Raises:
-        SourceError: no event has one.
+        SourceError: no event has a time up to then.
     """
-    first, last = events.select(pl.col(c.EVENT_TIME).min(), pl.col(c.EVENT_TIME).max().alias("last")).row(0)
-    if first is None:
-        raise SourceError(f"{where}: no row has a readable {c.EVENT_TIME}; at least one event is needed.")
-    return first.date(), last.date()
+    latest = (today or datetime.now(UTC).date()) + timedelta(days=1)
+    day = pl.col(c.EVENT_TIME).dt.date()
+    first, last = events.select(day.min().alias("first"), day.filter(day <= latest).max().alias("last")).row(
+        0
+    )
+    if last is None:
+        raise SourceError(
+            f"{where}: no row has a readable {c.EVENT_TIME} up to {latest}; at least one event is needed."
+        )
+    return first, last
+
+
+def need_no_gap(events: pl.DataFrame, where: str, end: date) -> None:
+    """Refuse rows far before the rest: they would move the first day, and every window with it, by years.
+
+    Raises:
+        SourceError: up to `end` more than `MAX_GAP_DAYS` days in a row have no event.
+    """
+    day = pl.col(c.EVENT_TIME).dt.date()
+    per_day = events.filter(day <= end).group_by(day.alias("day")).agg(pl.len().alias("rows")).sort("day")
+    gaps = per_day.with_columns(
+        pl.col("day").shift(-1).alias("next"), pl.col("rows").cum_sum().alias("rows_before")
+    ).filter((pl.col("next") - pl.col("day")).dt.total_days() > MAX_GAP_DAYS + 1)
+    if gaps.height:
+        last, _, following, rows = gaps.row(-1)
+        raise SourceError(
+            f"{where}: {rows:,} row(s) up to {last}, then none for more than {MAX_GAP_DAYS} days until {following}. Correct the "
+            f"{c.EVENT_TIME} of the rows before the gap, or take them out; a calendar may not have such a hole."
+        )
 
 
 def need_folder(path: Path | None, source: str, what: str) -> Path:

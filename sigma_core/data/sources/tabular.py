@@ -24,6 +24,7 @@ from sigma_core.data.sources.base import (
     Vectors,
     event_dates,
     need_folder,
+    need_no_gap,
     product_master,
     raw_events,
 )
@@ -98,8 +99,10 @@ class Tabular:
         return users
 
     def date_range(self) -> tuple[date, date]:
-        """First and last day with an event."""
-        return event_dates(self.events(), str(self._events_file))
+        """First and last day with an event; rows far before the rest are refused (`need_no_gap`), for they are often mistyped."""
+        dates = event_dates(self.events(), str(self._events_file))
+        need_no_gap(self.events(), str(self._events_file), dates[1])
+        return dates
 
     def fingerprint(self) -> str:
         """Digest of the bytes of all tables."""
