@@ -47,6 +47,20 @@ def test_removing_a_modality_changes_the_vector() -> None:
     assert (fusion()(both) - fusion()(text_only)).abs().max() > 1e-3
 
 
+def test_the_presence_vector_is_that_of_what_is_there() -> None:
+    """First row of `presence`: v_ID, second: image; in each the vector of an absent stream, then of a present one."""
+    given = streams([True, True, False, False], [True, False, True, False])
+    there = {0: given.has_id_N, 1: given.has_image_N}
+    for stream, has in there.items():
+        for present in (0, 1):
+            model = fusion()
+            before = model(given)
+            with torch.no_grad():
+                model.presence[stream, present] = torch.randn(8)
+            moved = (model(given) - before).abs().amax(dim=1) > 1e-3
+            assert moved.tolist() == (has == bool(present)).tolist()
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_modality_dropout_hides_streams_in_training_only(training: bool) -> None:
     model = fusion(drop=0.5).train(training)

@@ -52,6 +52,14 @@ def small_shards() -> tuple[SftShard, ...]:
     return (build_shard(CUT + timedelta(days=7), small_events(), small_catalog(), small_profiles(), CONFIG),)
 
 
+@lru_cache(maxsize=1)
+def two_shards() -> tuple[SftShard, ...]:
+    """That shard and the one of a fortnight before, when the items had been bought less often."""
+    before = CUT - timedelta(days=14)
+    given = small_events(), small_catalog(before), small_profiles(before), CONFIG
+    return (build_shard(before + timedelta(days=7), *given), *small_shards())
+
+
 def small_features(prefix_length: int = 1) -> tuple[ItemFeatures, Codebooks]:
     """Random features of the small catalog and codebooks that fit them, with levels enough for the prefix."""
     levels = max(LEVELS, prefix_length)

@@ -67,13 +67,27 @@ def test_a_newer_purchase_changes_nothing_before_it() -> None:
         np.testing.assert_array_equal(getattr(new, name)[0, :trunk], getattr(old, name)[0, :trunk])
 
 
-def test_ntp_reads_the_start_token_and_info_nce_the_query_token_after_the_prefix() -> None:
+def test_a_request_ends_at_the_start_token_and_a_leaf_at_the_query_token_after_its_prefix() -> None:
     batch = tree()
     assert batch.special_BL[0, batch.request_start_R].tolist() == [START, START]
     prefix_at, query_at = batch.leaf_positions_MP1.T
     assert batch.special_BL[0, query_at].tolist() == [QUERY, QUERY]
     assert batch.prefix_BL[0, prefix_at].tolist() == [1, 2]
     assert (query_at == prefix_at + 1).all()
+
+
+def test_each_level_of_a_prefix_has_tokens_of_its_own() -> None:
+    """Four codes a level: code 3 of the second level is token 4 + 3, in the history and in a leaf."""
+    prefixes = np.array([[0, 1], [0, 3], [1, 3], [2, 0]])
+    asked = [Request("go", "", ((1, 3), (2, 0)))]
+    batch = Collator(FakeWords(), prefixes, codebook_size=4, prompt_favorites=2)([user()], [asked])
+    at = int(np.flatnonzero(batch.item_BL[0] == 2)[0])
+    assert batch.prefix_BL[0, at - 2 : at + 1].tolist() == [1, 4 + 3, -1]
+    *codes_at, query_at = batch.leaf_positions_MP1.T
+    assert [batch.prefix_BL[0, one].tolist() for one in codes_at] == [[1, 2], [4 + 3, 4 + 0]]
+    assert batch.special_BL[0, query_at].tolist() == [QUERY, QUERY]
+    start = batch.position_BL[0, batch.request_start_R[0]]
+    assert batch.position_BL[0, batch.leaf_positions_MP1].tolist() == [[start + 1, start + 2, start + 3]] * 2
 
 
 def test_branches_and_leaves_continue_the_positions_of_what_they_see() -> None:
@@ -118,9 +132,14 @@ def test_steps_repeat_with_the_seed_and_hold_every_target_of_a_leaf() -> None:
     for a, b in zip(one, two, strict=True):
         assert a.requests == b.requests
         assert a.target_item.tolist() == b.target_item.tolist()
-    leaves = [(p, r) for mine in one[0].requests for r in mine for p in r.leaves]
-    for leaf, item in zip(one[0].leaf_target_leaf, one[0].leaf_target_item, strict=True):
-        assert tuple(PREFIXES[item]) == leaves[leaf][0]
+    step = one[0]
+    leaves = [(p, r.instruction) for mine in step.requests for r in mine for p in r.leaves]
+    held = [
+        (*leaves[leaf], step.leaf_target_item[step.leaf_target_leaf == leaf].tolist())
+        for leaf in range(len(leaves))
+    ]
+    # items 0 and 1 share a prefix; both users of the step are this one
+    assert sorted(held) == [((0,), "a", [0, 1])] * 2 + [((1,), "b", [2])] * 2 + [((2,), "a", [3])] * 2
     assert data.focus_texts == ["tea"]
 
 
