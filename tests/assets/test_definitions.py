@@ -12,16 +12,15 @@ from sigma_assets.stages import STAGES
 from tests.assets.roots import small_world
 
 LOAD = """
-import sys, time
-start = time.process_time()
+import sys
 from sigma_assets.definitions import build_definitions
 build_definitions().resolve_asset_graph()
 heavy = {"torch", "transformers", "great_expectations", "wandb", "peft", "faiss", "implicit", "matplotlib"}
-print(sorted(heavy & set(sys.modules)), time.process_time() - start)
+print(sorted(heavy & set(sys.modules)))
 """
 
 
-def test_loading_imports_no_model_library_and_is_quick(tmp_path: Path) -> None:
+def test_loading_imports_no_model_library(tmp_path: Path) -> None:
     out = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", LOAD],
         capture_output=True,
@@ -29,9 +28,7 @@ def test_loading_imports_no_model_library_and_is_quick(tmp_path: Path) -> None:
         check=True,
         env={"SIGMA_ROOT": str(tmp_path), "PYTHONPATH": "."},
     ).stdout
-    modules, seconds = out.rsplit(" ", 1)
-    assert modules == "[]"
-    assert float(seconds) < 6  # CPU seconds; 4 on an idle machine, more when others use its caches
+    assert out.strip() == "[]"
 
 
 def test_definitions_load_for_a_root_and_without_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,6 +97,27 @@ def test_the_probe_of_the_written_adapter_is_that_of_its_training(
     assert found.base_loss == pytest.approx(trained[1].figures["base_loss"], rel=1e-4)
 
 
+def test_valid_beams_tell_finite_scores_and_the_probe_loss_a_bad_adapter(
+    trained: tuple[SigmaBase, LoraCheckpoint, SigmaConfig],
+) -> None:
+    """Beams are kept to prefixes that exist, so whatever finite numbers score them, all of them do."""
+
+    def times(factor: float) -> Fitness:
+        tensors = {
+            name: array if "lora_" in name else np.float32(factor) * array
+            for name, array in trained[1].tensors.items()
+        }
+        return fitness(trained, replace(trained[1], tensors=tensors))
+
+    turned, beyond = times(-8.0), times(1e30)
+    assert turned.beams_valid == 1.0
+    assert turned.probe_loss > 1.05 * trained[1].figures["base_loss"]
+    assert (beyond.num_not_finite, beyond.beams_valid) == (
+        0,
+        0.0,
+    )  # weights are finite, what they make is not
+
+
 def test_what_is_wrong_with_an_adapter_is_told_and_not_raised(
     trained: tuple[SigmaBase, LoraCheckpoint, SigmaConfig],
 ) -> None:

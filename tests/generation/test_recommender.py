@@ -49,14 +49,31 @@ def test_full_width_scores_every_item_and_sums_to_one(seed: int, depth: int) -> 
     assert sum(found.values()) == pytest.approx(1.0, abs=1e-4)
 
 
+def greedy(probability: dict[tuple[int, ...], float], width: int) -> set[tuple[int, ...]]:
+    """What a beam of this width keeps, from the probabilities of all prefixes: at each level the likeliest beginnings."""
+    kept: set[tuple[int, ...]] = {()}
+    for level in range(1, len(next(iter(probability))) + 1):
+        mass: dict[tuple[int, ...], float] = {}
+        for prefix, value in probability.items():
+            if prefix[: level - 1] in kept:
+                mass[prefix[:level]] = mass.get(prefix[:level], 0.0) + value
+        kept = set(sorted(mass, key=mass.__getitem__)[-width:])
+    return kept
+
+
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_a_narrow_beam_ranks_its_items_as_the_exhaustive_search_does(depth: int) -> None:
-    """Depth 1: every kept item keeps its very score (sigma is of a fixed number of top beams, not of all searched)."""
-    full = scores(tiny_world(depth, num_prefixes=CODES**3, sharpness_range=1e6), 5, ask())
-    narrow = scores(tiny_world(depth, num_prefixes=3, sharpness_range=1e6), 5, ask())
+def test_a_narrow_beam_keeps_the_likeliest_beginnings_and_their_items_their_scores(depth: int) -> None:
+    """Deeper than one level sigma may be of other top beams than the exhaustive search's: at one sharpness there."""
+    settings = {"sharpness_range": 1e6 if depth == 1 else 1.0}
+    user, asked = [tiny_user("u", 5)], [[ask()]]
+    wide, small = (tiny_world(depth, num_prefixes=n, **settings) for n in (CODES**3, 3))
+    full, narrow = (world.recommender.rank(user, asked, world.focus, 1000)[0] for world in (wide, small))
     assert 0 < len(narrow) < len(full)
-    if depth == 1:
-        assert {row: pytest.approx(full[row], rel=1e-3) for row in narrow} == narrow
+    assert {r.prefix for r in narrow} == greedy({r.prefix: r.prefix_probability for r in full}, 3)
+    score = {r.row: r.score for r in full}
+    assert {r.row: r.score for r in narrow} == pytest.approx({r.row: score[r.row] for r in narrow}, rel=1e-3)
+    kept = [r.row for r in full if r.row in {found.row for found in narrow}]
+    assert [r.row for r in narrow] == kept
 
 
 def test_excluded_items_never_return_and_their_prefix_dies_with_them() -> None:

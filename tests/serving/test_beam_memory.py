@@ -2,17 +2,25 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from sigma_core.config import profile_config
 from sigma_core.generation.recommender import ItemTable, Recommendation, Recommender
 from sigma_core.instruction.collate import Collator, Request, UserContext
 from sigma_core.model.heads import ItemTensors, activity_tensors
 from sigma_core.serving.beam_memory import KEEP_FILES, BeamMemory
+from sigma_core.serving.user_to_item import _lists
+from sigma_core.tracking import no_progress
 from tests.model_world import CODES, FakeWords, TinyWorld, tiny_user, tiny_world
 
+CONFIG = profile_config(
+    "toy",
+    {"serving": {"u2i_top_n": 30, "batch_users": 2}, "generation": {"collapse_text_groups": False}},
+)
 REQUESTS = [Request("pick anything"), Request("something rare")]
 NUM = 23
 ITEMS = [f"i{n:02}" for n in range(NUM)]
@@ -41,25 +49,12 @@ def over(
 def lists(
     recommender: Recommender, items: Sequence[str], users: Sequence[UserContext], path: Path, model: str = "m"
 ) -> tuple[list[list[Recommendation]], BeamMemory]:
-    """What `build_user_to_item_index` does, all missing users in one batch."""
+    """What `build_user_to_item_index` does with an engine over these items, two users a batch."""
     memory = BeamMemory(path, recommender, items, users, REQUESTS, model)
-    known, missing = memory.split()
-    out: dict[int, list[list[Recommendation]]] = {}
-    everything = torch.ones(len(users) * len(REQUESTS), len(items), dtype=torch.bool)
-    with torch.inference_mode():
-        for places, is_known in ((known, True), (missing, False)):
-            if not places:
-                continue
-            mine = everything[: len(places) * len(REQUESTS)]
-            if is_known:
-                found = memory.of(places)
-            else:
-                batch = [users[at] for at in places]
-                found = recommender.beam(batch, [REQUESTS] * len(batch), {}, mine)
-                memory.remember(places, found)
-            answers = recommender.answer(found, mine, 30)
-            for number, at in enumerate(places):
-                out[at] = answers[2 * number : 2 * number + 2]
+    engine = SimpleNamespace(
+        config=CONFIG, recommender=recommender, index=SimpleNamespace(item_ids=list(items))
+    )
+    out = _lists(engine, memory, users, REQUESTS, no_progress)  # type: ignore[arg-type]
     memory.save()
     return [one for at in range(len(users)) for one in out[at]], memory
 

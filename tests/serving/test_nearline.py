@@ -4,6 +4,7 @@ import json
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -214,6 +215,15 @@ def test_a_new_model_refreshes_the_users_whose_events_it_does_not_know(tmp_path:
 
 
 # ---------------------------------------------------------------------------------------- over HTTP
+def first_refreshed(client: TestClient, user: str, seconds: float = 60) -> dict[str, Any]:
+    """The user's list as soon as it is one of the live store; fails when the refresh does not come."""
+    until = time.monotonic() + seconds
+    while (answer := client.get(f"/v1/users/{user}/recommendations").json())["served_by"] != "u2i":
+        assert time.monotonic() < until, f"no list of {user} was refreshed in {seconds:.0f} s: {answer}"
+        time.sleep(0.01)
+    return answer
+
+
 def test_events_that_are_posted_change_list_and_context(tmp_path: Path) -> None:
     store = LiveStore(tmp_path / "s")
     holder = Holder(tmp_path, live_day(), None, store, CONFIG, lambda _: history)
@@ -224,10 +234,7 @@ def test_events_that_are_posted_change_list_and_context(tmp_path: Path) -> None:
         assert sent.status_code == 202
         assert sent.json()["accepted"] == len({tuple(e.values()) for e in events})
         assert sent.json()["refused"] == [{"position": len(events), "reason": "bad_time"}]
-        for _ in range(200):
-            answer = client.get("/v1/users/u1/recommendations").json()
-            if answer["served_by"] == "u2i":
-                break
+        answer = first_refreshed(client, "u1")
         assert items(answer) == [item for item, _ in recomputed("u1", rows())][:20]
         after = client.get("/v1/users/u1").json()
         assert after["profile"] == before["profile"]

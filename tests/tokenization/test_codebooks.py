@@ -88,10 +88,10 @@ def test_a_wider_beam_never_reconstructs_worse_on_the_whole() -> None:
     assert errors[8] <= errors[1]
 
 
-def test_codes_do_not_depend_on_row_order_or_threads() -> None:
+def test_codes_depend_on_the_seed_and_not_on_threads() -> None:
     vectors = unit_rows(300)
     one = fit_codebooks(embeddings(vectors), CONFIG, seed=3, threads=1)
-    two = fit_codebooks(embeddings(vectors.copy()), CONFIG, seed=3, threads=2)
+    two = fit_codebooks(embeddings(vectors), CONFIG, seed=3, threads=2)
     assert one.digest() == two.digest()
     assert one.digest() != fit_codebooks(embeddings(vectors), CONFIG, seed=4, threads=1).digest()
 
