@@ -9,71 +9,131 @@ The clauses and their reasons:
 - *without in_latest_time_window*: that clause looks at the calendar's last day and would ignore every day but it;
 - *all blocking checks passed*: `blocking` itself only stops steps of the same run;
 - *near the newest day*: a correction of last spring marks what it touches as stale and requests nothing;
-- *shards ignored* where they are read: they are samples, and none is built on most days.
+- *of a day that is made*: a shard every few days, as its readers expect; a report once the days that judge it are over. (Days that
+  the calendar does not have yet are not "missing" to Dagster.)
+- *windows readable* in place of Dagster's clauses where a step reads fewer partitions than its edge maps, or may go on without a few of
+  them: what a reader would refuse is not requested, and nothing else waits.
 
 Source: architecture.md, rule 4.
 """
 
-from datetime import timedelta
+from abc import abstractmethod
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
 from typing import Final
 
 import dagster as dg
 
-from sigma_assets.periods import as_date, day_key, next_month
+from sigma_assets.binding import ROOT_FILE
+from sigma_assets.periods import WINDOWS, Span, as_date, day_key, next_month, shard_days
 from sigma_assets.stages import STAGES, TRAINING, Stage
+from sigma_assets.window import SPARSE, readable
+from sigma_assets.world import World
+from sigma_core.artifacts import ArtifactError
 
 NEAR_DAYS: Final = 14
-SPARSE: Final = dg.AssetSelection.assets("sft_shards")
+LOOSE: Final = WINDOWS | {"refit_cut", "first_day"}
+"""Windows that read fewer partitions than their mapping covers, or may miss some."""
 
 
-class NearTheNewestDay(dg.AutomationCondition):
-    """True for partitions that end at most `NEAR_DAYS` behind the newest day of events (a report: that many plus its horizon)."""
+@dataclass(frozen=True)
+class Tick:
+    """The root at a tick, and the newest day of events that Dagster knows."""
+
+    world: World
+    newest: str
+
+
+class _OfRoot(dg.AutomationCondition):
+    """A clause decided partition by partition, by the root as it is at the tick; false where there is no root."""
+
+    def __init__(self, root: Path, eval_horizon: int | None = None) -> None:
+        self.root = root
+        self.eval_horizon = eval_horizon
+
+    def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
+        """The candidates that the clause holds for."""
+        candidates, stage = context.candidate_subset, STAGES[context.key.path[-1]]
+        keys = candidates.expensively_compute_partition_keys()
+        ingested = context.asset_graph_view.instance.get_materialized_partitions(
+            dg.AssetKey("interaction_events")
+        )
+        true: set[str] = set()
+        if keys and ingested and (self.root / ROOT_FILE).exists():
+            tick = Tick(World.open(self.root, self.eval_horizon), max(ingested))
+            true = {key for key in keys if self.holds(stage, key, tick)}
+        return dg.AutomationResult(
+            context, true_subset=candidates.compute_intersection_with_partition_keys(true)
+        )
+
+    @abstractmethod
+    def holds(self, stage: Stage, key: str, tick: Tick) -> bool:
+        """Whether the clause holds for a partition of a stage."""
+
+
+class NearTheNewestDay(_OfRoot):
+    """True for partitions that are made at all and end at most `NEAR_DAYS` behind the newest day of events (a report: twice that)."""
 
     @property
     def name(self) -> str:
         """What the UI calls it."""
         return f"near_the_newest_day({NEAR_DAYS})"
 
-    def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
-        """The candidates that lie near the newest day; none when there are no events."""
-        candidates = context.candidate_subset
-        ingested = context.asset_graph_view.instance.get_materialized_partitions(
-            dg.AssetKey("interaction_events")
-        )
-        stage = STAGES[context.key.path[-1]]
-        keys = {
-            key
-            for key in candidates.expensively_compute_partition_keys()
-            if ingested and _is_near(key, max(ingested), stage)
-        }
-        return dg.AutomationResult(
-            context, true_subset=candidates.compute_intersection_with_partition_keys(keys)
-        )
+    def holds(self, stage: Stage, key: str, tick: Tick) -> bool:
+        """Whether a pipeline that stands at the newest day still works on the partition."""
+        newest, span = tick.newest, tick.world.span
+        return _is_near(key, newest, stage) and _is_made(as_date(key), as_date(newest), stage, span)
+
+
+class WindowsReadable(_OfRoot):
+    """True for partitions whose windows `window.readable` would hand over."""
+
+    @property
+    def name(self) -> str:
+        """What the UI calls it."""
+        return "windows_readable"
+
+    def holds(self, stage: Stage, key: str, tick: Tick) -> bool:
+        """Whether none of the partition's windows would be refused."""
+        try:
+            for read in stage.reads.values():
+                if read.window in LOOSE:
+                    readable(tick.world, read, key)
+        except ArtifactError:
+            return False
+        return True
 
 
 def _is_near(key: str, newest: str, stage: Stage) -> bool:
-    """Whether a partition is one that a pipeline standing at `newest` still works on."""
+    """Whether a partition has begun by `newest`, and ends little before it."""
     slack = NEAR_DAYS * (2 if stage.name == "eval_report" else 1)
     last = as_date(key) if stage.cadence == "day" else next_month(as_date(key)) - timedelta(days=1)
     return key <= newest and day_key(last + timedelta(days=slack)) >= newest
 
 
-def condition_of(stage: Stage) -> dg.AutomationCondition | None:
+def _is_made(day: date, newest: date, stage: Stage, span: Span) -> bool:
+    """Whether there is to be a partition of the day by `newest`: shards have a stride, a report waits for the days it is judged on."""
+    if stage.name in SPARSE:
+        return bool(shard_days(day, day, span))
+    return stage.name != "eval_report" or day + timedelta(days=span.eval_horizon) <= newest
+
+
+def condition_of(stage: Stage, root: Path, eval_horizon: int | None = None) -> dg.AutomationCondition | None:
     """The stage's condition; sources have none, they are ingested, nor has what only a person asks for."""
     if stage.group == "sources" or stage.on_demand:
         return None
-    samples = any(read.asset == "sft_shards" for read in stage.reads.values())
+    near, windows = NearTheNewestDay(root, eval_horizon), WindowsReadable(root, eval_horizon)
     checked = dg.AutomationCondition.all_deps_blocking_checks_passed()
-    if samples:
-        checked = checked.ignore(SPARSE)
+    absent = dg.AutomationCondition.any_deps_missing()
+    if loose := {read.asset for read in stage.reads.values() if read.window in LOOSE}:
+        checked = checked.ignore(dg.AssetSelection.assets(*loose))
+        absent = absent.ignore(dg.AssetSelection.assets(*loose))
     if stage.cadence == "month" or stage.pool == TRAINING or stage.group == "promotion":
-        absent = dg.AutomationCondition.any_deps_missing()
-        ready = dg.AutomationCondition.missing() & ~(absent.ignore(SPARSE) if samples else absent)
-        return (ready & checked & NearTheNewestDay()).newly_true().with_label("made_once")
+        ready = dg.AutomationCondition.missing() & near & ~absent & checked & windows
+        return ready.newly_true().with_label("made_once")
     eager = dg.AutomationCondition.eager().without(dg.AutomationCondition.in_latest_time_window())
-    if samples:
-        eager = eager.ignore(SPARSE)
-    return eager & checked & NearTheNewestDay()
+    return eager.replace("any_deps_missing", absent) & checked & near & windows
 
 
 def sensor() -> dg.AutomationConditionSensorDefinition:

@@ -91,7 +91,11 @@ def build_definitions(
     return dg.Definitions(
         assets=[
             as_asset(
-                stage, calendar, versions.get(name, stage.version), stride if name == "sft_shards" else 1
+                stage,
+                calendar,
+                versions.get(name, stage.version),
+                condition_of(stage, root, eval_horizon),
+                stride if name == "sft_shards" else 1,
             )
             for name, stage in STAGES.items()
         ],
@@ -112,10 +116,16 @@ def build_definitions(
     )
 
 
-def as_asset(stage: Stage, calendar: Calendar, code_version: str, stride: int = 1) -> dg.AssetsDefinition:
+def as_asset(
+    stage: Stage,
+    calendar: Calendar,
+    code_version: str,
+    condition: dg.AutomationCondition | None = None,
+    stride: int = 1,
+) -> dg.AssetsDefinition:
     """The Dagster asset of a stage: its body from `assets/`, everything else from the table of stages.
 
-    `stride`: days between two of its partitions, where it is not made every day.
+    `condition`: when it is made by itself. `stride`: days between two of its partitions, where it is not made every day.
     """
     body: Callable[..., Any] = getattr(MODULES[stage.group], stage.name)
     if stage.name in REPUBLISHED:
@@ -145,7 +155,7 @@ def as_asset(stage: Stage, calendar: Calendar, code_version: str, stride: int = 
         if contract
         else None,
         freshness_policy=policy_of(stage, contract, stride) if contract and not stage.on_demand else None,
-        automation_condition=condition_of(stage),
+        automation_condition=condition,
     )(body)
 
 

@@ -16,9 +16,10 @@ from sigma_assets.binding import ROOT_FILE
 from sigma_assets.catalog_inbox import runs_or_why_not
 from sigma_assets.catalog_update import CATALOG_UPDATE
 from sigma_assets.growing import FOLLOW
-from sigma_assets.periods import Cadence, day_key, month_key
+from sigma_assets.periods import Cadence, day_key, month_key, shard_days
 from sigma_assets.refits import REPUBLISHED, Refusal, refusal_of, refusals
 from sigma_assets.stages import STAGES
+from sigma_assets.window import SPARSE
 from sigma_assets.world import World
 
 MAX_TRAINING_SECONDS: Final = 6 * 3600
@@ -63,8 +64,8 @@ JOBS: Final = (
         "month", cron="0 3 1 * *", max_seconds=MAX_TRAINING_SECONDS,
     ),
     Job(
-        "build_shard", "Instruction examples of a day; trainings read those of every few days.",
-        ("sft_shards",), "day",
+        "build_shard", "Instruction examples of a day; trainings read those of every few days, and its schedule makes only these.",
+        ("sft_shards",), "day", cron="30 2 * * *", lag_days=1,
     ),
     Job(
         "daily_refresh", "The day's vectors, semantic IDs, adapter, promotion, index and lists. After `ingest_day`.",
@@ -100,9 +101,9 @@ def schedules(root: Path, loaded_end: date) -> list[dg.ScheduleDefinition]:
 
 
 def partition_at(job: Job, moment: datetime, world: World) -> str | None:
-    """The partition that the schedule makes at `moment`; None when the root's dates do not reach it."""
-    day = _day_of(job, moment)
-    if not world.span.start <= day <= world.span.end:
+    """The partition that the schedule makes at `moment`; None when the root's dates do not reach it, or nothing is made of it."""
+    day, span = _day_of(job, moment), world.span
+    if day < span.start or _last_day_read(job, day) > span.end or _is_between_shards(job, day, world):
         return None
     return day_key(day) if job.cadence == "day" else month_key(day)
 
@@ -110,6 +111,8 @@ def partition_at(job: Job, moment: datetime, world: World) -> str | None:
 def why_none(job: Job, moment: datetime, world: World) -> str:
     """Why there is no partition to make at `moment`, and what makes one."""
     day, span = _day_of(job, moment), world.span
+    if span.start <= day <= span.end and _is_between_shards(job, day, world):
+        return f"no shard is built of {day}: there is one every {span.shard_stride} days, from {span.horizon} days after {span.start}"
     said = f"the root is bound to {span.start} to {span.end}; nothing to do for {day}"
     if world.binding.path is None or day < span.start:
         return said
@@ -176,7 +179,7 @@ def _schedule(job: Job, root: Path, loaded_end: date) -> dg.ScheduleDefinition:
         key = partition_at(job, moment, world)
         if key is None:
             return dg.SkipReason(why_none(job, moment, world))
-        if _day_of(job, moment) > loaded_end:
+        if _last_day_read(job, _day_of(job, moment)) > loaded_end:
             return dg.SkipReason(
                 f"the root reaches {world.span.end}, Dagster knows the days up to {loaded_end}: reload the code location "
                 "(Deployment > Reload), then launch the job for the day"
@@ -188,6 +191,15 @@ def _schedule(job: Job, root: Path, loaded_end: date) -> dg.ScheduleDefinition:
 
 def _day_of(job: Job, moment: datetime) -> date:
     return moment.date() - timedelta(days=job.lag_days)
+
+
+def _last_day_read(job: Job, day: date) -> date:
+    """The last day of data that the partition of `day` waits for: a month that begins on it reads what lies before."""
+    return day - timedelta(days=1) if job.cadence == "month" and day.day == 1 else day
+
+
+def _is_between_shards(job: Job, day: date, world: World) -> bool:
+    return set(job.assets) <= SPARSE and not shard_days(day, day, world.span)
 
 
 def _day(moment: datetime) -> date:

@@ -6,11 +6,16 @@ wider edges drop out of Dagster's staleness silently. The dates are the root's. 
 
 from dataclasses import dataclass
 from datetime import date, timedelta
+from typing import Final
 
 import dagster as dg
 
 from sigma_assets.periods import MAX_EDGE, ROLLUP_LAG_DAYS, Span, base_months, id_months, next_month
 from sigma_assets.stages import Stage
+
+RUNNING: Final = 2
+"""Periods that exist before they are over, within the root's dates: the one that runs (Dagster alone would wait for its end), and
+the one after it, where a source's clock is ahead of UTC."""
 
 DEFAULT_SPAN = Span(date(2017, 1, 1), date(2018, 1, 1))
 """Dates of the embedded source, for definitions that are loaded without a root."""
@@ -30,12 +35,18 @@ class Calendar:
 
 
 def calendar_of(span: Span) -> Calendar:
-    """DAILY from the source's first day to its last, MONTHLY around it, and every mapping by its window's name."""
+    """DAILY from the source's first day to its last, MONTHLY around it, and every mapping by its window's name.
+
+    Where the source ends with a month, the month after it is there too: its refit reads only what lies before.
+    """
+    after = span.end + timedelta(days=1)
     daily = dg.DailyPartitionsDefinition(
-        start_date=span.start.isoformat(), end_date=(span.end + timedelta(days=1)).isoformat()
+        start_date=span.start.isoformat(), end_date=after.isoformat(), end_offset=RUNNING
     )
     monthly = dg.MonthlyPartitionsDefinition(
-        start_date=span.start.replace(day=1).isoformat(), end_date=next_month(span.end).isoformat()
+        start_date=span.start.replace(day=1).isoformat(),
+        end_date=next_month(after).isoformat(),
+        end_offset=RUNNING,
     )
     all_days = (span.end - span.start).days + 1
     back = min(all_days + ROLLUP_LAG_DAYS, 28 * MAX_EDGE)

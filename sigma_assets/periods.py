@@ -63,8 +63,11 @@ def days(first: date, last: date, span: Span) -> list[str]:
 
 
 def months(first: date, last: date, span: Span) -> list[str]:
-    """Keys of the months from that of `first` to that of `last` that the root has."""
-    month, last = max(first, span.start).replace(day=1), min(last, span.end)
+    """Keys of the months from that of `first` to that of `last` that the root has.
+
+    Where the data end with a month, the next one counts: its refit reads only what lies before it.
+    """
+    month, last = max(first, span.start).replace(day=1), min(last, span.end + timedelta(days=1))
     keys = []
     while month <= last:
         keys.append(day_key(month))

@@ -29,11 +29,17 @@ class Window(dict[str, Any]):
 
 
 def frames_of(*windows: Window, until: date | None = None) -> pl.DataFrame:
-    """The tables of all artifacts of the windows in one frame, oldest first; windows must not be empty together.
+    """The tables of all artifacts of the windows in one frame, oldest first. `until` keeps events up to that day.
 
-    `until` keeps events up to that day.
+    Raises:
+        ArtifactError: the windows are empty together.
     """
-    frame = pl.concat([artifact.frame for window in windows for artifact in window.values()], rechunk=False)
+    frames = [artifact.frame for window in windows for artifact in window.values()]
+    if not frames:
+        raise ArtifactError(
+            "no day of events lies in this partition's windows. Make it once the data reach it."
+        )
+    frame = pl.concat(frames, rechunk=False)
     return frame if until is None else frame.filter(pl.col(c.EVENT_DATE) <= until)
 
 

@@ -10,6 +10,7 @@ from sigma_assets.column_metadata import column_lineage
 from sigma_assets.definitions import build_definitions, defs
 from sigma_assets.stages import STAGES
 from tests.assets.roots import small_world
+from tests.assets.test_promoting import adapter
 
 LOAD = """
 import sys
@@ -82,7 +83,7 @@ def requested(
         instance=instance,
         cursor=cursor,  # type: ignore[arg-type]
     )
-    names = [name for name, stage in STAGES.items() if condition_of(stage)]
+    names = [name for name, stage in STAGES.items() if condition_of(stage, root)]
     asked = {(n, str(k)) for n in names for k in result.get_requested_partitions(dg.AssetKey(n)) or ()}
     return asked, result.cursor
 
@@ -123,10 +124,10 @@ def test_a_catalog_that_failed_its_check_is_not_followed_up(tmp_path: Path) -> N
         assert requested(world.root, instance, cursor)[0] == set()
 
 
-def test_sources_and_what_only_a_person_asks_for_are_never_automated() -> None:
+def test_sources_and_what_only_a_person_asks_for_are_never_automated(tmp_path: Path) -> None:
     assert NEAR_DAYS == 14
     for stage in STAGES.values():
-        assert (condition_of(stage) is None) == (stage.group == "sources" or stage.on_demand)
+        assert (condition_of(stage, tmp_path) is None) == (stage.group == "sources" or stage.on_demand)
 
 
 def test_it_fires_once_stops_at_a_failed_check_and_resumes_after_the_fix(tmp_path: Path) -> None:
@@ -166,6 +167,7 @@ def test_a_training_is_made_once_and_a_late_event_never_requests_it_again(tmp_pa
         _, cursor = requested(world.root, instance)
         for asset, key in inputs.items():
             report(instance, asset, key)
+        world.store.write("sft_shards", "2024-10-13", adapter(0))
         asked, cursor = requested(world.root, instance, cursor)
         assert ("lora_checkpoint", "2024-10-20") in asked
         report(instance, "lora_checkpoint", "2024-10-20")

@@ -6,12 +6,15 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import dagster as dg
+import pytest
 
 from sigma_assets.definitions import build_definitions
 from sigma_assets.instance import bury_dead_runs, open_instance
-from sigma_assets.jobs import JOBS, partition_at, schedules
+from sigma_assets.jobs import JOBS, partition_at, schedules, why_none
+from sigma_assets.periods import shard_days
 from sigma_assets.stages import STAGES, TRAINING
 from tests.assets.roots import small_world
+from tests.toy_world import small_source
 
 
 def test_every_asset_is_in_a_job_an_operator_knows(tmp_path: Path) -> None:
@@ -66,6 +69,40 @@ def test_a_schedule_names_the_partition_of_its_day_or_says_why_none(tmp_path: Pa
             one for one in schedules(world.root, date(2024, 9, 29)) if one.name == daily.name
         ]  # Dagster's calendar ends a day too early
         assert "reload the code location" in str(stale.evaluate_tick(at(night)).skip_message)
+
+
+@pytest.mark.parametrize(("num_days", "refit"), [(53, "2024-11-01"), (52, None)])
+def test_a_refit_is_due_on_the_first_as_soon_as_the_old_month_is_whole(
+    tmp_path: Path, num_days: int, refit: str | None
+) -> None:
+    """The newest day of a live root is the day before; the data of the first test end on October 31st."""
+    world = small_world(tmp_path, small_source(num_users=20, num_items=40, days=num_days))
+    assert world.span.end == date(2024, 10, num_days - 22)
+    jobs, night = {job.name: job for job in JOBS}, datetime(2024, 11, 1, 3, tzinfo=UTC)
+    assert partition_at(jobs["monthly_refit"], night, world) == refit
+    assert partition_at(jobs["close_month"], night, world) == (refit and "2024-10-01")
+    assert partition_at(jobs["daily_refresh"], night, world) == (refit and "2024-10-31")
+    assert partition_at(jobs["monthly_refit"], datetime(2024, 12, 1, 3, tzinfo=UTC), world) is None
+    repository = build_definitions(root=world.root).get_repository_def()
+    job = repository.get_job("monthly_refit")
+    assert job.partitions_def is not None
+    assert job.partitions_def.has_partition_key("2024-11-01") == bool(refit)
+    (due,) = [one for one in schedules(world.root, world.span.end) if one.name == "monthly_refit_schedule"]
+    with dg.DagsterInstance.ephemeral() as instance:
+        tick = due.evaluate_tick(
+            dg.build_schedule_context(instance, scheduled_execution_time=night, repository_def=repository)
+        )
+    assert [run.partition_key for run in tick.run_requests or []] == ([refit] if refit else [])
+
+
+def test_shards_are_built_by_schedule_on_the_days_that_trainings_read(tmp_path: Path) -> None:
+    world, (job,) = small_world(tmp_path), [job for job in JOBS if job.name == "build_shard"]
+    assert job.cron
+    nights = [datetime(2024, 10, day, 2, 30, tzinfo=UTC) for day in range(1, 24)]
+    made = [key for night in nights if (key := partition_at(job, night, world))]
+    assert made == shard_days(date(2024, 9, 30), date(2024, 10, 22), world.span)
+    assert len(made) == 3
+    assert "one every 7 days" in why_none(job, nights[0], world)
 
 
 KILLED = """

@@ -1,13 +1,14 @@
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
 from sigma_assets.partitions import calendar_of
-from sigma_assets.periods import MAX_EDGE, SELECT, Span, as_date
+from sigma_assets.periods import MAX_EDGE, SELECT, Span, as_date, day_key, month_key
 from sigma_assets.stages import STAGES
 
 SPANS = {
     "complete_journey": Span(date(2017, 1, 1), date(2018, 1, 1)),
+    "ends_with_a_month": Span(date(2017, 1, 15), date(2017, 11, 30)),
     "odd": Span(
         date(2016, 1, 20),
         date(2018, 3, 9),
@@ -50,3 +51,23 @@ def test_partitions_are_the_roots_dates() -> None:
     assert calendar.daily.get_partition_keys()[-1] == "2018-03-09"
     assert calendar.monthly.get_partition_keys()[0] == "2016-01-01"
     assert calendar.monthly.get_partition_keys()[-1] == "2018-03-01"
+
+
+@pytest.mark.parametrize("ago", [1, 0, -1])
+def test_a_live_root_has_the_running_day_and_month(ago: int) -> None:
+    """Dagster alone has no period before it is over. A day ahead: a source whose clock is east of UTC."""
+    end = datetime.now(UTC).date() - timedelta(days=ago)
+    calendar = calendar_of(Span(end - timedelta(days=40), end))
+    assert calendar.daily.get_partition_keys()[-1] == day_key(end)
+    assert calendar.monthly.has_partition_key(month_key(end))
+    mapped = calendar.mappings["own_month"].get_upstream_mapped_partitions_result_for_partitions(
+        calendar.daily.subset_with_partition_keys([day_key(end)]), calendar.daily, calendar.monthly
+    )
+    assert set(mapped.partitions_subset.get_partition_keys()) == {month_key(end)}
+
+
+@pytest.mark.parametrize(("end", "newest"), [(30, "2017-12-01"), (29, "2017-11-01")])
+def test_the_month_after_the_data_is_there_only_when_its_refit_can_be_made(end: int, newest: str) -> None:
+    calendar = calendar_of(Span(date(2017, 1, 1), date(2017, 11, end)))
+    assert calendar.monthly.get_partition_keys()[-1] == newest
+    assert calendar.daily.get_partition_keys()[-1] == f"2017-11-{end}"

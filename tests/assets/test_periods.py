@@ -4,6 +4,7 @@ from datetime import date, timedelta
 import pytest
 
 from sigma_assets.periods import SELECT, Span, as_date, months, next_month, refit_cut, shard_days
+from sigma_assets.stages import STAGES
 
 SPAN = Span(date(2017, 1, 1), date(2018, 1, 1))
 
@@ -53,6 +54,17 @@ def test_a_refit_leaves_out_the_last_days_before_its_month(holdout: int, cut: st
     assert refit_cut(month, span).isoformat() == cut
     assert SELECT["refit_cut"](month, span) == [cut], "its catalog"
     assert max(SELECT["base_shards"](month, span)) <= cut, "no target lies after a shard's day"
+
+
+def test_a_refit_of_the_month_after_the_data_finds_all_it_reads() -> None:
+    month, span = date(2017, 12, 1), replace(SPAN, end=date(2017, 11, 30))
+    for stage in STAGES.values():
+        if stage.cadence == "month" and stage.group != "sources" and not stage.on_demand:
+            for read in stage.reads.values():
+                keys = SELECT[read.window](month, span)
+                assert keys == SELECT[read.window](month, SPAN), "as when the month is over"
+                assert keys, (stage.name, read)
+    assert SELECT["same_month"](month, replace(SPAN, end=date(2017, 11, 29))) == []
 
 
 def test_a_month_that_is_judged_reads_its_first_days_and_what_its_models_learn_from() -> None:

@@ -126,6 +126,8 @@ def test_windows_hand_over_their_days_in_order() -> None:
     window = Window({"2024-10-02": later, "2024-10-01": earlier}, missing=["2024-10-03"])
     assert list(window) == ["2024-10-01", "2024-10-02"]
     assert frames_of(window).height == 0
+    with pytest.raises(ArtifactError, match="no day of events"):
+        frames_of(Window({}))  # a month whose first day is still to come
 
 
 def test_month_ends_of_the_data_count_only_their_own_days(tmp_path: Path) -> None:
