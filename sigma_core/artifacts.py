@@ -347,6 +347,14 @@ class ArtifactStore:
                 f"{directory} is damaged ({reason}); delete it and materialize again."
             ) from error
 
+    def remove(self, asset: str, partition: str) -> None:
+        """Take a complete artifact away: no reader, and no `sweep` after a kill, sees half of it."""
+        directory = self.path(asset, partition)
+        gone = directory.with_name(f".{directory.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
+        directory.rename(gone)
+        (gone / MANIFEST).unlink()  # from here on it is not put back
+        shutil.rmtree(gone)
+
     def sweep(self) -> Iterator[Path]:
         """Remove what killed writers left behind; yields what was removed. Call only while holding the root's lock.
 

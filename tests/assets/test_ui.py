@@ -1,3 +1,4 @@
+import fcntl
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ import pytest
 from sigma_assets.alerts import AlertLog
 from sigma_assets.growing import FOLLOW
 from sigma_assets.instance import open_instance
-from sigma_assets.locking import LockedError, root_lock
+from sigma_assets.locking import RUNS_FILE, LockedError, root_lock
 from sigma_assets.periods import as_date
 from sigma_assets.ui import LOCATION, end_group, environment_of, what_to_click
 from tests.assets.roots import small_world, with_broken_day
@@ -122,6 +123,8 @@ def test_the_ui_comes_up_holds_the_root_and_goes_away_whole(tmp_path: Path) -> N
                 check=False,
             )
             assert "sigma ui" in refused.stderr
+            with (root / RUNS_FILE).open() as runs, pytest.raises(BlockingIOError):
+                fcntl.flock(runs, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the code server holds its own share
         finally:
             process.send_signal(signal.SIGTERM)
         assert process.wait(90) == 0
