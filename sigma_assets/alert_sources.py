@@ -8,6 +8,7 @@ Source: stack.md, section 2 (alerting); our choice.
 import json
 import logging
 import os
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,7 @@ import dagster as dg
 from sigma_assets.alert_sinks import AlertConfigError, sinks_of
 from sigma_assets.alerts import Alert, AlertLog
 from sigma_assets.checks.contract import CHECK
+from sigma_assets.checks.gate import REFIT_GATE
 from sigma_assets.stages import STAGES
 from sigma_core.contracts import contract_names, load_contract
 
@@ -24,6 +26,9 @@ UI_VARIABLE: Final = "SIGMA_UI_URL"
 UI_DEFAULT: Final = "http://127.0.0.1:3000"
 OWNER: Final = "team:sigma"
 NUM_EXAMPLES: Final = 5
+RETRY_SECONDS: Final = 60.0  # between two deliveries of a process that has nothing new to tell
+_tried: dict[Path, float] = {}
+"""Root -> when this process last delivered there."""
 
 
 def after_run(root: Path, instance: dg.DagsterInstance, run_id: str) -> int:
@@ -37,23 +42,23 @@ def after_run(root: Path, instance: dg.DagsterInstance, run_id: str) -> int:
 def _record_run(root: Path, instance: dg.DagsterInstance, run_id: str) -> int:
     log = AlertLog(root)
     new, over = 0, []
-    failed_checks = False
+    is_told = False  # what ended the run has its own alert: a check that kept an output from being written
     for evaluation in _evaluations(instance, run_id):
         alert = alert_of(evaluation, run_id)
         if alert is None:
             over.append(_key(evaluation))
         else:
-            failed_checks |= alert.severity == "ERROR"
+            is_told |= alert.severity == "ERROR" and _stops(evaluation)
             new += log.raise_alert(alert)
     run = instance.get_run_by_id(run_id)
     if run is not None:
         steps = _steps_of(run)
-        if run.status == dg.DagsterRunStatus.FAILURE and not failed_checks:
+        if run.status == dg.DagsterRunStatus.FAILURE and not is_told:
             new += sum(log.raise_alert(alert) for alert in _run_failed(instance, run, steps))
         elif run.status == dg.DagsterRunStatus.SUCCESS:
             over += [f"run_failed/{asset}/{_partition(run)}" for asset in steps]
     log.resolve(over)
-    deliver(root)
+    _deliver_if_due(root, new)
     return new
 
 
@@ -84,7 +89,7 @@ def _record_ingestion(root: Path, asset: str, results: dict[str, Sequence[dg.Ass
             else:
                 new += log.raise_alert(alert)
     log.resolve(over)
-    deliver(root)
+    _deliver_if_due(root, new)
     return new
 
 
@@ -104,6 +109,14 @@ def deliver(root: Path) -> int:
     except AlertConfigError as error:
         logging.getLogger("sigma.alerts").error("alerts are kept and not sent: %s", error)
         return len(AlertLog(root).alerts())
+
+
+def _deliver_if_due(root: Path, new: int) -> None:
+    """`deliver` where there is news; what waits besides is tried once in `RETRY_SECONDS`, for a dead sink costs seconds a time."""
+    now = time.monotonic()
+    if new or now - _tried.get(root, -RETRY_SECONDS) >= RETRY_SECONDS:
+        deliver(root)
+        _tried[root] = time.monotonic()
 
 
 def alert_of(evaluation: dg.AssetCheckEvaluation, run_id: str) -> Alert | None:
@@ -154,6 +167,11 @@ def _as_evaluation(asset: str, partition: str, result: dg.AssetCheckResult) -> d
         blocking=result.check_name == CHECK,
         partition=partition,
     )
+
+
+def _stops(evaluation: dg.AssetCheckEvaluation) -> bool:
+    """Whether the check, failed, keeps the partition from being written: the contract's, and the gate of a refit."""
+    return bool(evaluation.blocking) or evaluation.check_name == REFIT_GATE
 
 
 def _key(evaluation: dg.AssetCheckEvaluation) -> str:

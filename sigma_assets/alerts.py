@@ -1,8 +1,9 @@
 """Alerts: one for each check that failed or warned and each run that failed, kept in `<root>/alerts.jsonl` until delivered.
 
-The file is a log of what happened to alerts (raised, repeated, delivered, undelivered, refused, resolved), only ever appended to;
-what is open or waiting follows from it, so an alert survives a dead sink and a dead process. How a sink talks is
-`alert_sinks.py`, where alerts come from is `alert_sources.py`. Our choice.
+The file is a log of what happened to alerts (raised, repeated, delivered, undelivered, refused, resolved); what is open or
+waiting follows from it, so an alert survives a dead sink and a dead process. A new alert that finds at least `COMPACT_LINES`
+lines, half of them of no use any more (repetitions, failed deliveries, alerts that are over and older than `GIVE_UP_DAYS`),
+writes the file anew without those. How a sink talks is `alert_sinks.py`, where alerts come from is `alert_sources.py`. Our choice.
 """
 
 import fcntl
@@ -12,16 +13,21 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol
+from typing import IO, Any, Final, Literal, Protocol
+
+from sigma_core.artifacts import write_bytes
 
 LOG: Final = "alerts.jsonl"
 ATTEMPTS: Final = 3  # in one delivery; the next delivery tries again
 BACKOFF_SECONDS: Final = 0.5  # doubled after every attempt
 GIVE_UP_DAYS: Final = 7  # older undelivered alerts stay in the file and are not sent any more
+
+COMPACT_LINES: Final = 2000
+_OF_NO_USE: Final = ("repeated", "undelivered")  # told for whoever reads the log; no state follows from them
 
 _LOGGER: Final = logging.getLogger("sigma.alerts")
 
@@ -118,6 +124,7 @@ class AlertLog:
                 append({"event": "repeated", "id": known[alert.key], "at": alert.at, "run_id": alert.run_id})
                 return False
             append({"event": "raised", "id": alert.id, "key": alert.key, "alert": asdict(alert)})
+            self._compact()
             return True
 
     def resolve(self, keys: Iterable[str]) -> int:
@@ -167,7 +174,7 @@ class AlertLog:
 
     # ------------------------------------------------------------------------------------- reading
     def alerts(self) -> list[Alert]:
-        """Every alert ever raised, oldest first."""
+        """Every alert in the log, oldest first."""
         return [_alert(event) for event in self._events() if event["event"] == "raised"]
 
     def waiting(self, sink: str) -> list[Alert]:
@@ -206,6 +213,19 @@ class AlertLog:
             if isinstance(event, dict) and {"event", "id"} <= event.keys():  # else no line of ours
                 yield event
 
+    def _compact(self) -> None:
+        """Write the file without what is of no use, once that is half of many lines. Call while holding it alone."""
+        events = list(self._events())
+        if len(events) < COMPACT_LINES:
+            return
+        is_open, given_up = set(self._open().values()), datetime.now(UTC) - timedelta(days=GIVE_UP_DAYS)
+        kept_ids = is_open | {
+            alert.id for alert in self.alerts() if datetime.fromisoformat(alert.at) > given_up
+        }
+        kept = [e for e in events if e["id"] in kept_ids and e["event"] not in _OF_NO_USE]
+        if 2 * len(kept) <= len(events):
+            write_bytes(self.path, b"".join(map(_line, kept)))
+
     def _append(self, event: dict[str, Any]) -> None:
         with self._appending() as append:
             append(event)
@@ -214,8 +234,13 @@ class AlertLog:
     def _appending(self) -> Iterator[Callable[[dict[str, Any]], None]]:
         """Hold the file alone; every call of what is yielded adds one whole line."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a+b") as handle:
+        with ExitStack() as opened:
+            handle = opened.enter_context(self.path.open("a+b"))
             fcntl.flock(handle, fcntl.LOCK_EX)
+            while not _is_in_place(handle, self.path):  # written anew while this process waited for its turn
+                opened.close()
+                handle = opened.enter_context(self.path.open("a+b"))
+                fcntl.flock(handle, fcntl.LOCK_EX)
             handle.seek(0, os.SEEK_END)
             if handle.tell():
                 handle.seek(-1, os.SEEK_END)
@@ -223,10 +248,21 @@ class AlertLog:
                     handle.write(b"\n")
 
             def append(event: dict[str, Any]) -> None:
-                handle.write(json.dumps(event, sort_keys=True, default=str).encode() + b"\n")
+                handle.write(_line(event))
                 handle.flush()
 
             yield append
+
+
+def _line(event: dict[str, Any]) -> bytes:
+    return json.dumps(event, sort_keys=True, default=str).encode() + b"\n"
+
+
+def _is_in_place(handle: IO[bytes], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _try(sink: Sink, alert: Alert, sleep: Callable[[float], None]) -> DeliveryError | None:

@@ -1,4 +1,4 @@
-"""Verbs that make, judge and look after artifacts: materialize, catalog-update, contracts, evaluate, demo, config, doctor, ui.
+"""Verbs that make, judge and look after artifacts: materialize, catalog-update, contracts, evaluate, prune, demo, config, doctor, ui.
 
 Each parses, calls and prints; every import that costs time is inside the verb.
 """
@@ -213,6 +213,32 @@ def evaluate(
     write_json(json_file, report)
     print_report(report, sys.stdout)
     sys.stdout.write(f"written to {json_file}\n")
+
+
+@app.command()
+def prune(
+    keep_days: Annotated[
+        int, typer.Option("--keep-days", metavar="N", help="Days before the newest that stay, 28 at least.")
+    ],
+    root: Root = Path("var"),
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would go, and how many MB.")
+    ] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Take away item_embeddings, item_index and user_to_item_index of days older than N days before the newest one.
+
+    Nothing that a later day, a rollback or the quality gate reads is touched: sources, catalogs, shards, refits, adapters,
+    promotions and reports stay. A day taken away counts as never made; `sigma materialize` makes it again.
+    """
+    prepare(root, None, verbose)
+    from sigma_assets.prune import prune as run
+
+    def told(line: str) -> None:
+        sys.stdout.write(line + "\n")
+
+    if run(root, keep_days, told, dry_run=dry_run):
+        sys.stdout.write("nothing was removed (--dry-run)\n" if dry_run else "removed\n")
 
 
 @app.command()

@@ -34,6 +34,7 @@ from sigma_assets.freshness import freshness_sensor, is_live, policy_of
 from sigma_assets.growing import follow_sensor
 from sigma_assets.io_manager import WINDOW_KEY, SigmaIOManager
 from sigma_assets.jobs import all_jobs, refit_sensor, schedules
+from sigma_assets.locking import share_of_ui
 from sigma_assets.nearline_job import nearline_job, nearline_sensor
 from sigma_assets.partitions import DEFAULT_SPAN, Calendar, calendar_of
 from sigma_assets.refit_gate import or_republish
@@ -162,4 +163,6 @@ def as_asset(
 @dg.definitions
 def defs() -> dg.Definitions:
     """What `dagster dev -m sigma_assets.definitions` loads: the root that SIGMA_ROOT names."""
-    return build_definitions()
+    root = Path(os.environ.get(ROOT_VARIABLE, DEFAULT_ROOT))
+    share_of_ui(root)  # code servers and runs load this, and nobody waits for them to end
+    return build_definitions(root=root)

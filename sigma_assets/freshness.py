@@ -62,13 +62,16 @@ def freshness_sensor(root: Path, *, live: bool) -> dg.SensorDefinition:
 
 
 def tell_late(root: Path, instance: dg.DagsterInstance) -> list[str]:
-    """Record and deliver what Dagster holds to be late; returns the names of the late assets."""
+    """Record and deliver what Dagster holds to be late, each once; returns the names of the late assets."""
     keys = {dg.AssetKey(name): name for name in STAGES if name in contract_names()}
     records = instance.get_freshness_state_records(list(keys))
     late = [name for key, name in keys.items() if _state(records, key) == FreshnessState.FAIL]
     log = AlertLog(root)
-    new = sum(log.raise_alert(_alert(instance, name)) for name in late)
-    log.resolve([f"{CHECK}/{name}/" for name in keys.values() if name not in late])
+    told = {f"{CHECK}/{name}/" for name in keys.values()}.intersection(log.open_keys())
+    # Every half minute the same assets are late: what is told already leaves no line.
+    new = sum(log.raise_alert(_alert(instance, name)) for name in late if f"{CHECK}/{name}/" not in told)
+    if over := sorted(told.difference(f"{CHECK}/{name}/" for name in late)):
+        log.resolve(over)
     if new:
         deliver(root)
     return late

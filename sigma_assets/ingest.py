@@ -42,6 +42,7 @@ def ingest(
     """Make, audit, write and report the partitions of a source asset; returns those that broke their contract.
 
     A refused partition is not written; its failed checks are reported and remembered, so that a same-day reader refuses it.
+    What was made before an error or Ctrl-C is reported too.
 
     Raises:
         ArtifactError: an input is missing or failed.
@@ -51,21 +52,23 @@ def ingest(
     metadata: dict[str, dict[str, Any]] = {}
     refused = []
     about_source = intake_of(world).report_metadata() if asset == EVENTS else {}
-    for done, (partition, value, outcomes) in enumerate(_MAKERS[asset](world, partitions), start=1):
-        if contract:
-            results[partition] = check_results(contract, outcomes)
-        if broken := failed_errors(outcomes):
-            world.mark_failure(asset, partition, refusal(asset, partition, broken))
-            refused.append(partition)
-        else:
-            results[partition] = [*results.get(partition, ()), *drift_results(world, asset, partition, value)]
-            write(world, asset, partition, value)
-            metadata[partition] = metadata_of(asset, value, with_plot=False) | about_source
-        advance(done, len(partitions), partition)
-    with one_transaction(instance):
-        report_partitions(instance, world, asset, list(metadata), metadata)
-        report_checks(instance, asset, results, blocking=(CHECK,))
-    after_ingestion(world.root, asset, results)
+    try:
+        for done, (partition, value, outcomes) in enumerate(_MAKERS[asset](world, partitions), start=1):
+            checks = check_results(contract, outcomes) if contract else []
+            if broken := failed_errors(outcomes):
+                world.mark_failure(asset, partition, refusal(asset, partition, broken))
+                refused.append(partition)
+            else:
+                checks += drift_results(world, asset, partition, value)
+                write(world, asset, partition, value)
+                metadata[partition] = metadata_of(asset, value, with_plot=False) | about_source
+            results[partition] = checks
+            advance(done, len(partitions), partition)
+    finally:
+        with one_transaction(instance):
+            report_partitions(instance, world, asset, list(metadata), metadata)
+            report_checks(instance, asset, results, blocking=(CHECK,))
+        after_ingestion(world.root, asset, results)
     return refused
 
 

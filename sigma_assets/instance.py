@@ -31,10 +31,11 @@ from sqlalchemy import create_engine, event
 from sqlalchemy.engine import Engine
 from sqlalchemy.pool import NullPool
 
+from sigma_assets.checks.contract import CHECK
 from sigma_assets.stages import STAGES
 from sigma_assets.world import World
 from sigma_core.artifacts import digest_json
-from sigma_core.contracts import bundled_path
+from sigma_core.contracts import bundled_path, contract_names
 
 HOME: Final = ".dagster"
 KEPT_RUNS: Final = 8  # runs whose databases stay open
@@ -270,7 +271,10 @@ def _forget_earlier(storage: Any, asset: str, partitions: list[str]) -> None:
 
 
 def reconcile(instance: dg.DagsterInstance, world: World) -> int:
-    """Report what is on disk and Dagster does not know (a process was killed in between); returns how many."""
+    """Report what is on disk and Dagster does not know (a process was killed in between); returns how many.
+
+    Partitions, and that they passed their contract, where no evaluation of what lies there is known: nothing else is ever written.
+    """
     reported = 0
     for asset in STAGES:
         manifests = {key: world.manifest(asset, key) for key in world.store.partitions(asset)}
@@ -287,7 +291,23 @@ def reconcile(instance: dg.DagsterInstance, world: World) -> int:
             with one_transaction(instance):
                 report_partitions(instance, world, asset, unknown)
             reported += len(unknown)
+        if asset in contract_names():
+            _reconcile_checks(instance, world, asset, set(digests))
     return reported
+
+
+def _reconcile_checks(instance: dg.DagsterInstance, world: World, asset: str, there: set[str]) -> None:
+    """Report the blocking check as passed for partitions whose newest version was never evaluated, as far as Dagster knows."""
+    check = dg.AssetCheckKey(dg.AssetKey(asset), CHECK)
+    infos = instance.event_log_storage.get_asset_check_partition_info([check])
+    judged = {one.partition_key for one in infos if one.is_current}
+    silent = sorted(key for key in there - judged if world.failure(asset, key) is None)
+    result = dg.AssetCheckResult(
+        passed=True, check_name=CHECK, description="it lies on disk: it was checked before it was written"
+    )
+    if silent:
+        with one_transaction(instance):
+            report_checks(instance, asset, {key: [result] for key in silent}, blocking=(CHECK,))
 
 
 def _newest_event(instance: dg.DagsterInstance, asset: str) -> int | None:

@@ -47,7 +47,7 @@ def publish(
         judged: what the contract looks at, where it is not the artifact itself.
         metadata: shown with the materialization beside the artifact's own figures.
         checks: results of further checks of the asset, none of which keeps it from being written.
-        run: of W&B, still open; gets the artifact, and its link is shown.
+        run: of W&B, still open; gets the artifact once it is written, and its link is shown.
         refused: why a gate keeps the value out, whatever its contract says; "" when none does.
         inputs: what `checks.semantic.facts` needs to know beside the value.
 
@@ -65,11 +65,12 @@ def publish(
         raise dg.Failure(message, allow_retries=False)
     shown = metadata_of(name, value) | (metadata or {})
     if run is not None and run.url:
-        record(run, sigma.world.store, name, partition, value)
         shown["wandb"] = run.url
     results += drift_results(sigma.world, name, partition, value)
     yield dg.Output(value, data_version=dg.DataVersion(value.digest()), metadata=shown)
     yield from results
+    if run is not None:  # Dagster has written the value by now: what W&B calls latest is there
+        record(run, sigma.world.store, name, partition, value)
 
 
 def audit(name: str, value: Any, **inputs: Any) -> list[CheckOutcome]:

@@ -1,7 +1,7 @@
 """What a training or evaluation leaves in W&B beside its curves: summary, tables, pictures, and versioned artifacts.
 
-Names and aliases are decided here: an artifact is called like its asset, its aliases are the partition and `latest` (and
-`promoted` for what `promoted_model` names). Knows no W&B: it talks to the run it is given. Our choice.
+Names and aliases are decided here: an artifact is called like its asset, its aliases are the partition and, unless the root has
+a later one, `latest` (and `promoted` for what `promoted_model` names). Knows no W&B: it talks to the run it is given. Our choice.
 """
 
 from collections.abc import Mapping
@@ -40,10 +40,16 @@ def record(run: NullRun, store: ArtifactStore, asset: str, partition: str, value
         value.save(Path(folder))
         for picture in sorted(Path(folder).glob("*.png")):
             run.image(picture.stem, picture)
-        aliases = [partition, "latest", *(["promoted"] if asset == "promoted_model" else [])]
-        run.artifact(asset, KINDS[asset], Path(folder), aliases)
+        run.artifact(asset, KINDS[asset], Path(folder), _aliases(store, asset, partition))
     if asset == "lora_checkpoint" and store.exists(SID_MAP, partition):
-        run.artifact(SID_MAP, SID_MAP, store.path(SID_MAP, partition), [partition, "latest"])
+        run.artifact(SID_MAP, SID_MAP, store.path(SID_MAP, partition), _aliases(store, SID_MAP, partition))
+
+
+def _aliases(store: ArtifactStore, asset: str, partition: str) -> list[str]:
+    """The partition; and what the newest one is called, unless an earlier one is made again."""
+    if any(key > partition for key in store.partitions(asset)):
+        return [partition]
+    return [partition, "latest", *(["promoted"] if asset == "promoted_model" else [])]
 
 
 def flat(figures: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -58,7 +58,7 @@ class NullRun(NullTracker):
 class WandbTracker(NullRun):
     """One W&B run. `url` is where to see it: a web address, or the offline folder to `wandb sync`.
 
-    Nothing that W&B does can fail a training: the first error is warned of, and the run is left alone from then on.
+    Nothing that W&B does can fail a training: the first error is warned of, and from then on the run is only ended.
     """
 
     def __init__(self, run: Any) -> None:
@@ -108,17 +108,21 @@ class WandbTracker(NullRun):
 
     def close(self) -> None:
         """Finish the run; its files are complete afterwards. Waits for a dead server or disk a minute at most."""
-        if self._is_broken:
-            return
-        ending = threading.Thread(
-            target=lambda: self._try("the end", lambda: self._run.finish(exit_code=self._code)), daemon=True
-        )
+        ending = threading.Thread(target=self._finish, daemon=True)
         ending.start()
         ending.join(FINISH_SECONDS)
         if ending.is_alive():
             LOG.warning(
                 "W&B has not taken %s in %d s; later: `wandb sync %s`", self.url, FINISH_SECONDS, self._dir()
             )
+
+    def _finish(self) -> None:
+        was_broken, self._is_broken = (
+            self._is_broken,
+            False,
+        )  # one failed call is no reason to leave the run open
+        self._try("the end", lambda: self._run.finish(exit_code=self._code))
+        self._is_broken |= was_broken
 
     def _dir(self) -> str:
         return str(self._run.dir)

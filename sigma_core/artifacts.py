@@ -174,8 +174,8 @@ def write_artifact(
 ) -> dict[str, Any]:
     """Write `artifact` to `directory` so that it is there whole or not at all; returns the manifest.
 
-    The content goes to a sibling temporary directory, the manifest is written last, then one rename publishes it.
-    A former version is moved aside before the rename and removed after it.
+    The content goes to a sibling temporary directory and onto the disk, the manifest is written last, then one rename publishes it.
+    A former version is moved aside before the rename and removed after it; killed in between, `ArtifactStore.sweep` puts one back.
     """
     directory.parent.mkdir(parents=True, exist_ok=True)
     tmp = directory.with_name(f".{directory.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
@@ -192,6 +192,9 @@ def write_artifact(
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
             **(extra or {}),
         }
+        for path in tmp.rglob("*"):  # on the disk before the manifest says that they are whole
+            if path.is_file():
+                _sync(path)
         write_json(tmp / MANIFEST, manifest)
         publish(tmp, directory)
     finally:
@@ -209,16 +212,27 @@ def publish(tmp: Path, directory: Path) -> None:
             tmp.rename(directory)
         except OSError as error:
             if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
-                if old.exists() and not directory.exists():
-                    old.rename(directory)
                 raise
             continue  # another writer was quicker: its version is moved aside next
         finally:
+            if not directory.exists():  # the disk refused, or somebody pressed Ctrl-C in between
+                with suppress(OSError):
+                    old.rename(directory)
             shutil.rmtree(old, ignore_errors=True)
+        _sync(directory.parent)
         return
     raise ArtifactError(
         f"{directory} is being written by other processes without end; let one of them finish."
     )
+
+
+def _sync(path: Path) -> None:
+    """Wait until the file's content, or the folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
@@ -333,8 +347,26 @@ class ArtifactStore:
                 f"{directory} is damaged ({reason}); delete it and materialize again."
             ) from error
 
+    def remove(self, asset: str, partition: str) -> None:
+        """Take a complete artifact away: no reader, and no `sweep` after a kill, sees half of it."""
+        directory = self.path(asset, partition)
+        gone = directory.with_name(f".{directory.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
+        directory.rename(gone)
+        (gone / MANIFEST).unlink()  # from here on it is not put back
+        shutil.rmtree(gone)
+
     def sweep(self) -> Iterator[Path]:
-        """Remove what killed writers left behind; yields what was removed. Call only while holding the root's lock."""
+        """Remove what killed writers left behind; yields what was removed. Call only while holding the root's lock.
+
+        First, an artifact that was being replaced is put back in its place: the new version where it was whole, else the former.
+        """
+        for suffix, parts in ((".tmp", 3), (".old", 2)):
+            there = [path for pattern in ("*/.*", ".*") for path in self.root.glob(pattern + suffix)]
+            whole = [path for path in there if (path / MANIFEST).exists()]
+            for path in sorted(whole, key=lambda path: (path / MANIFEST).stat().st_mtime_ns, reverse=True):
+                place = path.with_name(path.name.rsplit(".", parts)[0].removeprefix("."))
+                if not place.exists():
+                    path.rename(place)
         for pattern in ("*/.*.tmp", "*/.*.old", ".*.tmp", ".*.old"):
             for path in self.root.glob(pattern):
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)

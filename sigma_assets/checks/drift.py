@@ -52,6 +52,7 @@ def drift_results(world: World, asset: str, partition: str, value: Any) -> list[
                 "compared_days": len(before),
                 "figures": dg.MetadataValue.md(_table(found)),
                 "failed": dg.MetadataValue.json([_outcome(one) for one in off]),
+                **({"to_do": _to_do(asset, partition)} if off else {}),
             },
         )
     ]
@@ -65,6 +66,13 @@ def _said(found: list[Moved], off: list[Moved], days: int, min_days: int) -> str
     if days < min_days and not off:
         return f"{days} days before it are there, {min_days} are needed to compare"
     return "; ".join(one.said() for one in off[:3]) or f"{len(found)} figures as on the {days} days before"
+
+
+def _to_do(asset: str, partition: str) -> str:
+    return (
+        f"Nothing stopped, {partition} counts. Look at what moved: where the day is right, correct the limits in "
+        f"data_contracts/{asset}.yaml; where it is not, correct the source, then `sigma materialize --as-of {partition}`."
+    )
 
 
 def _outcome(one: Moved) -> dict[str, Any]:

@@ -72,6 +72,52 @@ def test_a_crash_is_one_alert_with_its_innermost_cause(tmp_path: Path) -> None:
     assert "no space left on device" in alert.what
 
 
+def test_a_crash_after_a_check_that_stops_nothing_is_told_too(tmp_path: Path) -> None:
+    specs = [
+        dg.AssetCheckSpec("contract", asset="interaction_events", blocking=True),
+        dg.AssetCheckSpec("drift", asset="interaction_events"),
+    ]
+
+    @dg.asset(name="interaction_events", check_specs=specs)
+    def events(context: dg.AssetExecutionContext) -> Any:
+        wrong = context.run.tags["wrong"]
+        yield dg.Output(1)
+        for spec in specs:
+            yield dg.AssetCheckResult(passed=spec.name != wrong, check_name=spec.name)
+
+    @dg.asset(name="item_catalog", deps=[events])
+    def catalog() -> None:
+        raise OSError("no space left on device")
+
+    def told(wrong: str, root: Path) -> list[str]:
+        with dg.DagsterInstance.ephemeral() as instance:
+            run = dg.materialize(
+                [events, catalog], instance=instance, raise_on_error=False, tags={"wrong": wrong}
+            )
+            after_run(root, instance, run.run_id)
+        return [alert.kind for alert in AlertLog(root).alerts()]
+
+    assert told("drift", tmp_path / "drift") == ["check_failed", "run_failed"]
+    assert told("contract", tmp_path / "contract") == ["check_failed"], "what ended the run is told once"
+
+
+def test_nothing_new_is_tried_again_at_most_once_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[Path] = []
+    monkeypatch.setattr(alert_sources, "deliver", tried.append)
+    with dg.DagsterInstance.ephemeral() as instance:
+        for _ in range(3):
+            after_run(tmp_path, instance, run_with(instance, passed=True).run_id)
+            after_ingestion(tmp_path, "item_catalog", {})
+        assert len(tried) == 1
+        after_run(tmp_path, instance, run_with(instance, passed=False).run_id)
+        assert len(tried) == 2, "news goes out at once"
+        monkeypatch.setattr(alert_sources, "RETRY_SECONDS", 0.0)
+        after_run(tmp_path, instance, run_with(instance, passed=False).run_id)
+        assert len(tried) == 3
+
+
 def test_the_sensors_raise_the_same_alerts(tmp_path: Path) -> None:
     on_failure, on_success, again = alert_sensors(tmp_path)
     assert {one.default_status for one in (on_failure, on_success, again)} == {dg.DefaultSensorStatus.RUNNING}

@@ -27,6 +27,7 @@ from sigma_assets.alert_sinks import (
     slack_payload,
 )
 from sigma_assets.alerts import ATTEMPTS, GIVE_UP_DAYS, LOG, Alert, AlertLog, DeliveryError
+from sigma_core.artifacts import write_bytes
 
 ALERT = Alert(
     kind="check_failed",
@@ -123,6 +124,45 @@ def mail_server(box: Mailbox) -> Iterator[int]:
 
 def mail_sink(port: int) -> EmailSink:
     return EmailSink("127.0.0.1", port, "sigma@example.org", ("ops@example.org",), timeout=0.5)
+
+
+# -------------------------------------------------------------------------------------------- the log
+def test_a_log_that_is_half_of_no_use_is_written_anew_by_the_next_alert(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sigma_assets.alerts.COMPACT_LINES", 10)
+    log, long_ago = AlertLog(tmp_path), (datetime.now(UTC) - timedelta(days=GIVE_UP_DAYS + 1)).isoformat()
+    over, still, recent = (
+        replace(ALERT, id=name, asset=name, at=at)
+        for name, at in (("over", long_ago), ("still", long_ago), ("recent", ALERT.at))
+    )
+    for alert in (over, still, recent):
+        log.raise_alert(alert)
+    log.resolve([over.key, recent.key])
+    for _ in range(6):
+        log.raise_alert(still)
+    assert len(log.path.read_text().splitlines()) == 11
+    log.raise_alert(ALERT)
+    assert [alert.id for alert in log.alerts()] == ["still", "recent", ALERT.id]
+    assert len(log.path.read_text().splitlines()) == 4, "three were raised, one of them is over"
+    assert log.open_keys() == [still.key, ALERT.key]
+
+
+def test_a_writer_that_waited_for_its_turn_writes_into_the_new_log(tmp_path: Path) -> None:
+    log = AlertLog(tmp_path)
+    log.raise_alert(ALERT)
+    with log._appending():
+        waiting = threading.Thread(target=AlertLog(tmp_path).resolve, args=([ALERT.key],))
+        waiting.start()
+        while f":{log.path.stat().st_ino} " not in _waiting_for_locks():
+            time.sleep(0.01)
+        write_bytes(log.path, log.path.read_bytes())
+    waiting.join()
+    assert log.open_keys() == []
+
+
+def _waiting_for_locks() -> str:
+    return "".join(line for line in Path("/proc/locks").read_text().splitlines(keepends=True) if "->" in line)
 
 
 # ---------------------------------------------------------------------------------------- the webhook

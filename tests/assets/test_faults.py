@@ -1,6 +1,7 @@
 """What must survive: a full disk, half a partition, a corrupt manifest, two writers at once."""
 
 import errno
+import os
 import resource
 import signal
 import subprocess
@@ -229,6 +230,36 @@ def test_an_artifact_that_cannot_be_put_in_place_leaves_the_old_one(
     with pytest.raises((PermissionError, ArtifactError)):
         write_artifact(new, tmp_path / "a")
     assert pl.read_parquet(tmp_path / "a" / "table.parquet").height == toy_events().height
+
+
+def test_a_writer_killed_between_its_renames_loses_neither_version(tmp_path: Path) -> None:
+    store, whole = ArtifactStore(tmp_path), toy_events()
+    for place, has_new in (("a", True), ("b", False), ("c", True)):
+        store.write("interaction_events", place, InteractionEvents(whole.head(1)))
+        folder = store.path("interaction_events", place)
+        if place != "c":
+            folder.rename(folder.with_name(f".{place}.0a0a0a0a.old"))
+        tmp = folder.with_name(f".{place}.17.0b0b0b0b.tmp")
+        write_artifact(InteractionEvents(whole), tmp)
+        if not has_new:
+            (tmp / "manifest.json").unlink()
+    list(store.sweep())
+    heights = {p: store.read(InteractionEvents, "interaction_events", p).frame.height for p in "abc"}
+    assert heights == {"a": whole.height, "b": 1, "c": 1}, "new, former, never moved aside"
+    assert leftovers(tmp_path) == []
+
+
+def test_an_artifacts_files_are_on_the_disk_before_its_manifest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+
+    def sync(descriptor: int) -> None:
+        order.append(Path(f"/proc/self/fd/{descriptor}").readlink().name.split(".")[-1])
+
+    monkeypatch.setattr(os, "fsync", sync)
+    write_artifact(InteractionEvents(toy_events()), tmp_path / "place" / "a")
+    assert order == ["parquet", "tmp", "place"]  # the table, the manifest under its first name, the folder
 
 
 def test_what_a_process_wrote_is_shared_as_long_as_it_lies_on_disk(tmp_path: Path) -> None:

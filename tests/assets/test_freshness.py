@@ -84,7 +84,9 @@ def test_missed_freshness_is_one_alert_until_the_asset_is_made(tmp_path: Path) -
         say(instance, "item_catalog", FreshnessState.FAIL)
         say(instance, "codebooks", FreshnessState.PASS)
         assert tell_late(tmp_path, instance) == ["item_catalog"]
+        told = log.path.read_text()
         assert tell_late(tmp_path, instance) == ["item_catalog"]
+        assert log.path.read_text() == told, "the second look leaves no line"
         (alert,) = log.alerts()
         assert (alert.kind, alert.asset, alert.owner[:5]) == ("freshness_missed", "item_catalog", "team:")
         assert "right after the day's events (within 31 h); it was last made never" in alert.what

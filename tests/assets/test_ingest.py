@@ -14,7 +14,8 @@ from dagster._core.loader import LoadingContextForTest
 
 from sigma_assets.binding import Request, bind
 from sigma_assets.definitions import build_definitions
-from sigma_assets.instance import bury_dead_runs, open_instance, reconcile
+from sigma_assets.ingest import ingest
+from sigma_assets.instance import bury_dead_runs, open_instance, reconcile, report_partitions
 from sigma_assets.planner import Step, plan
 from sigma_assets.runner import Runner, StepError
 from sigma_assets.stages import STAGES
@@ -195,6 +196,49 @@ def test_what_dagster_missed_is_reported_on_the_next_start(tmp_path: Path) -> No
         assert reconcile(runner.instance, world) == 1
         assert runner.instance.get_materialized_partitions(key) == {"2024-09-10"}
         assert reconcile(runner.instance, world) == 0
+
+
+CONTRACT = dg.AssetCheckKey(dg.AssetKey("interaction_events"), "contract")
+
+
+def judged(instance: dg.DagsterInstance) -> dict[str | None, str]:
+    """Day -> what Dagster holds of the contract of the version that lies there."""
+    infos = instance.event_log_storage.get_asset_check_partition_info([CONTRACT])
+    return {one.partition_key: one.latest_execution_status.value for one in infos if one.is_current}
+
+
+def test_days_made_before_ctrl_c_are_reported_with_their_checks(tmp_path: Path) -> None:
+    days = [f"2024-09-{day}" for day in (10, 11, 12, 13)]
+    world = small_world(tmp_path)
+
+    def advance(done: int, _all: int, _text: str) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with open_instance(world.root) as instance:
+        with pytest.raises(KeyboardInterrupt):
+            ingest(instance, world, "interaction_events", days, advance)
+        assert instance.get_materialized_partitions(CONTRACT.asset_key) == set(days[:2])
+        assert judged(instance) == dict.fromkeys(days[:2], "SUCCEEDED")
+
+
+def test_what_lies_on_disk_has_passed_when_dagster_lost_its_record(tmp_path: Path) -> None:
+    days = ["2024-09-10", "2024-09-11", "2024-09-12"]
+    world = small_world(tmp_path)
+    with runner_of(world) as runner:
+        runner.run([Step("interaction_events", day) for day in days])
+    shutil.rmtree(world.root / ".dagster")
+    world.mark_failure("interaction_events", days[2], "a later run broke its contract")
+    with open_instance(world.root) as instance:
+        reconcile(instance, world)
+        assert judged(instance) == dict.fromkeys(days[:2], "SUCCEEDED")
+        reconcile(instance, world)
+        history = instance.event_log_storage.get_asset_check_execution_history(CONTRACT, limit=10)
+        assert len(history) == 2, "and it is said once"
+        report_partitions(instance, world, "interaction_events", days[:1])  # killed before its checks
+        assert set(judged(instance)) == {days[1]}
+        reconcile(instance, world)
+        assert set(judged(instance)) == set(days[:2])
 
 
 def test_runs_of_killed_processes_are_buried(tmp_path: Path) -> None:

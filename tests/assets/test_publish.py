@@ -1,3 +1,4 @@
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -9,10 +10,12 @@ from sigma_assets.definitions import build_definitions
 from sigma_assets.instance import open_instance
 from sigma_assets.intake import Intake
 from sigma_assets.io_manager import load, write
+from sigma_assets.publish import publish
 from sigma_assets.stages import STAGES, Read
+from sigma_assets.tracking import NullRun
 from sigma_assets.window import Window, frames_of, readable
 from sigma_core import columns as c
-from sigma_core.artifacts import ArtifactError
+from sigma_core.artifacts import ArtifactError, ArtifactStore
 from sigma_core.data.events import InteractionEvents
 from tests.assets.roots import small_world
 from tests.toy_world import toy_catalog
@@ -65,6 +68,28 @@ def test_a_good_output_carries_version_metadata_and_passing_checks(tmp_path: Pat
         assert event.materialization.metadata["quarantined"].value == 0
     assert all(e.passed for e in result.get_asset_check_evaluations())
     assert world.failure("interaction_events", DAY) is None
+
+
+def test_what_a_tracker_gets_is_written_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there: list[bool] = []
+
+    class Kept(NullRun):
+        url = "somewhere"
+
+    def record(_run: object, store: ArtifactStore, asset: str, partition: str, _value: object) -> None:
+        there.append(store.exists(asset, partition))
+
+    world = small_world(tmp_path)
+    monkeypatch.setattr("sigma_assets.publish.record", record)
+    monkeypatch.setattr(sources, "publish", partial(publish, run=Kept()))
+    job = build_definitions(root=world.root).resolve_implicit_global_asset_job_def()
+    with open_instance(world.root) as instance:
+        made = job.execute_in_process(
+            partition_key=DAY, asset_selection=[dg.AssetKey("interaction_events")], instance=instance
+        )
+    (event,) = made.get_asset_materialization_events()
+    assert event.materialization.metadata["wandb"].value == "somewhere"
+    assert there == [True]
 
 
 def test_only_the_stages_own_type_is_written_and_read(tmp_path: Path) -> None:

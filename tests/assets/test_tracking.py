@@ -8,12 +8,13 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from sigma_assets.tracked import flat, record, report_tables
-from sigma_assets.tracking import NullRun, open_tracker, tracking_mode
+from sigma_assets.tracking import NullRun, WandbTracker, open_tracker, tracking_mode
 from sigma_core.artifacts import ArtifactStore
 from sigma_core.tracking import NullTracker
 from sigma_core.versions import git_commit
@@ -183,6 +184,23 @@ def test_a_full_disk_fails_no_training(tmp_path: Path) -> None:
     assert "trained" in done.stdout
 
 
+def test_a_run_with_a_failed_call_is_finished_all_the_same() -> None:
+    class Run:
+        dir, settings, ended = "here", SimpleNamespace(mode="offline"), 0
+
+        def log(self, *_: object, **__: object) -> None:
+            raise OSError("no")
+
+        def finish(self, exit_code: int) -> None:
+            self.ended += 1
+
+    run = Run()
+    tracker = WandbTracker(run)
+    tracker.log({"loss": 1.0})
+    tracker.close()
+    assert run.ended == 1
+
+
 def test_figures_of_a_value_are_flat_names() -> None:
     assert flat({"a": {"b": 1, "c": {"d": 0.5}}, "e": "x", "list": [1]}) == {"a/b": 1, "a/c/d": 0.5, "e": "x"}
 
@@ -240,6 +258,11 @@ def test_what_a_stage_leaves_is_named_after_it_and_its_date(tmp_path: Path) -> N
         {"weights"},
         ["2024-10-28", "latest", "promoted"],
     )
+    later = store.path("promoted_model", "2024-10-29")
+    later.mkdir(parents=True)
+    (later / "manifest.json").write_text("{}")
+    record(run, store, "promoted_model", "2024-10-28", cast(Any, Value()))
+    assert run.artifacts[-1][-1] == ["2024-10-28"], "made again, it is not the newest"
 
 
 def test_the_commit_of_a_checkout_is_known() -> None:

@@ -1,3 +1,4 @@
+import fcntl
 import json
 import os
 import signal
@@ -16,9 +17,9 @@ import pytest
 from sigma_assets.alerts import AlertLog
 from sigma_assets.growing import FOLLOW
 from sigma_assets.instance import open_instance
-from sigma_assets.locking import LockedError, root_lock
+from sigma_assets.locking import RUNS_FILE, LockedError, root_lock
 from sigma_assets.periods import as_date
-from sigma_assets.ui import LOCATION, what_to_click
+from sigma_assets.ui import LOCATION, end_group, environment_of, what_to_click
 from tests.assets.roots import small_world, with_broken_day
 from tests.assets.test_alerts import Web
 from tests.assets.test_growing import NEXT, source_until
@@ -29,6 +30,13 @@ def test_it_says_where_and_what_to_click(tmp_path: Path) -> None:
     said = what_to_click(small_world(tmp_path), 3123)
     assert "http://127.0.0.1:3123" in said
     assert "no day yet" in said
+
+
+def test_links_of_alerts_lead_to_this_ui(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SIGMA_UI_URL", raising=False)
+    assert environment_of(tmp_path, tmp_path, 3123)["SIGMA_UI_URL"] == "http://127.0.0.1:3123"
+    monkeypatch.setenv("SIGMA_UI_URL", "https://dagster.example.org")
+    assert environment_of(tmp_path, tmp_path, 3123)["SIGMA_UI_URL"] == "https://dagster.example.org"
 
 
 STAND_IN = """
@@ -72,6 +80,32 @@ def test_a_child_that_outlives_it_keeps_the_root_locked(tmp_path: Path) -> None:
         pass
 
 
+LEAVES_ONE_BEHIND = """
+import os, sys
+from sigma_assets.ui import run_until_stopped
+with open(os.devnull) as lock:
+    run_until_stopped(["sh", "-c", "sleep 60 & echo $!"], dict(os.environ), lock.fileno())
+"""
+
+
+def test_what_its_child_left_behind_has_ended_too(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", LEAVES_ONE_BEHIND], capture_output=True, text=True, check=True
+    )
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(ran.stdout), 0)
+
+
+def test_what_does_not_listen_is_made_to_end() -> None:
+    deaf = "trap '' TERM; sleep 60 & echo here; while :; do wait; done"
+    with subprocess.Popen(["sh", "-c", deaf], stdout=subprocess.PIPE, start_new_session=True) as process:
+        assert process.stdout
+        process.stdout.readline()
+        end_group(process, patience=0.2)
+        assert process.stdout.read() == b"", "the pipe ends when both have"
+    assert process.returncode == -signal.SIGKILL
+
+
 @pytest.mark.ui
 def test_the_ui_comes_up_holds_the_root_and_goes_away_whole(tmp_path: Path) -> None:
     root = small_world(tmp_path).root
@@ -89,6 +123,8 @@ def test_the_ui_comes_up_holds_the_root_and_goes_away_whole(tmp_path: Path) -> N
                 check=False,
             )
             assert "sigma ui" in refused.stderr
+            with (root / RUNS_FILE).open() as runs, pytest.raises(BlockingIOError):
+                fcntl.flock(runs, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the code server holds its own share
         finally:
             process.send_signal(signal.SIGTERM)
         assert process.wait(90) == 0

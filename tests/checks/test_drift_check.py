@@ -65,6 +65,7 @@ def test_a_strange_day_is_published_and_told(tmp_path: Path) -> None:
         (alert,) = [one for one in AlertLog(world.root).alerts() if one.partition == STRANGE.isoformat()]
         assert (alert.check, alert.severity) == ("drift", "ERROR")
         assert "price quantile" in alert.what
+        assert "Nothing stopped, 2024-09-25 counts" in alert.to_do
         key = dg.AssetCheckKey(dg.AssetKey("interaction_events"), "drift")
         history = instance.event_log_storage.get_asset_check_execution_history(key, limit=100)
         status = {record.partition: record.status.value for record in history}
