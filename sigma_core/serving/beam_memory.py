@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MAX_PRIOR_SHIFT: Final = 0.05  # in logs of counts: a twentieth more or less is bought under a prefix
 KEEP_FILES: Final = 3
-_SCHEMA: Final = 3
+_SCHEMA: Final = 4
 _BY_REQUEST: Final = ("prefix", "log_prob", "query", "activity", "generated")
 
 
@@ -55,6 +55,7 @@ class BeamMemory:
                 model,
                 [[one.instruction, one.focus] for one in requests],
                 recommender.config.num_prefixes,
+                recommender.config.sigma_top,  # with K it is how many beams there are
                 recommender.collator.prompt_favorites,
             ]
         )

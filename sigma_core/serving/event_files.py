@@ -42,7 +42,7 @@ def read_event(row: Mapping[str, Any], now: datetime | None = None) -> LiveEvent
     A time with an offset is taken as UTC; one more than a day ahead of `now` is refused, for it would hide all later events.
 
     Raises:
-        EventError: null_user, null_item, bad_time, future_time, bad_type or nonpositive_quantity.
+        EventError: null_user, null_item, bad_text, bad_time, future_time, bad_type or nonpositive_quantity.
     """
     user, item = _id(row.get(c.USER_ID), "null_user"), _id(row.get(c.ITEM_ID), "null_item")
     time = _time(row.get(c.EVENT_TIME))
@@ -55,13 +55,22 @@ def read_event(row: Mapping[str, Any], now: datetime | None = None) -> LiveEvent
     if quantity is not None and not (isinstance(quantity, int | float) and quantity > 0):
         raise EventError("nonpositive_quantity")
     session = row.get(c.SESSION_ID)
-    return LiveEvent(user, item, micros(time), kind, "" if session is None else str(session)[:MAX_ID])
+    return LiveEvent(user, item, micros(time), kind, "" if session is None else _text(str(session)[:MAX_ID]))
 
 
 def _id(value: Any, reason: str) -> str:
     text = "" if value is None or isinstance(value, bool | float | list | dict) else str(value)
     if not 0 < len(text) <= MAX_ID:
         raise EventError(reason)
+    return _text(text)
+
+
+def _text(text: str) -> str:
+    """The text, which can be stored: JSON may spell half a character (a lone surrogate), which no encoding holds."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise EventError("bad_text") from error
     return text
 
 

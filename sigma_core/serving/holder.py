@@ -5,8 +5,10 @@ A request keeps the `LiveDay` it began with; the holder only changes what the ne
 
 import logging
 import threading
+import traceback
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 from typing import Final
 
 from sigma_core.artifacts import ArtifactError, ArtifactStore, digest_json
@@ -14,11 +16,13 @@ from sigma_core.config import NearlineConfig
 from sigma_core.serving.live import LiveDay
 from sigma_core.serving.live_store import LiveStore
 from sigma_core.serving.nearline import History, Nearline, Progressed, RootHistory
-from sigma_core.serving.runtime import RequestError, load_recommender, pick_day
+from sigma_core.serving.runtime import RequestError, check_whole, load_recommender, pick_day
 from sigma_core.serving.session_cache import FOLDER, SessionCache
 
 LOG = logging.getLogger("sigma.serve")
 _DAILY: Final = ("promoted_model", "item_index", "user_to_item_index", "item_catalog")
+FIRST_PAUSE: Final = 60.0  # seconds until a day that could not be loaded is tried again; doubled each time
+LONGEST_PAUSE: Final = 3600.0
 
 
 def load_live_day(root: Path, as_of: str | None = None) -> LiveDay:
@@ -39,10 +43,19 @@ def load_live_day(root: Path, as_of: str | None = None) -> LiveDay:
         embeddings = store.read(ItemEmbeddings, "item_embeddings", day)
     except ArtifactError as error:
         raise RequestError(str(error)) from error
+    check_whole(root, day, loaded.engine.index.item_ids, "item_embeddings", set(embeddings.item_ids))
     vectors = unit_rows(embeddings.match()[embeddings.rows(loaded.engine.index.item_ids)])
     live = LiveDay(loaded, vectors, model)
     live.answer([live.prepare(RecommendRequest(instruction="hello"))])
     return live
+
+
+def _told(error: Exception) -> str:
+    """What went wrong: our own words, or the kind and the place, as words of other errors may hold a user's data."""
+    if isinstance(error, RequestError | ArtifactError | OSError):
+        return str(error)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}"
 
 
 def published(store: ArtifactStore, day: str) -> str:
@@ -78,12 +91,14 @@ class Holder:
         self._nearline = self._nearline_of(live)
         self.swaps = 0
         self._loading = threading.Lock()
-        self._refused = ""
+        self._refused, self._pause, self._again = "", 0.0, 0.0
 
     def refresh(self) -> bool:
         """Load and swap when what is published differs from what is served; True after a swap.
 
-        A day that cannot be loaded (half published, or artifacts that do not belong together) leaves the served one.
+        A day that cannot be loaded, whatever the reason (half published, artifacts that do not belong together, a full disk),
+        leaves the served one. It is tried again when it is published anew, and after a pause of `FIRST_PAUSE` seconds that doubles
+        each time up to `LONGEST_PAUSE`.
         """
         if not self._loading.acquire(blocking=False):
             return False
@@ -92,20 +107,27 @@ class Holder:
             store = ArtifactStore(self.root)
             day = pick_day(store, self.as_of)
             wanted = published(store, day)
-            if wanted in (self.live.model, self._refused):
+            if wanted == self.live.model or (wanted == self._refused and monotonic() < self._again):
                 return False
             live = load_live_day(self.root, day)
             self._nearline = self._nearline_of(live)
             self.live = live
-        except (RequestError, ArtifactError, OSError) as error:
-            self._refused = wanted
-            LOG.warning("the newly published day cannot be served, the former stays: %s", error)
+        except Exception as error:  # noqa: BLE001 whatever is wrong with the newer day, the served one goes on
+            self._put_off(wanted)
+            LOG.warning("the newly published day cannot be served, the former stays: %s", _told(error))
             return False
         finally:
             self._loading.release()
+        self._refused, self._pause = "", 0.0
         self.swaps += 1
         LOG.warning("now serving %s of %s", self.live.model, self.live.day)
         return True
+
+    def _put_off(self, wanted: str) -> None:
+        """Do not try this state of the day again for a while."""
+        again = bool(wanted) and wanted == self._refused
+        self._pause = min(2 * self._pause, LONGEST_PAUSE) if again else FIRST_PAUSE
+        self._refused, self._again = wanted, monotonic() + self._pause
 
     def catch_up(self) -> int:
         """Bring every user with new events up to date; how many it were."""

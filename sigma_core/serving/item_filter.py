@@ -18,7 +18,7 @@ from sigma_core import columns as c
 from sigma_core.instruction.constraints import Understood, group_rules, understand
 from sigma_core.instruction.phrases import Rule, load_phrases, name_keys, name_words, parse_rule
 
-# Shape legend: N rows of the index.
+# Shape legend: N rows of the index, K kinds: distinct (department, category, type, brand).
 Rows = npt.NDArray[np.bool_]
 _ONE_OF: Final = {
     "departments": c.DEPARTMENT,
@@ -26,6 +26,9 @@ _ONE_OF: Final = {
     "brands": c.BRAND,
     "price_bands": c.PRICE_BAND,
 }
+
+
+_STRENGTH: Final = ("none", "items", "texts")  # of history filters
 
 
 class FilterError(ValueError):
@@ -44,7 +47,8 @@ class ItemFilter:
         only_items: ids that may be returned at all (stock); None for all.
         exclude_items: ids that must not.
         only_new: items launched in the last weeks only.
-        owned: items bought before: as the task says, kept, left out, or left out with all of their text.
+        owned: items bought before: as the task says, kept, left out, or left out with all of their text; what the task leaves out
+            more than that stays out, unless they are to be kept.
     """
 
     departments: Sequence[str] = ()
@@ -96,6 +100,10 @@ class FilterTable:
         )
         self._rows = {item: row for row, item in enumerate(item_ids)}
         self._values = {name: items[column].fill_null("").to_numpy() for name, column in _ONE_OF.items()}
+        self._names = {
+            name: sorted(value for value in items[column].drop_nulls().unique().to_list() if value)
+            for name, column in _ONE_OF.items()
+        }
         self._is_new = items[c.IS_NEW].fill_null(False).to_numpy()
         self._group = np.unique(np.asarray(items[c.TEXT_GROUP].to_list()), return_inverse=True)[1]
         names = [
@@ -107,7 +115,9 @@ class FilterTable:
         place = {kind: number for number, kind in enumerate(self._kinds)}
         self._kind_N = np.array([place[kind] for kind in kinds], np.int64)
         self._said = [[_spoken(name) for name in kind] for kind in self._kinds]
-        self.named = lru_cache(maxsize=512)(self._named)
+        self._kinds_of = lru_cache(maxsize=512)(
+            self._fitting
+        )  # by kind: what callers type must not hold memory by row
 
     @cached_property
     def _keys(self) -> list[tuple[frozenset[str], frozenset[str]]]:
@@ -115,12 +125,12 @@ class FilterTable:
 
     def values(self, field_name: str) -> list[str]:
         """What an exact field may name, sorted."""
-        return sorted({value for value in self._values[field_name] if value})
+        return list(self._names[field_name])
 
     def knows(self, words: str) -> bool:
         """Whether some items are what the words name. A word that stands nowhere is refused at once, without a look at any item."""
         spoken = set(_spoken(words.lower()).split())
-        return spoken <= self._words and bool(self.named(words.lower()).any())
+        return spoken <= self._words and bool(self._kinds_of(words.lower()).any())
 
     @cached_property
     def _words(self) -> frozenset[str]:
@@ -129,8 +139,13 @@ class FilterTable:
         texts = {*(name for said in self._said for name in said), *map(_spoken, (*group_rules(), *phrases))}
         return frozenset(word for text in texts for word in text.split())
 
-    def _named(self, words: str) -> Rows:
-        """Rows that the words name, bool [N]; the first of these that fits anything decides.
+    def named(self, words: str) -> Rows:
+        """Rows that the words name, bool [N]: those of the kinds that they name."""
+        fits = self._kinds_of(words)
+        return np.asarray(fits[self._kind_N] if len(fits) else np.zeros(len(self._rows), np.bool_))
+
+    def _fitting(self, words: str) -> Rows:
+        """Kinds that the words name, bool [K]; the first of these that fits anything decides.
 
         A kind of constraint_words.yaml; departments, categories, types and brands whose name holds the words, plural or not ("non
         dairy" does not hold "dairy"); a phrase of phrases.yaml.
@@ -140,7 +155,7 @@ class FilterTable:
             fits = np.array(find(words), np.bool_)
             if fits.any():
                 break
-        return np.asarray(fits[self._kind_N] if len(fits) else np.zeros(len(self._rows), np.bool_))
+        return fits
 
     def _of_group(self, words: str) -> list[bool]:
         """Kinds that a rule of the word fits, but "non dairy"."""
@@ -182,7 +197,7 @@ class FilterTable:
 
         Args:
             wanted: the request's filter.
-            history_filter: of its task: none | items | texts; counts where `wanted.owned` is "task".
+            history_filter: of its task: none | items | texts. The stronger of it and `wanted.owned` holds; "keep" overrules it.
             owned: rows bought before.
 
         Raises:
@@ -209,7 +224,8 @@ class FilterTable:
         return out & ~self._hidden(wanted.owned, history_filter, owned)
 
     def _hidden(self, wish: str, history_filter: str, owned: Collection[int]) -> Rows:
-        kind = {"keep": "none", "hide_items": "items", "hide_texts": "texts"}.get(wish, history_filter)
+        asked = {"hide_items": "items", "hide_texts": "texts"}.get(wish, "none")
+        kind = "none" if wish == "keep" else max(asked, history_filter, key=_STRENGTH.index)
         mine = np.fromiter(owned, dtype=np.int64)
         out = np.zeros(len(self._rows), np.bool_)
         if kind == "items":
@@ -233,10 +249,9 @@ class FilterTable:
         return {name: {value.lower(): value for value in self.values(name)} for name in _ONE_OF}
 
     def _must_name(self, words: str) -> Rows:
-        found: Rows = self.named(words.lower())
-        if not found.any():
+        if not self.knows(words):
             raise FilterError(f"{words!r} names no department, category, type or brand of the day's catalog.")
-        return found
+        return self.named(words.lower())
 
     def _marked(self, items: Collection[str]) -> Rows:
         out = np.zeros(len(self._rows), np.bool_)

@@ -5,6 +5,7 @@ queue. A newer day replaces it by one assignment. Source: paper, nearline servin
 """
 
 import threading
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,10 +22,11 @@ from sigma_core.instruction.collate import Request, UserContext
 from sigma_core.instruction.routing import Route
 from sigma_core.instruction.tasks import TASKS, TaskError
 from sigma_core.serving.item_filter import FilterError, FilterTable, ItemFilter
-from sigma_core.serving.live_context import Taken, live_context
+from sigma_core.serving.live_context import Past, told_context
 from sigma_core.serving.live_store import LiveStore, end_of_day
 from sigma_core.serving.reading import Asked, ReadRequest, RequestReader
 from sigma_core.serving.runtime import LoadedRecommender, RequestError
+from sigma_core.serving.text_groups import TextGroups
 
 if TYPE_CHECKING:
     from sigma_core.generation.explain import Explanation
@@ -105,13 +107,13 @@ class LiveDay:
         self.reader = RequestReader(
             loaded.day, loaded.country, loaded.catalog, loaded.lists.words, self.filters, self._vectors
         )
-        group = items[c.TEXT_GROUP].to_list()
-        self._group = np.unique(np.asarray(group), return_inverse=True)[1]
+        self._groups = TextGroups(items[c.TEXT_GROUP].to_list())
         sold = items[c.NUM_EVENTS_28D].to_numpy().astype(np.float64)
         self.popularity = sold / max(sold.sum(), 1.0)
         self.popular = np.argsort(-self.popularity, kind="stable")
         self.everything_N = np.ones(len(self.item_ids), dtype=bool)
         self._user_row = {user: n for n, user in enumerate(loaded.lists.contexts[c.USER_ID])}
+        self.user_ids = sorted(self._user_row)  # known users
         self._owned_row = {user: n for n, user in enumerate(loaded.lists.owned[c.USER_ID])}
         self._lists = _offsets(loaded.lists.frame)
         self._focus: OrderedDict[str, np.ndarray] = OrderedDict()
@@ -122,10 +124,13 @@ class LiveDay:
         self._published_owned = lru_cache(maxsize=MAX_OWNED)(self._owned_by)
 
     # ------------------------------------------------------------------------------------- lookups
-    @property
-    def user_ids(self) -> list[str]:
-        """Known users, sorted."""
-        return list(self._user_row)
+    def users_like(self, starts_with: str, n: int) -> tuple[int, list[str]]:
+        """How many published users' ids begin so, and the first `n` of them."""
+        first = bisect_left(self.user_ids, starts_with)
+        end = bisect_right(
+            self.user_ids, starts_with, lo=first, key=lambda user: str(user)[: len(starts_with)]
+        )
+        return end - first, self.user_ids[first : min(end, first + n)]
 
     def values(self, field: str) -> list[str]:
         """What a filter field may name, sorted."""
@@ -258,11 +263,9 @@ class LiveDay:
         """The context, the rows bought before, and whether anything is known of this user."""
         if wish.user_id is not None and (known := self.known_user(wish.user_id)) is not None:
             return *known, True
-        events = wish.history or ()
-        taken = [Taken(e.item_id, e.days_ago, -e.days_ago, e.count) for e in events]
-        instruction = self.config.instruction
-        context = live_context(wish.user_id or "", wish.profile or "", taken, self.rows, instruction)
-        owned = frozenset(self.rows[e.item_id] for e in events if e.item_id in self.rows)
+        past = [Past(e.item_id, e.days_ago, e.count) for e in wish.history or ()]
+        told = told_context(wish.user_id or "", wish.profile or "", past, self.rows, self.config.instruction)
+        context, owned = told
         return context, owned, bool(wish.profile or owned)
 
     def _eligible(self, wanted: ItemFilter, task: str, owned: frozenset[int]) -> np.ndarray:
@@ -344,26 +347,27 @@ class LiveDay:
 
     # ----------------------------------------------------------------------------- without a model
     def fall_back(self, one: Prepared) -> "tuple[str, list[Recommendation]]":
-        """A prepared list that obeys the request's filters: of U2I, else of popularity; and which it is."""
+        """A prepared list that obeys the request's filters: of U2I, else of popularity; and which it is.
+
+        A list of U2I that the filters or its length leave short goes on with what is popular.
+        """
         if one.user_id is not None:
             tasks = (one.task, *self.config.serving.u2i_tasks)
             for task in dict.fromkeys(tasks):
                 kept = [r for r in self.prepared_list(one.user_id, task) if one.eligible_N[r.row]]
                 if kept:
-                    return "u2i", kept[: one.n]
+                    more = self.most_popular(one.eligible_N, one.n - len(kept), [r.row for r in kept])
+                    return "u2i", [*kept[: one.n], *more]
         return "popularity", self.most_popular(one.eligible_N, one.n)
 
-    def most_popular(self, eligible_N: np.ndarray, n: int) -> "list[Recommendation]":
-        """The eligible items most sold in the last four weeks, one of a text group."""
+    def most_popular(
+        self, eligible_N: np.ndarray, n: int, listed: Sequence[int] = ()
+    ) -> "list[Recommendation]":
+        """The eligible items most sold in the last four weeks, one of a text group, of none that `listed` rows are of."""
         from sigma_core.generation.recommender import Recommendation
 
-        rows = self.popular[eligible_N[self.popular]]
-        rows = self._distinct(rows, n)
-        return [Recommendation(int(row), float(self.popularity[row]), (), 0.0) for row in rows]
-
-    def _distinct(self, rows: np.ndarray, n: int) -> np.ndarray:
-        first = np.sort(np.unique(self._group[rows], return_index=True)[1])
-        return rows[first[:n]]
+        rows = self._groups.first(self.popular, max(n, 0), eligible_N, listed)
+        return [Recommendation(row, float(self.popularity[row]), (), 0.0) for row in rows]
 
     # ------------------------------------------------------------------------------- items to items
     def similar(self, item_id: str, n: int) -> list[tuple[int, float]]:
@@ -375,7 +379,7 @@ class LiveDay:
         """
         row = self.rows[item_id]
         cosine = self.text_vectors @ self.text_vectors[row]
-        cosine[self._group == self._group[row]] = -np.inf
+        cosine[self._groups.number_N == self._groups.number_N[row]] = -np.inf
         return self._top(cosine, n)
 
     def search(self, vector: np.ndarray, n: int) -> list[tuple[int, float]]:
@@ -384,11 +388,7 @@ class LiveDay:
         return self._top(self.text_vectors @ (asked / np.linalg.norm(asked)), n)
 
     def _top(self, cosine: np.ndarray, n: int) -> list[tuple[int, float]]:
-        most = min(len(cosine), 8 * n + 50)
-        rows = np.argpartition(-cosine, most - 1)[:most]
-        rows = rows[np.lexsort((rows, -cosine[rows]))]
-        kept = [row for row in self._distinct(rows, n) if np.isfinite(cosine[row])]
-        return [(int(row), float(cosine[row])) for row in kept]
+        return [(row, float(cosine[row])) for row in self._groups.best(cosine, n)]
 
 
 def _offsets(lists: pl.DataFrame) -> dict[tuple[str, str], tuple[int, int]]:

@@ -25,6 +25,14 @@ class Taken(NamedTuple):
     lines: int = 1
 
 
+class Past(NamedTuple):
+    """One purchase of a history that comes with a request: the item, whole days before now, how often that day."""
+
+    item_id: str
+    days_ago: int = 0
+    times: int = 1
+
+
 class _Sums:
     """What is known of one item."""
 
@@ -60,6 +68,20 @@ def live_context(
         return _listed(items, [sums[item].stats() for item in items], rows)
 
     return UserContext(user_id, profile_text, *listed(recent), *listed(favorite))
+
+
+def told_context(
+    user_id: str,
+    profile_text: str,
+    history: Iterable[Past],
+    rows: Mapping[str, int],
+    config: InstructionConfig,
+) -> tuple[UserContext, frozenset[int]]:
+    """The context of a user told by the request itself, and the rows that the history holds."""
+    known = [event for event in history if event.item_id in rows]
+    taken = [Taken(event.item_id, event.days_ago, -event.days_ago, event.times) for event in known]
+    context = live_context(user_id, profile_text, taken, rows, config)
+    return context, frozenset(rows[event.item_id] for event in known)
 
 
 def session_prompt(

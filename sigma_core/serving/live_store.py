@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -23,6 +24,7 @@ from sigma_core.data.events import POSITIVE_TYPES
 
 FILE: Final = Path("live") / "live.sqlite"  # under the root
 EPOCH: Final = datetime(1970, 1, 1)
+CHUNK: Final = 1000  # lists of a day that are written under one lock
 _SCHEMA_VERSION: Final = 1
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS events (
@@ -58,6 +60,8 @@ def _put(table: str, *columns: str, keys: int) -> str:
     return _PUT.format(table=table, marks=", ".join("?" * (keys + len(columns))), update=update)
 
 
+# lists of other models that know nothing a day does not know, and that it brought nothing in place of
+_LEFT: Final = "model != ? AND (watermark_us, num_events) <= (?, 0)"
 _PUT_USER: Final = _put("users", "watermark_us", "num_events", "model_day", "context", keys=1)
 _PUT_LIST: Final = _put("lists", "watermark_us", "num_events", "model_day", "model", "items", keys=2)
 
@@ -249,16 +253,34 @@ class LiveStore:
                 )
 
     def load_day(self, lists: Iterable[tuple[str, str, Sequence[Any]]], day: date, model: str) -> bool:
-        """Take over the lists of a daily asset; False when this very day was loaded before.
+        """Take over the lists of a daily asset, each whole; False when this very day was loaded before.
 
-        Lists that know later events stay, and their users become due for the new model.
+        Lists that know later events stay, and their users become due for the new model. Lists of former days that the day brings
+        nothing in place of are gone (their users left the index), unless they know later events.
+
+        The lists are made ready without a lock and written `CHUNK` at a time, so that events are taken in meanwhile. From the
+        first chunk to the last no day counts as loaded: what was killed between is done anew by the next call, for whichever
+        model. When another model's day is begun meanwhile, that one has the say and this returns False.
         """
         if self._fact(self._connection, "loaded") == model:
             return False
         known = (end_of_day(day), 0, day.isoformat())
         with self._writing() as connection:
-            rows = ((user, task, *known, model, _packed(items)) for user, task, items in lists)
-            connection.executemany(_PUT_LIST, rows)
+            connection.execute("DELETE FROM facts WHERE name = 'loaded'")
+            self._set_fact(connection, "loading", model)
+        rows = ((user, task, *known, model, _packed(items)) for user, task, items in lists)
+        while chunk := list(islice(rows, CHUNK)):
+            with self._writing() as connection:
+                if self._fact(connection, "loading") != model:
+                    return False
+                connection.executemany(_PUT_LIST, chunk)
+        find = f"SELECT user_id, task FROM lists WHERE {_LEFT}"  # noqa: S608 own words
+        left = self._connection.execute(find, (model, known[0])).fetchall()
+        with self._writing() as connection:
+            if self._fact(connection, "loading") != model:
+                return False
+            drop = f"DELETE FROM lists WHERE user_id = ? AND task = ? AND {_LEFT}"  # noqa: S608 own words
+            connection.executemany(drop, [(*one, model, known[0]) for one in left])
             since = int(self._fact(connection, "since") or 0) + 1
             connection.execute(
                 "INSERT OR REPLACE INTO due SELECT user_id, ? FROM users WHERE watermark_us >= ?",

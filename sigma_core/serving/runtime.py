@@ -4,6 +4,8 @@ Imports no dagster, no peft and no great_expectations. Errors name what exists. 
 """
 
 import difflib
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
@@ -22,8 +24,10 @@ if TYPE_CHECKING:
     from sigma_core.data.catalog import ItemCatalog
     from sigma_core.generation.explain import Explanation
     from sigma_core.generation.recommender import Recommendation, Recommender
+    from sigma_core.instruction.collate import UserContext
     from sigma_core.serving.engine import Engine
     from sigma_core.serving.item_filter import FilterTable
+    from sigma_core.serving.live_context import Past
     from sigma_core.serving.reading import ReadRequest, RequestReader
     from sigma_core.serving.user_to_item import UserToItemIndex
 
@@ -62,7 +66,30 @@ def pick_day(
     return as_of
 
 
+def check_whole(root: Path, day: str, item_ids: Sequence[str], asset: str, held: Collection[str]) -> None:
+    """Refuse a day of which only some artifacts were made anew.
+
+    Args:
+        root, day: what is loaded.
+        item_ids: of the day's item index.
+        asset: the artifact that must hold all of them.
+        held: the ids that it holds; a set or a mapping.
+
+    Raises:
+        RequestError: the index has items that the artifact lacks.
+    """
+    missing = [item for item in item_ids if item not in held]
+    if missing:
+        raise RequestError(
+            f"{day} is half published in {root}: its item_index has {len(missing)} items that its {asset} lacks, for "
+            f"example {', '.join(missing[:3])}. Run `sigma materialize --as-of {day} --root {root}` to finish the day."
+        )
+
+
 SHOWN_MEMBERS: Final = 5  # items of a prefix that an explanation names
+
+
+MAX_NEAR: Final = 1000  # user ids that an unknown one is compared with
 
 
 @dataclass(frozen=True)
@@ -85,6 +112,20 @@ class Wish:
         """The settings that the wish names."""
         names = ("num_prefixes", "prefix_mass", "items_per_prefix")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    def check(self) -> None:
+        """Refuse numbers that no list can be made with.
+
+        Raises:
+            RequestError: one is out of its bounds.
+        """
+        for name, value in (("top_n", self.top_n), *self.given().items()):
+            if name != "prefix_mass" and value < 1:
+                raise RequestError(f"--{name.replace('_', '-')} {value}: needed at least 1.")
+        if self.prefix_mass is not None and not 0 < self.prefix_mass <= 1:
+            raise RequestError(f"--prefix-mass {self.prefix_mass}: needed more than 0 and at most 1.")
+        if not self.temperature > 0:
+            raise RequestError(f"--temperature {self.temperature}: needed more than 0.")
 
 
 @dataclass(frozen=True)
@@ -114,25 +155,39 @@ class LoadedRecommender:
 
     def recommend(
         self,
-        user_id: str,
+        user_id: str | None = None,
         task: str | None = None,
         query: str | None = None,
         category: str | None = None,
         instruction: str | None = None,
         top_n: int = 10,
+        *,
+        profile: str | None = None,
+        history: "Iterable[Past | tuple[Any, ...] | str] | None" = None,
     ) -> list[dict[str, Any]]:
         """Ranked items for a user: rank, item_id, title, score, prefix, prefix_probability.
 
-        Raises:
-            RequestError: unknown user, task or category, or a task without what it needs.
-        """
-        return self.answer(user_id, Wish(task, query, category, instruction, top_n)).rows
+        Someone the day does not know is told by `profile` (words) and `history` (item ids, or tuples of item id, days ago and
+        how often; items that the catalog lacks are left out) instead of `user_id`; with none of the three nothing is known.
 
-    def answer(self, user_id: str, wish: "Wish") -> "Answered":
+        Raises:
+            RequestError: unknown user, task or category, a task without what it needs, or both kinds of user.
+        """
+        wish = Wish(task, query, category, instruction, top_n)
+        return self.answer(user_id, wish, profile=profile, history=history).rows
+
+    def answer(
+        self,
+        user_id: str | None,
+        wish: "Wish",
+        *,
+        profile: str | None = None,
+        history: "Iterable[Past | tuple[Any, ...] | str] | None" = None,
+    ) -> "Answered":
         """The list of a wish with filters and settings, what was read out of its words, and the steps behind the list.
 
         Raises:
-            RequestError: as `recommend`, or a filter that names nothing.
+            RequestError: as `recommend`, a filter that names nothing, or a setting out of its bounds.
         """
         import torch
 
@@ -141,13 +196,10 @@ class LoadedRecommender:
         from sigma_core.serving.item_filter import FilterError
         from sigma_core.serving.reading import told_route
 
-        if wish.top_n < 1:
-            raise RequestError(f"--top-n {wish.top_n}: needed at least 1.")
-        user = self._user(user_id)
-        read = self._read(wish, user_id)
+        wish.check()
+        user, rows = self._who(user_id, profile, history)
+        read = self._read(wish, user_id or "")
         task = TASKS[read.task]
-        owned = self.lists.owned.filter(pl.col(c.USER_ID) == user_id)[c.OWNED_ITEMS].explode().drop_nulls()
-        rows = [self.engine.rows[item] for item in owned if item in self.engine.rows]
         try:
             eligible_N = self.filters.rows(read.wanted, task.exclude_history, rows)
         except FilterError as error:
@@ -248,22 +300,65 @@ class LoadedRecommender:
         """Item id -> shown title."""
         return dict(self.catalog.frame.select(c.ITEM_ID, c.TITLE).iter_rows())
 
-    def _user(self, user_id: str) -> Any:
+    def _who(
+        self,
+        user_id: str | None,
+        profile: str | None,
+        history: "Iterable[Past | tuple[Any, ...] | str] | None",
+    ) -> "tuple[UserContext, list[int]]":
+        """The context of whom the request is for, and the rows bought before."""
+        from sigma_core.serving.live_context import told_context
+
+        rows = self.engine.rows
+        if user_id is None:
+            past = [_past(event) for event in history or ()]
+            told, owned = told_context("", profile or "", past, rows, self.engine.config.instruction)
+            return told, sorted(owned)
+        if profile is not None or history is not None:
+            raise RequestError("give user_id, or profile and history, not both.")
         mine = self.lists.contexts.filter(pl.col(c.USER_ID) == user_id)
         if mine.is_empty():
-            known = self.lists.contexts[c.USER_ID].to_list()
-            near = difflib.get_close_matches(user_id, known, n=3) or known[:3]
-            raise RequestError(
-                f"user {user_id!r} is not known on {self.day}; {len(known)} users are, for example {', '.join(near)}."
-            )
-        return self.engine.contexts(mine)[0]
+            raise RequestError(self._unknown(user_id))
+        items = self.lists.owned.filter(pl.col(c.USER_ID) == user_id)[c.OWNED_ITEMS].explode().drop_nulls()
+        return self.engine.contexts(mine)[0], [rows[item] for item in items if item in rows]
+
+    def _unknown(self, user_id: str) -> str:
+        """What is said of a user that the day does not know: ids that are near, of `MAX_NEAR` beside it in the order of ids."""
+        known = sorted(self.lists.contexts[c.USER_ID])
+        first = max(bisect_left(known, user_id) - MAX_NEAR // 2, 0)
+        near = difflib.get_close_matches(user_id, known[first : first + MAX_NEAR], n=3)
+        some = ", ".join(near or known[:3])
+        return (
+            f"user {user_id!r} is not known on {self.day}; {len(known)} users are, for example {some}. In Python someone new is "
+            "told by profile and history instead of user_id."
+        )
+
+
+def _past(event: "Past | tuple[Any, ...] | str") -> "Past":
+    """An event of an inline history.
+
+    Raises:
+        RequestError: it is none.
+    """
+    from sigma_core.serving.live_context import Past
+
+    try:
+        past = Past(event) if isinstance(event, str) else Past(*event)
+        good = isinstance(past.item_id, str) and past.days_ago >= 0 and past.times >= 1
+    except TypeError:
+        good = False
+    if not good:
+        raise RequestError(
+            f"history: {event!r} is no event; needed an item id, or (item id, days ago, how often): ('1082185', 2, 1)."
+        )
+    return past
 
 
 def load_recommender(root: Path, as_of: str | None = None) -> LoadedRecommender:
     """Load what one day's answers need from `root`.
 
     Raises:
-        RequestError: the day or one of its artifacts is not there.
+        RequestError: the day or one of its artifacts is not there, or they do not belong together.
     """
     from sigma_core.data.catalog import ItemCatalog
     from sigma_core.grounding.encoder import GroundedEncoder
@@ -279,10 +374,12 @@ def load_recommender(root: Path, as_of: str | None = None) -> LoadedRecommender:
     try:
         config = read_binding(root).config()
         catalog = store.read(ItemCatalog, "item_catalog", day)
+        index = store.read(ItemIndex, "item_index", day)
+        check_whole(root, day, index.item_ids, "item_catalog", set(catalog.frame[c.ITEM_ID]))
         engine = Engine(
             store.read(SigmaBase, "sigma_base", month),
             store.read(PromotedModel, "promoted_model", day).checkpoint,
-            store.read(ItemIndex, "item_index", day),
+            index,
             catalog,
             store.read(GroundedEncoder, "grounded_encoder", month),
             config,

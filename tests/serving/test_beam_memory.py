@@ -72,7 +72,7 @@ def test_a_second_run_searches_nobody_and_answers_bit_by_bit_the_same(tmp_path: 
     assert again == first
 
 
-@pytest.mark.parametrize("changed", ["model", "requests", "broken"])
+@pytest.mark.parametrize("changed", ["model", "requests", "sigma_top", "broken"])
 def test_another_model_or_a_broken_file_is_never_used(
     tmp_path: Path, changed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,6 +82,9 @@ def test_another_model_or_a_broken_file_is_never_used(
         monkeypatch.setattr("tests.serving.test_beam_memory.REQUESTS", [Request("pick"), Request("other")])
     if changed == "broken":
         path.write_bytes(path.read_bytes()[:100])
+    if changed == "sigma_top":  # decides how many beams step 1 keeps
+        top = world.recommender.config.sigma_top + 1
+        world.recommender.config = world.recommender.config.model_copy(update={"sigma_top": top})
     _, memory = lists(world.recommender, ITEMS, USERS, path, "n" if changed == "model" else "m")
     assert memory.searched == 3
 

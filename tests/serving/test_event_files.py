@@ -40,6 +40,9 @@ def take(file: Path, store: LiveStore, size: int = 2) -> tuple[int, int]:
         ({"event_type": "theft"}, "bad_type"),
         ({"quantity": 0}, "nonpositive_quantity"),
         ({"quantity": "many"}, "nonpositive_quantity"),
+        ({"user_id": "u\ud800"}, "bad_text"),
+        ({"item_id": "i\udfff"}, "bad_text"),
+        ({"session_id": "\ud800"}, "bad_text"),
     ],
 )
 def test_a_row_that_is_no_event_is_refused_with_a_reason(row: dict[str, Any], reason: str) -> None:
@@ -93,3 +96,10 @@ def test_a_folder_is_its_event_files_in_order(tmp_path: Path) -> None:
         event_files(tmp_path / "nowhere")
     with pytest.raises(SourceError, match="jsonl"):
         event_files(tmp_path / "notes.txt")
+
+
+def test_a_line_that_no_store_can_hold_is_refused_and_the_file_goes_on(tmp_path: Path) -> None:
+    file, store = tmp_path / "a.jsonl", LiveStore(tmp_path / "s")
+    file.write_text(line(1) + line(2, user_id="u\ud800") + line(3, session_id="\ud800") + line(4))
+    assert take(file, store) == (2, 2)
+    assert take(file, store) == (0, 0)

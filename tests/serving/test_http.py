@@ -1,9 +1,6 @@
-"""The API over a tiny day: what each route answers, what it refuses, and what a client never sees."""
+"""Recommendations over a tiny day: what a request is taken for, and the list it gets."""
 
 import asyncio
-import logging
-import re
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -17,18 +14,11 @@ from sigma_core.instruction.tasks import TASKS
 from sigma_core.serving.http.app import create_app
 from sigma_core.serving.http.schemas import Answer
 from sigma_core.serving.http.security import KeyRing
-from sigma_core.serving.live import LiveDay
-from tests.serving.live_world import FakeEncoder, holder, live_day
+from tests.serving.live_world import holder, live_day
 
 KEY = "a-key-that-is-long-enough"
 LOCAL = "http://localhost"
 EASY = HttpConfig(deadline_ms=20_000, rate_per_minute=100_000, rate_burst=100_000)
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[TestClient]:
-    with TestClient(create_app(holder(), EASY, KeyRing()), base_url=LOCAL) as made:
-        yield made
 
 
 def ask(client: TestClient, **wish: Any) -> dict[str, Any]:
@@ -251,216 +241,6 @@ def test_requests_that_arrive_together_share_a_forward_pass() -> None:
     assert {response.status_code for response in asyncio.run(many())} == {200}
     assert sum(sizes) == 8
     assert len(sizes) < 8
-
-
-# --------------------------------------------------------------------------------------- fall back
-class Broken(LiveDay):
-    """A day whose model always fails."""
-
-    def answer(self, batch: Any) -> Any:
-        raise RuntimeError("the user u0 secretly likes candy")
-
-
-def broken() -> LiveDay:
-    live = live_day()
-    live.__class__ = Broken
-    return live
-
-
-def test_without_the_model_u2i_answers_then_popularity(caplog: pytest.LogCaptureFixture) -> None:
-    with TestClient(create_app(holder(broken()), EASY, KeyRing()), base_url=LOCAL) as client:
-        known = ask(client, user_id="u0", n=2)
-        assert (known["served_by"], items(known)) == ("u2i", ["i05", "i04"])
-        assert "failed" in known["note"]
-        listless = ask(client, user_id="u1", n=2)
-        assert (listless["served_by"], items(listless)) == ("popularity", ["i00", "i02"])
-        assert ask(client, user_id="u0", filters={"only_new": True})["served_by"] == "popularity"
-        assert client.get("/v1/search", params={"q": "soda"}).status_code == 200
-    assert "secretly" not in caplog.text
-
-
-def test_a_spent_budget_is_answered_from_the_prepared_list(client: TestClient) -> None:
-    answer = ask(client, user_id="u0", deadline_ms=1)
-    assert answer["served_by"] in ("u2i", "model")
-    if answer["served_by"] == "u2i":
-        assert "budget" in answer["note"]
-
-
-# -------------------------------------------------------------------------------------- other reads
-def test_prepared_lists(client: TestClient) -> None:
-    answer = client.get("/v1/users/u0/recommendations", params={"n": 2}).json()
-    assert (answer["served_by"], items(answer)) == ("u2i", ["i05", "i04"])
-    assert keeps_schema(answer)
-    cold = client.get("/v1/users/nobody/recommendations").json()
-    assert (cold["served_by"], cold["user_known"], cold["items"][0]["item_id"]) == (
-        "popularity",
-        False,
-        "i00",
-    )
-    assert client.get("/v1/users/u0/recommendations", params={"task": "query"}).status_code == 422
-
-
-def test_similar_items_leave_out_the_item_and_what_reads_the_same(client: TestClient) -> None:
-    found = client.get("/v1/items/i04/similar", params={"n": 30}).json()["items"]
-    assert not {"i04", "i05"} & {item["item_id"] for item in found}
-    assert [item["score"] for item in found] == sorted((item["score"] for item in found), reverse=True)
-    assert len(found) == 11, "one of each of the other text groups"
-    assert client.get("/v1/items/none/similar").status_code == 404
-
-
-def test_search_finds_the_text_it_is_given(client: TestClient) -> None:
-    assert client.get("/v1/search", params={"q": "text 7"}).json()["items"][0]["item_id"] == "i07"
-
-
-@pytest.mark.parametrize("blank", ["", " ", "\r", "\u2003"])
-def test_blank_words_are_no_search_and_no_query(client: TestClient, blank: str) -> None:
-    assert client.get("/v1/search", params={"q": blank}).status_code == 422
-    assert client.post("/v1/recommend", json={"task": "query", "query": blank}).status_code == 422
-    assert ask(client, query=blank, instruction=blank)["task"] == "just_for_you"
-
-
-def test_users_and_their_cards(client: TestClient) -> None:
-    assert client.get("/v1/users", params={"starts_with": "u", "n": 2}).json() == {
-        "total": 3,
-        "user_ids": ["u0", "u1"],
-    }
-    card = client.get("/v1/users/u0").json()
-    assert card["profile"] == "profile of u0"
-    assert [(e["item_id"], e["days_ago"], e["count"]) for e in card["recent"]] == [
-        ("i00", 1, 2),
-        ("i01", 1, 2),
-    ]
-    assert client.get("/v1/users/nobody").status_code == 404
-
-
-def test_operations(client: TestClient) -> None:
-    ask(client, user_id="u0", query="soda")
-    assert client.get("/healthz").json() == {"status": "ok"}
-    assert client.get("/readyz").json()["model"] == "model-1"
-    metrics = client.get("/metrics").text
-    assert 'sigma_served_total{served_by="model"}' in metrics
-    assert 'sigma_model_info{day="2024-10-28",model="model-1"} 1.0' in metrics
-    assert "u0" not in metrics
-    assert "soda" not in metrics
-    assert client.get("/v1/about").json()["categories"] == ["candy", "coffee", "soft drinks"]
-
-
-def test_it_is_not_ready_before_it_started() -> None:
-    client = TestClient(create_app(holder(), EASY, KeyRing()), base_url=LOCAL)  # no lifespan
-    assert client.get("/readyz").status_code == 503
-    assert client.get("/healthz").status_code == 200
-
-
-def test_openapi_has_an_example_of_every_kind_of_request(client: TestClient) -> None:
-    document = client.get("/openapi.json").json()
-    assert len(document["components"]["schemas"]["RecommendRequest"]["examples"]) >= 4
-    assert "/v1/recommend:batch" in document["paths"]
-    for example in document["components"]["schemas"]["RecommendRequest"]["examples"]:
-        if "departments" not in str(example):
-            ask(client, **example)
-
-
-def test_a_vector_of_a_text_is_made_once() -> None:
-    live = live_day()
-    encoder = live.engine.encoder
-    assert isinstance(encoder, FakeEncoder)
-    live.focus(["soda", "tea", ""])
-    live.focus(["soda"])
-    assert encoder.calls == 1
-
-
-# ---------------------------------------------------------------------------------------- refusals
-@pytest.mark.parametrize(
-    ("content", "status"),
-    [
-        (b"{", 400),
-        (b"[]", 422),
-        (b'{"n": 0}', 422),
-        (b'{"n": NaN}', 422),
-        (b'{"surprise": 1}', 422),
-        (b'{"\\ud800": 1}', 422),
-        (b'{"query": "\\ud800"}', 422),
-        (b'{"user_id": "u0", "history": []}', 422),
-        (b'{"task": "query"}', 422),
-        (b'{"category": "shoes"}', 422),
-        (b"\xff\xfe", 400),
-        (b"[" * 5000, 400),
-        (b'{"user_id": "' + b"a" * 300_000 + b'"}', 413),
-    ],
-)
-def test_a_bad_body_is_refused_with_a_reason_and_an_id(
-    client: TestClient, content: bytes, status: int
-) -> None:
-    answer = client.post("/v1/recommend", content=content, headers={"content-type": "application/json"})
-    assert answer.status_code == status, answer.text
-    body = answer.json()
-    assert set(body) == {"code", "message", "request_id"}
-    assert body["request_id"] == answer.headers["x-request-id"]
-    assert "Traceback" not in answer.text
-
-
-def test_a_request_id_is_kept_when_it_is_harmless(client: TestClient) -> None:
-    assert (
-        client.get("/healthz", headers={"x-request-id": "abc-1.2_3"}).headers["x-request-id"] == "abc-1.2_3"
-    )
-    given = client.get("/healthz", headers={"x-request-id": "a b\tc"}).headers["x-request-id"]
-    assert re.fullmatch(r"[0-9a-f]{32}", given)
-
-
-def test_without_keys_only_local_host_names_are_answered(client: TestClient) -> None:
-    assert client.get("/v1/about", headers={"host": "evil.example:8000"}).status_code == 400
-    assert client.get("/v1/about", headers={"host": "127.0.0.1:8000"}).status_code == 200
-    assert client.get("/v1/about", headers={"host": "[::1]:8000"}).status_code == 200
-
-
-def test_with_keys_every_route_with_data_needs_one() -> None:
-    with TestClient(create_app(holder(), EASY, KeyRing((KEY,))), base_url="http://shop.example") as client:
-        for path in ("/v1/about", "/v1/users", "/metrics", "/openapi.json", "/v1/users/u0", "/nowhere"):
-            assert client.get(path).status_code == 401, path
-            assert client.get(path, headers={"x-api-key": KEY + "x"}).status_code == 401, path
-        assert client.post("/v1/recommend", json={}).status_code == 401
-        assert client.get("/healthz").status_code == 200
-        assert client.get("/v1/about", headers={"x-api-key": KEY}).status_code == 200
-        assert client.get("/metrics", headers={"authorization": f"Bearer {KEY}"}).status_code == 200
-
-
-def test_a_key_that_asks_too_often_is_told_when_to_come_back() -> None:
-    config = EASY.model_copy(update={"rate_per_minute": 6, "rate_burst": 2})
-    with TestClient(create_app(holder(), config, KeyRing()), base_url=LOCAL) as client:
-        codes = [client.get("/v1/about").status_code for _ in range(3)]
-        assert codes == [200, 200, 429]
-        assert int(client.get("/v1/about").headers["retry-after"]) in range(1, 12)
-        assert client.get("/healthz").status_code == 200
-
-
-def test_no_other_origin_may_read_answers_unless_configured(client: TestClient) -> None:
-    origin = {"origin": "https://shop.example"}
-    assert "access-control-allow-origin" not in client.get("/v1/about", headers=origin).headers
-    config = EASY.model_copy(update={"cors_origins": ("https://shop.example",)})
-    with TestClient(create_app(holder(), config, KeyRing()), base_url=LOCAL) as opened:
-        allowed = opened.get("/v1/about", headers=origin).headers["access-control-allow-origin"]
-        assert allowed == "https://shop.example"
-
-
-def test_a_fault_shows_neither_trace_nor_user_in_answer_or_log(caplog: pytest.LogCaptureFixture) -> None:
-    live = live_day()
-
-    def fault(wish: Any, least: float) -> Any:
-        raise KeyError(wish.user_id)
-
-    live.prepare = fault  # type: ignore[method-assign]
-    with (
-        caplog.at_level(logging.INFO, "sigma.serve"),
-        TestClient(create_app(holder(live), EASY, KeyRing()), base_url=LOCAL) as client,
-    ):
-        answer = client.post("/v1/recommend", json={"user_id": "secret-person"})
-        client.get("/v1/users/secret-person")
-    assert answer.status_code == 500
-    assert answer.json()["code"] == "internal"
-    assert "KeyError" not in answer.text
-    assert "KeyError" in caplog.text, "the log says what it was"
-    assert "secret-person" not in "".join(r.getMessage() for r in caplog.records if r.name == "sigma.serve")
-    assert "/v1/users/{user_id}" in caplog.text
 
 
 def test_a_tasks_preset_fills_what_the_request_leaves_open(

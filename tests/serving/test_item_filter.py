@@ -16,6 +16,7 @@ from tests.toy_world import TOY_DAY, toy_catalog, toy_events
 
 PRICES = pl.DataFrame([("dia_a", 20.0), ("ice_a", 4.0), ("ice_b", 5.0)], schema=PRICES_SCHEMA, orient="row")
 NOTHING: frozenset[int] = frozenset()
+KIND = (c.DEPARTMENT, c.CATEGORY, c.ITEM_TYPE, c.BRAND)
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +121,32 @@ def test_no_list_breaks_a_filter(seed: int, excluded: set[int], depth: int, mass
     ranked = world.recommender.rank([tiny_user("u", seed)], [[ask]], world.focus, 1000)[0]
     assert not {r.row for r in ranked} & excluded
     assert ranked  # at least one item is eligible, so at least one is found
+
+
+def test_words_never_weaken_what_a_task_hides(table: FilterTable) -> None:
+    """Owned is a diaper whose twin reads the same: a task that hides texts goes on hiding both."""
+    frame = toy_catalog().frame
+    twins = frame.with_columns(
+        pl.when(pl.col(c.ITEM_ID).is_in(["dia_a", "dia_b"])).then(pl.lit("one")).otherwise(c.TEXT_GROUP)
+        .alias(c.TEXT_GROUP)
+    )  # fmt: skip
+    table = FilterTable(frame[c.ITEM_ID].to_list(), twins, PRICES)
+    owned = frozenset({frame[c.ITEM_ID].to_list().index("dia_a")})
+    said = read_words(table, None, "nothing I already have", ItemFilter()).wanted
+    assert said.owned == "hide_items"
+    assert listed(table, said, "texts", owned) == listed(table, ItemFilter(), "texts", owned) == "cAB"
+    assert listed(table, said, "none", owned) == "bcAB"
+    assert listed(table, ItemFilter(owned="hide_texts"), "items", owned) == "cAB"
+    assert listed(table, ItemFilter(owned="keep"), "texts", owned) == "abcAB"
+
+
+def test_what_callers_type_keeps_no_memory_by_row() -> None:
+    frame = toy_catalog().frame
+    many = pl.concat([frame.with_columns(pl.col(c.ITEM_ID) + f"_{n}") for n in range(50)])
+    table = FilterTable(many[c.ITEM_ID].to_list(), many, PRICES)
+    assert table.named("wipes").shape == (250,)
+    assert table._kinds_of("wipes").nbytes == len(set(zip(*(frame[n] for n in KIND), strict=True))) <= 5
+    before = table._kinds_of.cache_info().currsize
+    with pytest.raises(FilterError, match="'qwertz' names no"):
+        table.rows(ItemFilter(only=("qwertz",)), "none", NOTHING)
+    assert table._kinds_of.cache_info().currsize == before, "a word that stands nowhere is not kept"

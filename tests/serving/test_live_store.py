@@ -1,14 +1,17 @@
 """The store's promises: an event counts once, a row gives way only to a newer one, a cursor moves with what it read."""
 
 import sqlite3
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sigma_core.serving.live_store import (
+    CHUNK,
     Cursor,
     LiveEvent,
     LiveStore,
@@ -20,6 +23,7 @@ from sigma_core.serving.live_store import (
 DAY = date(2024, 10, 28)
 END = end_of_day(DAY)
 MINUTE = 60_000_000
+DAY_US = 24 * 60 * MINUTE
 
 
 def event(n: int, user: str = "u0", item: str = "i00", **more: str) -> LiveEvent:
@@ -85,18 +89,77 @@ def test_older_events_never_overwrite_newer_ones(store: LiveStore) -> None:
 
 
 def test_the_daily_lists_give_way_to_newer_ones_and_make_their_users_due(store: LiveStore) -> None:
-    daily = [("u0", "just_for_you", [["daily", 1, [1], 1]]), ("u1", "just_for_you", [["daily", 1, [1], 1]])]
-    assert store.load_day(daily, DAY, "model-1")
-    assert not store.load_day(daily, DAY, "model-1"), "once"
+    lists = daily("u0", "u1")
+    assert store.load_day(lists, DAY, "model-1")
+    assert not store.load_day(lists, DAY, "model-1"), "once"
     store.ingest([event(1)])
     ((user, since),) = store.due(9)
     store.update([update(user, since, END + MINUTE, 1, "live")], "2024-10-28", "model-1")
     assert store.due(9) == []
-    assert store.load_day(daily, DAY, "model-2")
+    assert store.load_day(lists, DAY, "model-2")
     assert (shown(store, "u0"), shown(store, "u1")) == ("live", "daily")
     assert [user for user, _ in store.due(9)] == ["u0"], "for the new model"
-    assert store.load_day(daily, date(2024, 10, 29), "model-3")
+    assert store.load_day(lists, date(2024, 10, 29), "model-3")
     assert shown(store, "u0") == "daily", "the next day's asset knows the event"
+
+
+def daily(*users: str, item: str = "daily") -> list[tuple[str, str, list[Any]]]:
+    return [(user, "just_for_you", [[item, 1, [1], 1]]) for user in users]
+
+
+def test_lists_of_users_who_left_are_gone_with_the_day_and_those_that_know_more_stay(
+    store: LiveStore,
+) -> None:
+    store.load_day(daily("u0", "left", "active"), DAY, "model-1")
+    store.update([update("late", 0, END, 1, "late")], "2024-10-28", "model-1")
+    store.update([update("active", 0, END + 2 * DAY_US, 1, "live")], "2024-10-28", "model-1")
+    assert store.load_day(daily("u0"), DAY, "model-2")
+    assert [shown(store, user) for user in ("u0", "left", "active", "late")] == [
+        "daily",
+        None,
+        "live",
+        "late",
+    ]
+    assert store.load_day(daily("u0"), date(2024, 10, 29), "model-3")
+    assert shown(store, "late") is None, "the next day knows that event, and has no list of its user"
+    assert shown(store, "active") == "live"
+
+
+def test_events_are_taken_in_while_a_day_is_loaded(store: LiveStore) -> None:
+    other = LiveStore(store.path)
+    other._connection.execute("PRAGMA busy_timeout = 1")
+
+    def slow() -> Iterator[tuple[str, str, list[Any]]]:
+        for n in range(CHUNK + 2):
+            if n in (0, 1, CHUNK + 1):
+                assert other.ingest([event(n)]).new == 1
+            yield from daily(f"u{n}")
+
+    assert store.load_day(slow(), DAY, "model-1")
+    assert store.counts()["lists"] == CHUNK + 2
+
+
+def test_a_day_that_was_loaded_in_part_never_counts_as_loaded(store: LiveStore) -> None:
+    def killed() -> Iterator[tuple[str, str, list[Any]]]:
+        yield from daily(*(f"u{n}" for n in range(CHUNK)), item="new")
+        raise RuntimeError("killed")
+
+    store.load_day(daily("u0", "left"), DAY, "model-1")
+    with pytest.raises(RuntimeError):
+        store.load_day(killed(), DAY, "model-2")
+    assert (shown(store, "u0"), shown(store, "left")) == ("new", "daily"), "half of either"
+    assert store.load_day(daily("u0", "left"), DAY, "model-1"), "so the former is loaded anew"
+    assert (shown(store, "u0"), shown(store, "left"), shown(store, "u1")) == ("daily", "daily", None)
+
+
+def test_of_two_days_that_are_loaded_at_once_the_one_begun_last_has_the_say(store: LiveStore) -> None:
+    def overtaken() -> Iterator[tuple[str, str, list[Any]]]:
+        yield from daily("u0", item="first")
+        assert LiveStore(store.path).load_day(daily("u0", item="second"), DAY, "model-2")
+
+    assert not store.load_day(overtaken(), DAY, "model-1")
+    assert shown(store) == "second"
+    assert not store.load_day(daily("u0"), DAY, "model-2"), "it is the one that is loaded"
 
 
 def test_an_event_that_comes_during_a_refresh_keeps_its_user_due(store: LiveStore) -> None:

@@ -5,6 +5,7 @@ Building it starts nothing; the batcher and the look-out for a newer day run whi
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final
 
@@ -43,6 +44,7 @@ from sigma_core.serving.http.service import Service
 from sigma_core.serving.http.shown import about, user_card
 from sigma_core.serving.runtime import RequestError
 
+LOG = logging.getLogger("sigma.serve")
 DESCRIPTION: Final = (
     "Ranked items for a shopper's profile, history and a wish in plain words. Every list says what made it "
     "(`served_by`): the model, the user's prepared list (u2i), or popularity."
@@ -106,10 +108,13 @@ def create_app(holder: Holder, config: HttpConfig, keys: KeyRing) -> FastAPI:
 
 
 async def _look_out(holder: Holder, seconds: float) -> None:
-    """Swap to a newer published day whenever there is one, for ever."""
+    """Swap to a newer published day whenever there is one, for ever; a failure is logged and tried again."""
     while True:
         await asyncio.sleep(seconds)
-        await run_in_threadpool(holder.refresh)
+        try:
+            await run_in_threadpool(holder.refresh)
+        except Exception as error:  # noqa: BLE001 the next round tries again
+            LOG.error("looking for a newer day failed: %s", type(error).__name__)
 
 
 def _add_recommendations(app: FastAPI, service: Service) -> None:
@@ -187,8 +192,8 @@ def _add_users(app: FastAPI, service: Service) -> None:
     async def users(
         starts_with: Annotated[str, Query(max_length=128)] = "", n: Annotated[int, Query(ge=1, le=1000)] = 50
     ) -> UserList:
-        known = [user for user in service.holder.live.user_ids if user.startswith(starts_with)]
-        return UserList(total=len(known), user_ids=known[:n])
+        total, known = service.holder.live.users_like(starts_with, n)
+        return UserList(total=total, user_ids=known)
 
     @app.get("/v1/users/{user_id}", tags=["users"], summary="What is known of a user")
     async def user(user_id: UserIdPath) -> UserCard:

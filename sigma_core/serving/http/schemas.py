@@ -245,7 +245,9 @@ class TakenFor(BaseModel):
 class Answer(BaseModel):
     """A ranked list, and which machinery made it."""
 
-    served_by: ServedBy
+    served_by: ServedBy = Field(
+        description="model; u2i: the user's prepared list, and popular items where it is too short; popularity"
+    )
     user_known: bool
     task: str
     instruction: str = Field(description="the words the model read")
