@@ -162,4 +162,5 @@ def test_special_tokens_of_a_text_are_letters_and_the_models_own_stay() -> None:
     tokenizer = tb.make_tokenizer(tb.read_tokenizer_files(minilm_folder()), 32)
     first, *typed, last = tokenizer.encode("[MASK] [SEP] hello").ids
     assert (first, last) == (101, 102)  # [CLS], [SEP]
-    assert typed[-1] == 7592 and not {100, 101, 102, 103} & set(typed)
+    assert typed[-1] == 7592
+    assert not {100, 101, 102, 103} & set(typed)

@@ -92,7 +92,8 @@ def test_a_special_token_that_somebody_types_is_letters(tmp_path: Path) -> None:
     """Not MiniLM's mask and separator, nor the end of a chat turn of a real backbone."""
     minilm = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, "[MASK]": 103}
     typed = default_words().ids(f"{' '.join(minilm)} hello")
-    assert typed[-1] == 7592 and not set(typed.tolist()) & set(minilm.values())
+    assert typed[-1] == 7592
+    assert not set(typed.tolist()) & set(minilm.values())
 
     folder = save_tiny_llm(tmp_path / "llm", words="<|im_end|> im end < > |")
     file = Tokenizer.from_file(str(folder / "tokenizer.json"))
