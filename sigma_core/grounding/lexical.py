@@ -10,7 +10,6 @@ than a few: with one place a word "red" fell on "miscellaneous", and "red lipsti
 """
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
@@ -18,9 +17,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from sigma_core.text_words import text_words
+
 SPREAD: Final = 8  # places of a word
 SEARCH_LITERAL: Final = 0.4  # of the words' weight where a text alone is asked; requests begin there too
-_WORD: Final = re.compile(r"[a-z0-9]+")
 _STOP: Final = frozenset(
     ("a", "an", "and", "at", "for", "from", "i", "in", "is", "it", "me", "my", "of", "on", "or", "some", "that", "the",
      "this", "to", "want", "with", "you")
@@ -34,7 +34,7 @@ def words_of(text: str) -> list[str]:
     ['snack', 'berry', 'glass']
     """
     out = []
-    for word in _WORD.findall(text.lower()):
+    for word in text_words(text):
         if word in _STOP:
             continue
         if len(word) > 4 and word.endswith("ies"):

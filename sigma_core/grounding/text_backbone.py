@@ -104,12 +104,15 @@ def read_tokenizer_files(directory: Path) -> dict[str, str]:
 
 
 def make_tokenizer(files: dict[str, str], max_tokens: int) -> "Tokenizer":
-    """A tokenizer that cuts at `max_tokens` and pads nothing."""
+    """A tokenizer that cuts at `max_tokens`, pads nothing, adds the model's own special tokens, and reads those that stand in a
+    text ("[SEP]") as the letters they are made of.
+    """
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_str(files[TOKENIZER])
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_tokens)
+    tokenizer.encode_special_tokens = True
     return tokenizer
 
 

@@ -1,16 +1,28 @@
 """Constraints in what a person types ("nothing from dairy", "under $5", "not soda again") as filters, and what is left to say.
 
 A small deterministic parser: a phrase counts when it names something the catalog can be filtered by, everything else stays
-in the text for the model. Holds the reading only; which rows pass is `item_filter.py`. Our choice.
+in the text for the model, and so does what may be meant the other way round ("can't live without coffee"). Reads English.
+Prices are `price_words.py`; which rows pass is `item_filter.py`. Our choice.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from sigma_core.instruction.clauses import (
+    ASKED_BACK,
+    REACH,
+    SENTENCE_START,
+    asks_why,
+    clause_before,
+    is_negation,
+    lower_words,
+    word_set,
+)
+from sigma_core.instruction.price_words import read_prices
 from sigma_core.yaml_files import parse_yaml
 
 WORDS_FILE: Final = Path(__file__).parent / "constraint_words.yaml"
@@ -18,96 +30,47 @@ MOST_WORDS: Final = 5  # longest name looked for after "nothing from"
 Known: TypeAlias = Callable[[str], bool]
 """Whether some items can be told apart by these words."""
 
-_CENT: Final = 0.01
-_NUMBER: Final = r"((?:\d{1,3}(?:,\d{3})+(?:\.\d{1,2})?|\d{1,6}(?:[.,]\d{1,2})?)(?!\d|[.,]\d))"
-_MONEY: Final = r"(?:[$€£]|dollars?\b|bucks\b|euros?\b|usd\b)"
-_AMOUNT: Final = rf"(?:[$€£]\s?{_NUMBER}|{_NUMBER}\s?{_MONEY})"
-_BETWEEN: Final = re.compile(
-    rf"(?<!\w)(?:(?:between|from)\s+)?{_AMOUNT}\s?(?:-|to\b|and\b)\s?{_AMOUNT}", re.I
-)
-_BARE_BETWEEN: Final = re.compile(
-    rf"\b(?:between|from)\s+[$€£]?\s?{_NUMBER}\s?(?:-|to\b|and\b)\s?{_AMOUNT}", re.I
-)
-_LEAD: Final = r"(?:(?:that\s+)?(?:costs?|costing|priced|is|are|for)\s+)?"
-_AT_MOST: Final = re.compile(
-    rf"\b{_LEAD}(?:at most|up to|(?:no|not) more than|not over|not above|maximum(?: of)?|max)\s+{_AMOUNT}",
-    re.I,
-)
-_BELOW: Final = re.compile(rf"\b{_LEAD}(?:under|below|less than|cheaper than)\s+{_AMOUNT}", re.I)
-_AT_LEAST: Final = re.compile(
-    rf"\b{_LEAD}(?:at least|(?:no|not) less than|not under|minimum(?: of)?|min)\s+{_AMOUNT}", re.I
-)
-_ABOVE: Final = re.compile(rf"\b{_LEAD}(?:over|above|more than|dearer than)\s+{_AMOUNT}", re.I)
 _OWNED: Final = re.compile(
     r"\b(?:nothing|not|no|none)\s+(?:of\s+)?(?:what\s+|that\s+|things?\s+|items?\s+)?(?:i|we|they)(?:'ve|\s+have|\s+had)?"
-    r"(?:\s+(?:already|ever))?\s+(?:bought|had|have|own|took|taken|know)\b(?:\s+(?:before|already))?|\bno repeats\b",
+    r"(?:\s+(?:already|ever))?\s+(?:bought|had|have|own|took|taken|know)\b(?!['’]|\s+(?:not|never|to|no)\b)(?:\s+(?:before|already))?|\bno repeats\b",
     re.I,
 )
 _EXCLUDE: Final = re.compile(
     r"\b(?:nothing\s+(?:from|with|of|containing)|(?:any|every)thing\s+but|but\s+not?|no\s+more|without(?:\s+any)?"
-    r"|except(?:\s+for|\s+from)?|excluding|exclude|leave\s+out|avoid|skip|not\s+from|(?:don't|do\s+not)\s+want(?:\s+any)?"
+    r"|except(?:\s+for|\s+from)?|excluding|exclude|leave\s+out|avoid|skip|not\s+from|(?:don['’]?t|do\s+not)\s+want(?:\s+any)?"
     r"|nothing|never|not|no)\b\s+",
     re.I,
 )
 _ONLY: Final = re.compile(
     r"\b(?:nothing\s+but|only(?:\s+from)?|limited\s+to|exclusively(?:\s+from)?)\s+", re.I
 )
-_THOUSANDS: Final = re.compile(r",(?=\d{3})")
-_WORD: Final = re.compile(r"[A-Za-z0-9&'-]+")
-_JOIN: Final = re.compile(r"\s*(?:,\s*(?:or|and|nor)?|\bor\b|\band\b|\bnor\b)\s*", re.I)
+_WORD: Final = re.compile(  # neither blank nor punctuation; "&", "'" and "-" may stand in one
+    r"(?:[&'’-]|[^\s!-/:-@\[-`{-~€£«»¡¿\u2010-\u2027\u2030-\u205e\u3001-\u3003\u3008-\u3011\uff01-\uff0f\uff1a-\uff20])+"
+)
+_JOIN: Final = re.compile(r"\s*(?:[,、，]\s*(?:or|and|nor)?|\bor\b|\band\b|\bnor\b)\s*", re.I)
 _SMALL: Final = re.compile(r"^(?:any|the|more|from|of|some|my|our)\s+", re.I)
 _AGAIN: Final = re.compile(r"^\s+(?:again|any\s?more|this time)\b", re.I)
-_STOP: Final = frozenset(
-    (
-        *(
-            "item",
-            "items",
-            "thing",
-            "things",
-            "product",
-            "products",
-            "stuff",
-            "something",
-            "anything",
-            "nothing",
-        ),
-        *(
-            "other",
-            "others",
-            "more",
-            "new",
-            "it",
-            "them",
-            "that",
-            "this",
-            "these",
-            "those",
-            "one",
-            "ones",
-            "to",
-            "for",
-        ),
-        *(
-            "in",
-            "on",
-            "of",
-            "from",
-            "with",
-            "the",
-            "a",
-            "an",
-            "and",
-            "or",
-            "but",
-            "not",
-            "no",
-            "please",
-            "want",
-            "need",
-        ),
-        *("good", "better", "best"),
-    )
+_NOT_THE_THING: Final = re.compile(
+    r"[-‐‑]\w|\s+(?:free|less|alternatives?|substitutes?|replacements?)\b", re.I
 )
+_TOLD: Final = re.compile(  # "I have no milk", "is there only soda", "if not soda", "with or without"
+    r"(?:\b(?:have|has|had|got|if|or|there|there['’]?s|there (?:is|are|was|were))|['’]ve)(?: (?:only|already|still))?$"
+)
+_LEFT: Final = re.compile(  # "no milk left"
+    r"\s+(?:left|at\s+home|in\s+(?:the|my|our)\s+(?:house|home|fridge|freezer|pantry|kitchen)|unless|until"
+    r"|is|are|was|were|would|will|makes?|means?|(?:is|are|was|would|wo)n['’]?t|if(?!\s+(?:possible|you\s+can)))\b",
+    re.I,
+)
+_EXCEPTION: Final = re.compile(
+    r",?\s+(?:without|except|excluding|besides|other\s+than|apart\s+from|aside\s+from)\b", re.I
+)
+_BUT: Final = re.compile(r",?\s+but\s+(?:for\s+)?", re.I)
+_RHETORIC: Final = re.compile(  # "what's a party without beer", "life without chocolate"
+    r"\b(?:what(?:'?s| is) (?:an?|my|the)|life|hard|impossible|pointless|incomplete|lost|worse|sad)\b"
+)
+_HAVING: Final = word_set("have has had got i've we've bought")
+_STOP: Final = word_set("""item items thing things product products stuff something anything nothing other others more new it them that this these those
+    one ones to for in on of from with the a an and or but not no please want need good better best""")
 _POLITE: Final = frozenset(("please", "thanks", "thank", "you", "and", "but", "or", "with"))
 
 
@@ -156,56 +119,88 @@ def _step(found: Understood, known: Known) -> Understood | None:
 
 
 def _price(found: Understood, _: Known) -> Understood | None:
-    for pattern in (_BETWEEN, _BARE_BETWEEN):
-        if match := pattern.search(found.text):
-            low, high = sorted(_amounts(match))
-            return _bounded(found, match, low, high)
-    for pattern, is_upper, shift in (
-        (_AT_MOST, True, 0.0), (_AT_LEAST, False, 0.0), (_BELOW, True, -_CENT), (_ABOVE, False, _CENT)
-    ):  # fmt: skip
-        if match := pattern.search(found.text):
-            value = max(_amounts(match)[0] + shift, 0.0)
-            return _bounded(found, match, None if is_upper else value, value if is_upper else None)
-    return None
-
-
-def _amounts(match: re.Match[str]) -> list[float]:
-    return [_value(group) for group in match.groups() if group is not None]
-
-
-def _value(number: str) -> float:
-    """Of "1,500", "1,234.50", "4.99" or "4,99": a comma before three digits parts thousands, any other is a decimal one."""
-    return float(_THOUSANDS.sub("", number).replace(",", "."))
-
-
-def _bounded(found: Understood, match: re.Match[str], low: float | None, high: float | None) -> Understood:
-    """The tighter bound of each kind wins."""
-    lows = [value for value in (found.min_price, low) if value is not None]
-    highs = [value for value in (found.max_price, high) if value is not None]
+    """All prices at once: one is cut only when every other was understood where it stood. The tighter bound of each kind wins."""
+    bounds = read_prices(found.text).read
+    if not bounds:
+        return None
+    lows = [low for low in (found.min_price, *(bound.low for bound in bounds)) if low is not None]
+    highs = [high for high in (found.max_price, *(bound.high for bound in bounds)) if high is not None]
     return _cut(
-        found, match.start(), match.end(),
-        min_price=round(max(lows), 2) if lows else None, max_price=round(min(highs), 2) if highs else None,
+        found, [(bound.start, bound.end) for bound in bounds],
+        min_price=max(lows, default=None), max_price=min(highs, default=None),
     )  # fmt: skip
 
 
 def _owned(found: Understood, _: Known) -> Understood | None:
     match = _OWNED.search(found.text)
-    return _cut(found, match.start(), match.end(), hide_owned=True) if match else None
+    if match is None or asks_why(lower_words(clause_before(found.text, match.start()))):
+        return None
+    if _may_be_of_a_price(match, read_prices(found.text).left):
+        return None
+    return _cut(found, [match.span()], hide_owned=True)
 
 
 def _named(found: Understood, known: Known) -> Understood | None:
-    """The first "nothing from X, Y or Z" or "only X" of which X is known."""
+    """The first "nothing from X, Y or Z" or "only X" of which X is known and that is meant as it stands."""
+    left = read_prices(found.text).left
     for pattern, field in ((_ONLY, "only"), (_EXCLUDE, "without")):
         for match in pattern.finditer(found.text):
+            if _may_be_of_a_price(match, left):
+                continue
             names, end = _names(found.text, match.end(), known)
-            if names:
+            if names and _is_meant(found.text, match, end, field, known):
                 before = getattr(found, field)
-                return _cut(found, match.start(), end, **{field: tuple(dict.fromkeys((*before, *names)))})
+                return _cut(found, [(match.start(), end)], **{field: tuple(dict.fromkeys((*before, *names)))})
     return None
 
 
+def _may_be_of_a_price(match: re.Match[str], left: Sequence[tuple[int, int]]) -> bool:
+    """Whether it belongs, perhaps, to a price that could not be read because of it ("no beer under $5")."""
+    return any(start < match.end() and match.start() < end for start, end in left)
+
+
+def _is_meant(text: str, match: re.Match[str], end: int, field: str, known: Known) -> bool:
+    """Whether the words before `match` and after the names that end at `end` leave "no X" and "only X" what they say."""
+    said, after = lower_words(clause_before(text, match.start())), text[end:]
+    trigger = match.group().lower().split()
+    is_flat = field == "without" and trigger[0] in ("nothing", "no", "not", "never")
+    if asks_why(said) or _TOLD.search(" ".join(said)) or _LEFT.match(after):
+        return False
+    if (
+        SENTENCE_START.search(text[: match.start()])
+        and ASKED_BACK.match(after)
+        and (is_flat or field == "only")
+    ):
+        return False  # "no soda?"
+    if any(map(is_negation, said[-1:])) or (not is_flat and any(map(_turns, said[-REACH:]))):
+        return False  # "not only soda", "can't live without coffee"
+    if field == "only":
+        return said[-1:] not in (["the"], ["than"], ["my"])
+    if trigger[0] in ("without", "everything", "anything") and _RHETORIC.search(" ".join(said)):
+        return False
+    if trigger[0] in ("except", "excluding", "anything", "everything") and _HAVING & set(said[-2:]):
+        return False  # "I have everything but milk"
+    if _EXCEPTION.match(after):
+        return False
+    other = _BUT.match(after) if is_flat and trigger[0] != "not" else None
+    return other is None or not _names(after, other.end(), known)[0]  # "no drinks but soda"
+
+
+def _turns(word: str) -> bool:
+    return is_negation(word) or word in (
+        "stop",
+        "stopped",
+        "quit",
+        "used",
+        "avoid",
+        "skip",
+        "hardly",
+        "without",
+    )
+
+
 def _names(text: str, start: int, known: Known) -> tuple[list[str], int]:
-    """Known names that stand at `start`, joined by commas and conjunctions, and where they end."""
+    """Known names that stand at `start`, joined by commas and conjunctions, and where they end; none of "dairy free"."""
     names: list[str] = []
     end = start
     while True:
@@ -214,6 +209,8 @@ def _names(text: str, start: int, known: Known) -> tuple[list[str], int]:
         stop = _longest(text, start, known)
         if stop is None:
             return names, end
+        if _NOT_THE_THING.match(text, stop):
+            return [], end
         names.append(text[start:stop].lower())
         if again := _AGAIN.match(text[stop:]):
             stop += again.end()
@@ -241,20 +238,25 @@ def _longest(text: str, start: int, known: Known) -> int | None:
     return None
 
 
-def _cut(found: Understood, start: int, end: int, **changes: object) -> Understood:
-    """`found` with `changes` and without the span, tidied up."""
+def _cut(found: Understood, spans: Sequence[tuple[int, int]], **changes: object) -> Understood:
+    """`found` with `changes` and without the spans, which are in order, tidied up."""
     values = {
         name: getattr(found, name) for name in ("without", "only", "min_price", "max_price", "hide_owned")
     }
-    left, right = found.text[:start].rstrip(" ,;"), found.text[end:].lstrip(" ,;")
+    starts, ends = zip(*spans, strict=True)
+    pieces = [found.text[a:b] for a, b in zip((0, *ends), (*starts, len(found.text)), strict=True)]
+    text = re.sub(r"\s{2,}", " ", reduce(_joined, pieces)).strip(" ,;").lstrip(".!?: ")
+    is_empty = {word.lower() for word in _WORD.findall(text)} <= _POLITE
+    return Understood("" if is_empty else text, **(values | changes))
+
+
+def _joined(left: str, right: str) -> str:
+    left, right = left.rstrip(" ,;"), right.lstrip(" ,;")
     left = re.sub(r"(?:^|[\s,;])(?:and|but|with|or)$", "", left, flags=re.I).rstrip(" ,;")
     right = (
         re.sub(r"^(?:and|but|or)\b\s*", "", right, flags=re.I) if not left or left[-1] in ".!?:" else right
     )
-    joined = f"{left} {right}" if left and right and right[0] not in ".!?" else left + right
-    text = re.sub(r"\s{2,}", " ", joined).strip(" ,;").lstrip(".!?: ")
-    is_empty = {word.lower() for word in _WORD.findall(text)} <= _POLITE
-    return Understood("" if is_empty else text, **(values | changes))
+    return f"{left} {right}" if left and right and right[0] not in ".!?" else left + right
 
 
 @lru_cache(maxsize=1)

@@ -5,7 +5,6 @@ No targets and no wording here. Where the written phrases answer for almost noth
 catalog and marked pseudo. Our choice; the paper's queries are its users' own.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +15,7 @@ from typing import Any, Final, Literal
 import polars as pl
 
 from sigma_core import columns as c
+from sigma_core.text_words import text_words
 from sigma_core.yaml_files import parse_yaml
 
 PHRASES_FILE: Final = Path(__file__).parent / "phrases.yaml"
@@ -100,8 +100,8 @@ class PhraseBook:
 
 
 def name_words(name: str) -> tuple[str, ...]:
-    """Lower-case words and numbers of a name."""
-    return tuple(re.findall(r"[a-z0-9]+", name.lower()))
+    """Lower-case words and numbers of a name, in any script."""
+    return tuple(text_words(name))
 
 
 def name_keys(name: str) -> frozenset[str]:

@@ -37,9 +37,12 @@ def minilm_folder() -> Path:
 
 
 class Words:
-    """Text to token ids, and the frozen vectors (V, W) of those ids."""
+    """Text to token ids, and the frozen vectors (V, W) of those ids. A special token that somebody types ("[SEP]",
+    "<|im_end|>") is read as the letters it is made of.
+    """
 
     def __init__(self, tokenizer: "Tokenizer", vectors: "Callable[[], Tensor]") -> None:
+        tokenizer.encode_special_tokens = True
         self._tokenizer = tokenizer
         self._vectors = vectors
         self._cache: dict[str, np.ndarray] = {}

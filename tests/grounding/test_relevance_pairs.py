@@ -105,6 +105,17 @@ def test_purchases_of_different_weeks_and_baskets_make_no_pair() -> None:
     assert of(build(rows=events(*far)), "collaborative").height == 0
 
 
+def test_sessions_that_every_user_counts_from_one_are_not_one_basket() -> None:
+    """Nobody takes i1 and i2 in one visit or week, but visit 1 of one is called as visit 1 of another."""
+    far = [
+        (f"u{user}", item, str((user + later) % 3), 30 * later, None)
+        for user in range(6)
+        for later, item in enumerate(("i1", "i2"))
+    ]
+    others = [(f"v{user}", "i5", f"v{user}", 60, None) for user in range(40)]
+    assert of(build(rows=events(*far, *others)), "collaborative").height == 0
+
+
 def test_without_queries_phrases_and_names_stand_in_and_are_marked() -> None:
     got = of(build(phrases={"cookout": ["i1", "i2"]}), "search")
     assert got[c.IS_PSEUDO].all()

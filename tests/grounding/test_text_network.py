@@ -12,6 +12,7 @@ from sigma_core.grounding import text_backbone as tb
 from sigma_core.grounding.encoder import Adapter, GroundedEncoder
 from sigma_core.grounding.text_network import BertNetwork, DecoderNetwork, WholeNetwork, last_pool, network_of
 from sigma_core.grounding.train import train_grounded_encoder, untrained_encoder
+from sigma_core.model.words import minilm_folder
 from tests.grounding.test_train import Catalog, world
 from tests.grounding.tiny_bert import write_tiny_bert
 from tests.model.tiny_llm import FAMILIES, WHOLE_FAMILIES, save_tiny_llm
@@ -155,3 +156,11 @@ def test_a_model_that_is_only_run_whole_is_trained_too(config: GroundingConfig, 
     trained.save(tmp_path / "saved")
     again = GroundedEncoder.load(tmp_path / "saved")
     assert (again.encode(TEXTS) == trained.encode(TEXTS)).all()
+
+
+def test_special_tokens_of_a_text_are_letters_and_the_models_own_stay() -> None:
+    tokenizer = tb.make_tokenizer(tb.read_tokenizer_files(minilm_folder()), 32)
+    first, *typed, last = tokenizer.encode("[MASK] [SEP] hello").ids
+    assert (first, last) == (101, 102)  # [CLS], [SEP]
+    assert typed[-1] == 7592
+    assert not {100, 101, 102, 103} & set(typed)

@@ -129,3 +129,8 @@ def test_every_phrase_finds_items_in_the_real_catalog():
         trained, on=[c.CATEGORY, c.ITEM_TYPE], how="anti"
     )
     assert only_test["len"].sum() > 0.1 * items["len"].sum(), "types that only unseen phrases answer for"
+
+
+def test_nouns_of_a_catalog_in_another_script_are_its_phrases():
+    table = phrase_table(frame([("напитки", "растворимый кофе"), ("напитки", "чёрный чай")]))
+    assert table[c.PHRASE].to_list() == ["кофе", "чай"]

@@ -9,6 +9,7 @@ import pytest
 from sigma_core import columns as c
 from sigma_core.instruction.requests import (
     DayWords,
+    KnownNames,
     day_words,
     focus_of,
     free_request,
@@ -147,6 +148,16 @@ def test_free_requests_use_the_first_wording():
 def test_what_a_typed_instruction_is_about(instruction, focus):
     assert ask(instruction=instruction) == (instruction, focus)
     assert named_in(instruction, DAY, CATALOG, "US") == focus
+
+
+def test_a_category_in_another_script_is_named_by_its_own_words_alone():
+    named = CATALOG.frame.with_columns(
+        pl.lit("Кофе 100").alias(c.CATEGORY), pl.lit("Молоко").alias(c.ITEM_TYPE)
+    )
+    names = KnownNames(DAY, type(CATALOG)(named), "US")
+    assert names.find("gifts for 100 guests") is None
+    assert names.find("кофе 100 к завтраку").name == "Кофе 100"
+    assert names.find("нет ли молоко").name == "Молоко"
 
 
 def test_a_task_named_with_an_instruction_keeps_its_focus():

@@ -5,13 +5,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tokenizers import Tokenizer
 
 from sigma_core.config import ConfigError, ModelConfig, profile_config
 from sigma_core.generation.recommender import Ask
 from sigma_core.instruction.collate import Request
 from sigma_core.model.backbone import build_backbone, fit_to_words
 from sigma_core.model.sigma import tree_mask
-from sigma_core.model.words import words_of
+from sigma_core.model.words import default_words, words_of
 from sigma_core.pretrained import PretrainedError, find_pretrained
 from tests.model.tiny_llm import FAMILIES, WORDS, save_tiny_llm
 from tests.model_world import TinyWorld, tiny_user, tiny_world
@@ -85,6 +86,24 @@ def test_words_are_the_backbones_own(tmp_path: Path) -> None:
     )
     assert isinstance(world.model.word_project, torch.nn.Identity)  # words enter unchanged
     assert not any(p.requires_grad for p in world.model.backbone.parameters())
+
+
+def test_a_special_token_that_somebody_types_is_letters(tmp_path: Path) -> None:
+    """Not MiniLM's mask and separator, nor the end of a chat turn of a real backbone."""
+    minilm = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, "[MASK]": 103}
+    typed = default_words().ids(f"{' '.join(minilm)} hello")
+    assert typed[-1] == 7592
+    assert not set(typed.tolist()) & set(minilm.values())
+
+    folder = save_tiny_llm(tmp_path / "llm", words="<|im_end|> im end < > |")
+    file = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    file.add_special_tokens(["<|im_end|>"])
+    file.save(str(folder / "tokenizer.json"))
+    control = file.token_to_id("<|im_end|>")
+    assert control in file.encode("red <|im_end|> soda", add_special_tokens=False).ids
+    ids = words_of(tiny_world(backbone=str(folder)).model).ids("red <|im_end|> soda").tolist()
+    assert control not in ids
+    assert (ids[0], ids[-1]) == (WORDS.index("red"), WORDS.index("soda"))
 
 
 def test_new_tokens_start_with_the_size_of_the_words(tmp_path: Path) -> None:

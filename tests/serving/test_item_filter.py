@@ -56,6 +56,20 @@ def test_filters_by_hand(table: FilterTable, wanted: ItemFilter, passing: str) -
     assert listed(table, wanted) == passing
 
 
+def test_names_of_other_scripts_are_names() -> None:
+    frame = toy_catalog().frame
+    named = frame.with_columns(
+        pl.when(pl.col(c.CATEGORY) == "diapers")
+        .then(pl.lit("Кофе 100"))
+        .otherwise(pl.lit("Молоко"))
+        .alias(c.CATEGORY)
+    )
+    table = FilterTable(frame[c.ITEM_ID].to_list(), named, PRICES)
+    assert listed(table, ItemFilter(without=("молоко",))) == "abc"
+    assert listed(table, ItemFilter(only=("Молоко",))) == "AB"
+    assert not table.knows("чай")
+
+
 def test_a_category_of_several_things_is_split_by_its_types() -> None:
     kinds = [
         ("ice cream and sherbet", "sherbet"),

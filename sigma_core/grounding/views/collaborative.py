@@ -1,7 +1,7 @@
 """Collaborative view: two items that users buy together more often than their popularity explains.
 
-Together means in one session, or by one user within one of the 7-day spans counted back from the last day; a pair in one
-session counts in both. Source: paper section on grounding (co-click, co-purchase); the weighting is our choice.
+Together means in one session of one user (ids may start anew with every user), or by one user within one of the 7-day spans
+counted back from the last day; a pair in one session counts in both. Source: paper section on grounding (co-click, co-purchase); the weighting is our choice.
 """
 
 from datetime import date, timedelta
@@ -34,7 +34,7 @@ def pairs(inputs: ViewInputs) -> pl.DataFrame:
     span = (pl.lit(last) - pl.col(c.EVENT_DATE)).dt.total_days() // SPAN_DAYS
     spans = window.select(pl.struct(c.USER_ID, span.alias("span")).rank("dense").alias("group"), c.ITEM_ID)
     sessions = window.filter(pl.col(c.SESSION_ID).is_not_null()).select(
-        pl.col(c.SESSION_ID).rank("dense").alias("group"), c.ITEM_ID
+        pl.struct(c.USER_ID, c.SESSION_ID).rank("dense").alias("group"), c.ITEM_ID
     )
     together = _counts(spans, item_ids) + _counts(sessions, item_ids)
     num_groups = spans["group"].n_unique() + sessions["group"].n_unique()
