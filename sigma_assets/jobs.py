@@ -56,12 +56,12 @@ JOBS: Final = (
     ),
     Job(
         "close_month", "The monthly rollup that later days read instead of single days. Before `monthly_refit`.",
-        ("interaction_history",), "month", cron="30 2 1 * *", lag_days=1,
+        ("interaction_history",), "month", cron="30 2 1-7 * *", lag_days=1,
     ),
     Job(
         "monthly_refit", "Everything that changes once a month: teacher, pairs, encoder, codebooks, base model.",
         ("item_id_embeddings", "relevance_pairs", "grounded_encoder", "refit_item_embeddings", "codebooks", "sigma_base"),
-        "month", cron="0 3 1 * *", max_seconds=MAX_TRAINING_SECONDS,
+        "month", cron="0 3 1-7 * *", max_seconds=MAX_TRAINING_SECONDS,
     ),
     Job(
         "build_shard", "Instruction examples of a day; trainings read those of every few days, and its schedule makes only these.",
@@ -184,13 +184,24 @@ def _schedule(job: Job, root: Path, loaded_end: date) -> dg.ScheduleDefinition:
                 f"the root reaches {world.span.end}, Dagster knows the days up to {loaded_end}: reload the code location "
                 "(Deployment > Reload), then launch the job for the day"
             )
+        if job.cadence == "month" and _is_done(job, key, world):
+            return dg.SkipReason(
+                f"{job.name} of {key} is done, or failed its checks (then launch the job by hand)"
+            )
         return dg.RunRequest(run_key=f"{job.name}/{key}/{_day(moment)}", partition_key=key)
 
     return fire
 
 
 def _day_of(job: Job, moment: datetime) -> date:
-    return moment.date() - timedelta(days=job.lag_days)
+    """The day whose partition is due; schedules of months fire for some days, all for the month that began or ended with them."""
+    due = moment.date().replace(day=1) if job.cadence == "month" else moment.date()
+    return due - timedelta(days=job.lag_days)
+
+
+def _is_done(job: Job, month: str, world: World) -> bool:
+    """Whether nothing is left for later nights of a month's schedule: all is there, or failed its checks, which a night does not mend."""
+    return all(world.manifest(asset, month) or world.failure(asset, month) for asset in job.assets)
 
 
 def _last_day_read(job: Job, day: date) -> date:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -14,6 +15,7 @@ from sigma_assets.jobs import JOBS, partition_at, schedules, why_none
 from sigma_assets.periods import shard_days
 from sigma_assets.stages import STAGES, TRAINING
 from tests.assets.roots import small_world
+from tests.assets.test_promoting import adapter
 from tests.toy_world import small_source
 
 
@@ -93,6 +95,31 @@ def test_a_refit_is_due_on_the_first_as_soon_as_the_old_month_is_whole(
             dg.build_schedule_context(instance, scheduled_execution_time=night, repository_def=repository)
         )
     assert [run.partition_key for run in tick.run_requests or []] == ([refit] if refit else [])
+
+
+def test_an_export_that_comes_late_is_refitted_on_one_of_the_next_nights(tmp_path: Path) -> None:
+    """Schedules of months fire on the first seven nights, all for the same month, and only until it is there."""
+    world = small_world(tmp_path, small_source(num_users=20, num_items=40, days=53))
+    jobs = {job.name: job for job in JOBS}
+    for night in (1, 2, 7):
+        moment = datetime(2024, 11, night, 3, tzinfo=UTC)
+        assert partition_at(jobs["close_month"], moment, world) == "2024-10-01"
+        assert partition_at(jobs["monthly_refit"], moment, world) == "2024-11-01"
+    (due,) = [one for one in schedules(world.root, world.span.end) if one.name == "close_month_schedule"]
+    repository = build_definitions(root=world.root).get_repository_def()
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def tick(night: int) -> Any:
+            moment = datetime(2024, 11, night, 2, 30, tzinfo=UTC)
+            context = dg.build_schedule_context(
+                instance, scheduled_execution_time=moment, repository_def=repository
+            )
+            return due.evaluate_tick(context)
+
+        assert [run.partition_key for run in tick(3).run_requests or []] == ["2024-10-01"]
+        world.store.write("interaction_history", "2024-10-01", adapter(0))
+        assert not tick(4).run_requests
+        assert "is done" in str(tick(4).skip_message)
 
 
 def test_shards_are_built_by_schedule_on_the_days_that_trainings_read(tmp_path: Path) -> None:
