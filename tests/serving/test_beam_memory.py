@@ -77,7 +77,7 @@ def test_a_second_run_searches_nobody_and_answers_bit_by_bit_the_same(tmp_path: 
     assert again == first
 
 
-@pytest.mark.parametrize("changed", ["model", "requests", "broken"])
+@pytest.mark.parametrize("changed", ["model", "requests", "broken", "code"])
 def test_another_model_or_a_broken_file_is_never_used(
     tmp_path: Path, changed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,6 +85,8 @@ def test_another_model_or_a_broken_file_is_never_used(
     lists(world.recommender, ITEMS, USERS, path)
     if changed == "requests":
         monkeypatch.setattr("tests.serving.test_beam_memory.REQUESTS", [Request("pick"), Request("other")])
+    if changed == "code":
+        monkeypatch.setattr("sigma_core.versions.GENERATION_VERSION", "next")
     if changed == "broken":
         path.write_bytes(path.read_bytes()[:100])
     _, memory = lists(world.recommender, ITEMS, USERS, path, "n" if changed == "model" else "m")
