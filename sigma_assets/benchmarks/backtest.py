@@ -187,7 +187,9 @@ def judged_day(
                 sums[f"{task}{suffix}"] = TaskSums(asked.user_ids, models, oracles & models.keys())
                 if all(UNSEEN_PHRASE in of for of in found.values()):
                     models = {name: {m: of[UNSEEN_PHRASE][m] for m in METRICS} for name, of in found.items()}
-                    sums[f"{task}, unseen phrases"] = TaskSums(asked.user_ids, models, oracles & models.keys())
+                    sums[f"{task}, unseen phrases"] = TaskSums(
+                        asked.user_ids, models, oracles & models.keys()
+                    )
     _write_sums(path, sums, {"key": key, "report": report.to_json()})
     reporter.end(_headline(report.summary()))
     return sums, key

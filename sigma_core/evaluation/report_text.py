@@ -128,8 +128,8 @@ def _verdicts(defined: dict[str, dict[str, Any]]) -> Iterator[str]:
 
 def _filtered(filtered: dict[str, dict[str, Any]]) -> Iterator[str]:
     yield (
-        "longtail: every list holds items of the long tail alone; category: of the named category; cold: launched lately, "
-        "judged on the just-for-you targets that were. Households of the lift."
+        "longtail: every list holds items of the long tail alone; category: of the named category, one request a household, "
+        "chosen by hash; cold: launched lately, judged on the just-for-you targets that were. Households of the lift."
     )
     yield ""
     yield from list(_verdicts(filtered))[2:]
@@ -137,8 +137,8 @@ def _filtered(filtered: dict[str, dict[str, Any]]) -> Iterator[str]:
 
 def _lift(defined: dict[str, dict[str, Any]]) -> Iterator[str]:
     yield (
-        f"{MAIN_METRIC} with the right wording minus that with the just-for-you wording, on the same targets and under "
-        "the same history filter; unseen = a wording never trained on."
+        f"{MAIN_METRIC} with the right wording minus that with the just-for-you wording, on the same targets and without "
+        "any history filter; unseen = a wording never trained on."
     )
     yield ""
     rows = []
