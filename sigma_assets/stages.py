@@ -306,7 +306,7 @@ _TABLE: Final = (
         kinds=frozenset({"json", "markdown"}),
     ),
     Stage(
-        name="ablation_report", group="evaluation", cadence="month", on_demand=True, pool=TRAINING,
+        name="ablation_report", group="evaluation", cadence="month", version="2", on_demand=True, pool=TRAINING,
         artifact="sigma_core.benchmarks.ablation_artifact:AblationReport",
         reads={
             "encoder": Read("grounded_encoder", "same_month"),

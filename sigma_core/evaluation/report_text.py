@@ -55,7 +55,8 @@ def signed(value: float | None) -> str:
     return _MISSING if value is None else ("-" if value < 0 else "+") + number(abs(value))
 
 
-def _probability(p: float) -> str:
+def probability(p: float) -> str:
+    """A p-value; very small ones as a bound."""
     return "<.0001" if p < 1e-4 else number(p)
 
 
@@ -108,7 +109,7 @@ def _verdicts(defined: dict[str, dict[str, Any]]) -> Iterator[str]:
                 number(models[SIGMA][MAIN_METRIC]),
                 f"{number(models[best][MAIN_METRIC])} {best}",
                 f"{signed(difference)} [{signed(low)}, {signed(high)}]",
-                _probability(task["p_values"][best][MAIN_METRIC]),
+                probability(task["p_values"][best][MAIN_METRIC]),
                 verdict(task, best),
             ]
         )
