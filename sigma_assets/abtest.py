@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from sigma_core import columns as c
-from sigma_core.abtest.analysis import analyse, check_plan, report_text
+from sigma_core.abtest.analysis import analyse, check_plan, report_text, with_assigned
 from sigma_core.abtest.log import AbLog
 from sigma_core.abtest.replay import replay
 from sigma_core.artifacts import TABLE, ArtifactStore, write_json
@@ -98,24 +98,28 @@ def simulate_replay(asked: Replayed, log_folder: Path | None, out: Path | None) 
     return _report(log, log_folder, out, asked.share, asked.detect, {"replay": True, **settings}, title)
 
 
-def analyse_log(folder: Path, share: float, detect: float, out: Path | None) -> str:
-    """Check a given log and report it; returns what to print.
+def analyse_log(
+    folder: Path, share: float, detect: float, out: Path | None, experiment: str | None = None
+) -> str:
+    """Check a given log, or one experiment of it, and report it; returns what to print.
 
     Raises:
         AbTestError: the log breaks its contract.
-        ValueError: a table or column is missing, or share or detect is out of bounds.
+        ValueError: a table or column is missing, share or detect is out of bounds, the experiment is not in the log, or there
+            are several and none was named.
     """
     check_plan(share, detect)
-    return _report(
-        AbLog.load(folder), None, out, share, detect, {"replay": False, "log": str(folder)}, KIND[False]
-    )
+    log = AbLog.load(folder).of(experiment)
+    asked = {"replay": False, "log": str(folder), "experiment": experiment}
+    return _report(log, None, out, share, detect, asked, KIND[False])
 
 
 def check_log(log: AbLog) -> "list[CheckOutcome]":
     """Outcomes of the contract `abtest_log` on the three tables."""
     from sigma_assets.checks.contract import validate
 
-    return validate(read_contract(bundled_path(CONTRACTS) / "logged" / "abtest_log.yaml"), log.tables())
+    contract = read_contract(bundled_path(CONTRACTS) / "logged" / "abtest_log.yaml")
+    return validate(contract, log.tables() | {"exposure": with_assigned(log)})
 
 
 def _report(

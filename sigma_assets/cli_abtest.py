@@ -74,13 +74,20 @@ def analyse(
         Path,
         typer.Option("--log", metavar="FOLDER", help="Folder of assignment, exposure and outcome.parquet."),
     ],
+    experiment: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Which test is read; needed where the log holds several."),
+    ] = None,
     share: Share = 0.5,
     detect: Detect = 0.05,
     out: Out = None,
     verbose: Verbose = False,
 ) -> None:
-    """Check a log against its contract and report what it says."""
+    """Check a log against its contract and report what it says.
+
+    Refused: several tests in one log without --experiment, and lists of another arm than their user's.
+    """
     prepare(Path(), None, verbose)
     from sigma_assets.abtest import analyse_log
 
-    sys.stdout.write(analyse_log(log, share, detect, out))
+    sys.stdout.write(analyse_log(log, share, detect, out, experiment))

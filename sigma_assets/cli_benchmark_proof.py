@@ -21,6 +21,13 @@ OutFile = Annotated[
 Users = Annotated[
     int | None, typer.Option("--users", min=1, help="Households judged, chosen by hash. [default: all]")
 ]
+StaleOk = Annotated[
+    bool,
+    typer.Option(
+        "--stale-ok",
+        help="Measure a root of other code, settings or inputs than now as it is; the record names the steps.",
+    ),
+]
 
 
 @benchmark_app.command()
@@ -40,12 +47,14 @@ def ablation(
         int | None, typer.Option(min=1, help="That number of steps itself, instead of timing a few.")
     ] = None,
     users: Users = None,
+    stale_ok: StaleOk = False,
     threads: Threads = None,
     verbose: Verbose = False,
 ) -> None:
     """Train SIGMA and SIGMA without each of its parts on the same data with the same budget, and compare them.
 
-    Needs a materialized day; its artifacts are read, not changed. Every finished arm is kept in the folder FILE.arms, so that a
+    Needs a materialized day; its artifacts are read, not changed. Judged are at most 3 query and 3 category requests a household,
+    whatever evaluation.max_requests_per_task says. Every finished arm is kept in the folder FILE.arms, so that a
     stopped run goes on and a second one only gathers. Beside FILE a report (.md) and plots (.png) are written.
     """
     prepare(root, threads, verbose)
@@ -57,7 +66,7 @@ def ablation(
     if not numbers:
         raise typer.BadParameter("--seeds needs one number at least, such as 0,1,2.")
     names = tuple(part.strip() for part in arms.split(",") if part.strip())
-    options = AblationOptions(names, numbers, minutes, steps, users, threads)
+    options = AblationOptions(names, numbers, minutes, steps, users, threads, stale_ok)
     record = run(root, parse_date(as_of), out, options, Reporter())
     publish(out, record, _ablation_table(record))
     _write_report(out, record)
@@ -132,10 +141,14 @@ def backtest(
             help="One more opponent, SASRec, trained on each day's history: an hour a day on one core.",
         ),
     ] = False,
+    stale_ok: StaleOk = False,
     threads: Threads = None,
     verbose: Verbose = False,
 ) -> None:
     """Judge SIGMA beside all opponents on several dates, each from a root of its own, and pool the dates.
+
+    A root that is there is used as it is, under its own profile and settings (the record holds them); one that is not fresh is
+    refused. Judged are at most 3 query and 3 category requests a household, whatever evaluation.max_requests_per_task says.
 
     Settings were chosen on 2017-04-08, 2017-06-26 and 2017-11-15, so only the other three of the six prove anything; both
     groups are pooled. A stopped run goes on; judged dates are kept in the folder FILE.days. Beside FILE a report (.md) is
@@ -157,7 +170,7 @@ def backtest(
         raise typer.BadParameter("--dates needs one day at least, such as 2017-10-23.")
     settings = (*(set_ or ()), *((f"runtime.threads={threads}",) if threads else ()))
     request = Request(source, path, profile, None, settings)
-    options = BacktestOptions(days, request, users, lift_users, threads, sasrec)
+    options = BacktestOptions(days, request, users, lift_users, threads, sasrec, stale_ok)
     record = run(roots or out.with_name(f"{out.stem}.roots"), out, options, Reporter())
     publish(out, record, _backtest_table(record))
     out.with_suffix(".md").write_text(backtest_markdown(record))

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from sigma_core import columns as c
 from sigma_core.config import SigmaConfig
 from sigma_core.data.calendar import load_themes
 from sigma_core.data.catalog import ItemCatalog
@@ -20,7 +19,6 @@ from sigma_core.data.splits import history_until
 from sigma_core.data.users import UserProfiles
 from sigma_core.grounding.encoder import GroundedEncoder
 from sigma_core.instruction.examples import ExampleSet, build_examples
-from sigma_core.instruction.phrases import answering_items
 from sigma_core.serving.item_index import ItemIndex
 from sigma_core.tracking import Progress
 from sigma_core.training.checkpoint import LoraCheckpoint, SigmaBase
@@ -28,7 +26,6 @@ from sigma_core.training.checkpoint import LoraCheckpoint, SigmaBase
 if TYPE_CHECKING:
     from sigma_core.evaluation.baselines import Baseline
     from sigma_core.evaluation.report import EvalReport
-    from sigma_core.evaluation.requests import EvalRequest
     from sigma_core.evaluation.user_scores import PurchaseHistory, UserScores
 
 Encode = Callable[[Sequence[str]], np.ndarray]
@@ -88,7 +85,7 @@ def opponents_of(
     offers: Offers | None = None,
     sequence: Callable[["PurchaseHistory"], "UserScores"] | None = None,
 ) -> dict[str, "Baseline"]:
-    """All opponents, with a general text encoder and the written answers to phrases; a sequence model if one is given."""
+    """All opponents, with a general text encoder; a sequence model if one is given."""
     from sigma_core.evaluation.baselines import build_baselines
 
     return build_baselines(
@@ -97,7 +94,6 @@ def opponents_of(
         day,
         themes=load_themes(),
         encode=general_encoder(config),
-        answers=phrase_answers(catalog),
         offered=offers.known_on(day).items if offers else None,
         sequence=sequence,
     )
@@ -108,11 +104,3 @@ def general_encoder(config: SigmaConfig) -> Encode:
     from sigma_core.grounding.train import untrained_encoder
 
     return untrained_encoder(config.grounding).encode
-
-
-def phrase_answers(catalog: ItemCatalog) -> Callable[["EvalRequest"], np.ndarray]:
-    """Catalog rows that answer a request's phrase by the phrase file; none for a phrase it does not hold."""
-    row_of = {item: row for row, item in enumerate(catalog.frame[c.ITEM_ID].to_list())}
-    items = answering_items(catalog.frame, "train") | answering_items(catalog.frame, "test")
-    rows = {phrase: np.array([row_of[item] for item in found], np.int32) for phrase, found in items.items()}
-    return lambda request: rows.get(request.focus, np.empty(0, np.int32))

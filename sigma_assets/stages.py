@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any, Final
 
 from sigma_assets.periods import WINDOWS, Cadence
+from sigma_core import versions
 from sigma_core.artifacts import digest_json
 from sigma_core.config import SigmaConfig
 
@@ -47,6 +48,7 @@ class Stage:
         kinds: what Dagster's UI shows as technology.
         pool: concurrency pool of its runs.
         runs: stages whose code it runs itself: their versions and settings are part of its own.
+        generates: it holds lists, or what is said of them: `GENERATION_VERSION` is part of its version.
         on_demand: neither a day nor automation asks for it, and it is never late; a person does.
     """
 
@@ -64,6 +66,7 @@ class Stage:
     kinds: frozenset[str] = frozenset({"parquet"})
     pool: str | None = None
     runs: tuple[str, ...] = ()
+    generates: bool = False
     on_demand: bool = False
 
     def artifact_type(self) -> type[Any]:
@@ -73,10 +76,11 @@ class Stage:
         return cls
 
     def code_version(self, config: SigmaConfig) -> str:
-        """Digest of the stage's version, of exactly the settings it depends on, and of the stages that it runs."""
+        """Digest of the stage's version (and that of generation), of the settings it depends on, and of the stages it runs."""
         values = {key: value for key, value in _flat(config) if _selected(key, self.settings)}
         runs = {"runs": versions_of(self.runs, config)} if self.runs else {}
-        return digest_json({"version": self.version, "settings": values, **runs})[:12]
+        lists = {"generation": versions.GENERATION_VERSION} if self.generates else {}
+        return digest_json({"version": self.version, "settings": values, **runs, **lists})[:12]
 
 
 def versions_of(names: tuple[str, ...], config: SigmaConfig) -> dict[str, str]:
@@ -269,7 +273,7 @@ _TABLE: Final = (
         source_parts=("image_vectors",), kinds=_TENSORS,
     ),
     Stage(
-        name="user_to_item_index", group="serving", cadence="day", version="6",
+        name="user_to_item_index", group="serving", cadence="day", version="6", generates=True,
         artifact="sigma_core.serving.user_to_item:UserToItemIndex", source_parts=("offers",),
         reads={
             "base": Read("sigma_base", "own_month"),
@@ -286,7 +290,7 @@ _TABLE: Final = (
     ),
     # ------------------------------------------------------------------------------- evaluation
     Stage(
-        name="eval_report", group="evaluation", cadence="day", version="6",
+        name="eval_report", group="evaluation", cadence="day", version="7", generates=True,
         artifact="sigma_core.evaluation.report:EvalReport",
         reads={
             "base": Read("sigma_base", "own_month"),
@@ -302,7 +306,7 @@ _TABLE: Final = (
         kinds=frozenset({"json", "markdown"}),
     ),
     Stage(
-        name="ablation_report", group="evaluation", cadence="month", on_demand=True, pool=TRAINING,
+        name="ablation_report", group="evaluation", cadence="month", version="2", on_demand=True, pool=TRAINING,
         artifact="sigma_core.benchmarks.ablation_artifact:AblationReport",
         reads={
             "encoder": Read("grounded_encoder", "same_month"),

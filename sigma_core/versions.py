@@ -1,4 +1,7 @@
-"""Which code runs: the package's version and, in a git checkout, the commit. Holds no path and no model. Our choice."""
+"""Which code runs: the package's version and, in a git checkout, the commit; the version of generation. No path, no model.
+
+Our choice.
+"""
 
 import subprocess
 from pathlib import Path
@@ -6,6 +9,10 @@ from typing import Final
 
 from sigma_core import __version__
 
+GENERATION_VERSION: Final = "1"
+"""Raise it when the code of `sigma_core/generation/` answers otherwise: lists, remembered beams and judged results of before
+are then made again, whatever asset or benchmark keeps them.
+"""
 CHECKOUT: Final = Path(__file__).resolve().parents[1]
 
 

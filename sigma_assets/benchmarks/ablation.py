@@ -38,6 +38,7 @@ class AblationOptions:
         steps: that number itself, instead of measuring it.
         users: households judged, chosen by hash; None: all.
         threads: None: as the root says.
+        stale_ok: steps behind the day may be of other code, settings or inputs than the root's of now; the record names them.
     """
 
     arms: tuple[str, ...] = ("all",)
@@ -46,6 +47,7 @@ class AblationOptions:
     steps: int | None = None
     users: int | None = None
     threads: int | None = None
+    stale_ok: bool = False
 
 
 def cache_folder(out: Path) -> Path:
@@ -57,7 +59,7 @@ def run(root: Path, day: date, out: Path, options: AblationOptions, reporter: Re
     """The record of the ablation of a day, every arm trained or read from its cache.
 
     Raises:
-        RootError, ArtifactError: the day is not materialized.
+        RootError, ArtifactError: the day is not materialized, or stale and not `stale_ok`.
         ValueError: an unknown arm.
     """
     import torch
@@ -66,7 +68,7 @@ def run(root: Path, day: date, out: Path, options: AblationOptions, reporter: Re
     config = evaluation_settings(World.open(root).config, options.users, 0, options.threads)
     torch.set_num_threads(config.runtime.threads)
     reporter.start(f"reading {root} as of {day}")
-    materials = load_materials(root, day, config)
+    materials = load_materials(root, day, config, options.stale_ok)
     reporter.end(f"{len(materials.judge.users)} households, {num_arms} arms, seeds {list(options.seeds)}")
     values = ablated(materials, cache_folder(out), options, reporter)
     settings = {**asdict(options), **values["settings"]}
@@ -112,6 +114,8 @@ def ablated(
         "arms": list(options.arms),
         **budget,
         "households": len(materials.judge.users),
+        "max_requests_per_task": config.evaluation.max_requests_per_task,
+        "stale": list(materials.stale),
         "grounding_seed": config.runtime.seed,
     }
     return {

@@ -6,7 +6,6 @@ Source: tasks.md, "Does the instruction do anything?"; paper, APF (a constant si
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -18,7 +17,7 @@ from sigma_assets.features import catalog_features
 from sigma_core import columns as c
 from sigma_core.benchmarks.arms import Arm
 from sigma_core.config import SigmaConfig
-from sigma_core.evaluation.request_plan import NOTHING, PLAIN
+from sigma_core.evaluation.request_plan import NOTHING, PLAIN, unseen_wording
 from sigma_core.evaluation.requests import EvalRequest
 from sigma_core.generation.explain import with_settings
 from sigma_core.instruction.tasks import TASKS, render
@@ -54,9 +53,7 @@ def reworded(request: EvalRequest, arm: Arm, seed: int) -> EvalRequest:
     if arm.words == "absent":
         return replace(request, instruction="", focus="")
     if arm.words == "unseen":
-        held_out = TASKS[request.task].held_out_wordings()
-        digest = blake2b(f"{seed}:unseen:{request.user_id}".encode(), digest_size=4).digest()
-        wording = held_out[int.from_bytes(digest, "big") % len(held_out)]
+        wording = unseen_wording(TASKS[request.task], request.user_id, seed)
         return replace(request, instruction=render(request.task, wording, request.slots))
     other = PLAIN if arm.words == "plain" else _GENERAL[request.task == _GENERAL[0]]
     return replace(request, instruction=render(other, 0, {}), focus="")

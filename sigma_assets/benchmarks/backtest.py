@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 
 from sigma_assets.benchmarks.ablation import write_tensors
-from sigma_assets.benchmarks.materials import Reading, evaluation_settings, judged_on
+from sigma_assets.benchmarks.materials import MAX_REQUESTS_PER_TASK, Reading, evaluation_settings, judged_on
+from sigma_assets.benchmarks.roots import outdated
 from sigma_assets.binding import Request
 from sigma_assets.commands import materialize
 from sigma_assets.intake import intake_of, item_types_of
 from sigma_assets.judging import examples_of_day, opponents_of
 from sigma_assets.periods import month_key
+from sigma_assets.planner import Step, plan
 from sigma_assets.progress import Reporter
 from sigma_assets.stages import versions_of
 from sigma_assets.world import World
@@ -58,6 +60,7 @@ class BacktestOptions:
         lift_users: of these, for wordings and confined lists; None: all.
         threads: None: as each root says.
         sasrec: SASRec is trained on each day's history and stands among its opponents; about an hour a day.
+        stale_ok: a root that is there may be of other code, settings or inputs than its own of now; the record names the steps.
     """
 
     dates: tuple[date, ...]
@@ -66,37 +69,50 @@ class BacktestOptions:
     lift_users: int | None = None
     threads: int | None = None
     sasrec: bool = False
+    stale_ok: bool = False
 
 
 def run(roots: Path, out: Path, options: BacktestOptions, reporter: Reporter) -> dict[str, Any]:
-    """The record of the backtest; every date's root lies in `roots/DATE` and is made when missing.
+    """The record of the backtest; every date's root lies in `roots/DATE`, is made when missing, and else used as it is.
 
     Raises:
-        RootError, StepError, ArtifactError: a date cannot be made or judged; the dates before it are kept.
+        RootError, StepError, ArtifactError: a date cannot be made or judged, or is stale and not `stale_ok`; the dates before
+            it are kept.
     """
-    watch, days = Stopwatch(), {}
+    watch, days, used = Stopwatch(), {}, {}
     folder = out.with_name(f"{out.stem}.days")
     folder.mkdir(parents=True, exist_ok=True)
     digests, config = {}, None
     for number, day in enumerate(options.dates, start=1):
         root = roots / day.isoformat()
-        if not _is_made(root, day):
+        if making := not _is_made(root, day):
             reporter.line(f"{day} ({number}/{len(options.dates)}): materializing into {root}")
             materialize(root, day, options.request, reporter)
+        world = World.open(root)
+        stale = outdated(world, plan(_judged_steps(day), world.span), options.stale_ok)
+        used[day.isoformat()] = {
+            "profile": world.binding.profile,
+            "settings": list(world.binding.settings),
+            "made_now": making,
+            "stale": list(stale),
+        }
         sums, digests[day.isoformat()] = judged_day(root, day, folder, options, reporter)
         days[day] = sums
-        config = config or World.open(root).config
+        config = config or world.config
     assert config is not None, "at least one date"
     enough = Enough(config.evaluation.min_targets, config.evaluation.min_users)
     values = backtest_values(days, config.evaluation.bootstrap_samples, config.runtime.seed, enough)
     settings = {
         "dates": [day.isoformat() for day in options.dates],
-        "profile": config.profile,
-        "settings": list(options.request.settings),
+        "roots": used,
         "users": options.users,
         "lift_users": options.lift_users,
+        "max_requests_per_task": MAX_REQUESTS_PER_TASK,
         "sasrec": options.sasrec,
-    }
+        "resampling": {  # of the first date's root, for all dates
+            "bootstrap_samples": config.evaluation.bootstrap_samples, "seed": config.runtime.seed, **enough._asdict(),
+        },
+    }  # fmt: skip
     return benchmark_record(
         "backtest",
         values,
@@ -105,6 +121,13 @@ def run(roots: Path, out: Path, options: BacktestOptions, reporter: Reporter) ->
         seeds=[config.runtime.seed],
         seconds=watch.seconds(),
     )
+
+
+def _judged_steps(day: date) -> list[Step]:
+    """Everything that `judged_day` reads of a root."""
+    monthly = ("sigma_base", "grounded_encoder")
+    daily = ("lora_checkpoint", "item_index", "item_catalog", "user_profiles")
+    return [Step(one, month_key(day)) for one in monthly] + [Step(one, day.isoformat()) for one in daily]
 
 
 def _is_made(root: Path, day: date) -> bool:
@@ -157,14 +180,16 @@ def judged_day(
         (judge.plan.tasks, lists.tasks, ""),
         (judge.filtered, lists.filtered, ", confined"),
     ):
-        for task, plan in plans.items():
-            if plan.requests:
-                found = {name: list_sums(judge, plan, rows) for name, rows in blocks[task].items()}
+        for task, asked in plans.items():
+            if asked.requests:
+                found = {name: list_sums(judge, asked, rows) for name, rows in blocks[task].items()}
                 models = {name: _kept(of) for name, of in found.items()}
-                sums[f"{task}{suffix}"] = TaskSums(plan.user_ids, models, oracles & models.keys())
+                sums[f"{task}{suffix}"] = TaskSums(asked.user_ids, models, oracles & models.keys())
                 if all(UNSEEN_PHRASE in of for of in found.values()):
                     models = {name: {m: of[UNSEEN_PHRASE][m] for m in METRICS} for name, of in found.items()}
-                    sums[f"{task}, unseen phrases"] = TaskSums(plan.user_ids, models, oracles & models.keys())
+                    sums[f"{task}, unseen phrases"] = TaskSums(
+                        asked.user_ids, models, oracles & models.keys()
+                    )
     _write_sums(path, sums, {"key": key, "report": report.to_json()})
     reporter.end(_headline(report.summary()))
     return sums, key

@@ -12,9 +12,11 @@ from typing import Any, Final
 
 import polars as pl
 
+from sigma_assets.benchmarks.roots import outdated
 from sigma_assets.intake import intake_of, item_types_of
 from sigma_assets.judging import examples_of_day
 from sigma_assets.periods import SELECT, as_date, day_key, month_key
+from sigma_assets.planner import Step, plan
 from sigma_assets.stages import STAGES
 from sigma_assets.world import World
 from sigma_core import columns as c
@@ -34,6 +36,9 @@ from sigma_core.instruction.shards import SftShard
 from sigma_core.tokenization.codebooks import Codebooks
 
 JUDGED: Final = "judged/"
+MAX_REQUESTS_PER_TASK: Final = (
+    3  # query and category requests of a user that an ablation or a backtest judges
+)
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,7 @@ class Materials:
         events: accepted events up to the last day that is judged on.
         images: image vectors that the source brings.
         digests: of what all this was made from, by asset and partition; what only judging reads begins with `JUDGED`.
+        stale: what of it is of other code, settings or inputs than the root's of now.
     """
 
     day: date
@@ -86,6 +92,7 @@ class Materials:
     events: pl.DataFrame
     images: Vectors | None
     digests: dict[str, str]
+    stale: tuple[str, ...] = ()
 
     @property
     def trained_on(self) -> dict[str, str]:
@@ -102,7 +109,7 @@ def evaluation_settings(
     config: SigmaConfig, users: int | None, lift_users: int | None, threads: int | None = None
 ) -> SigmaConfig:
     """The settings with a sample of users, three query and category requests each, and a number of threads."""
-    judged = {"sample_users": users, "lift_users": lift_users, "max_requests_per_task": 3}
+    judged = {"sample_users": users, "lift_users": lift_users, "max_requests_per_task": MAX_REQUESTS_PER_TASK}
     runtime = {"threads": threads} if threads else {}
     return config.model_copy(
         update={
@@ -123,7 +130,7 @@ class Reading:
         """The artifact; remembered with its digest.
 
         Raises:
-            ArtifactError: it is not there.
+            ArtifactError: it is not there, or its last run failed a check.
         """
         manifest = self.world.manifest(asset, partition)
         if manifest is None:
@@ -131,13 +138,19 @@ class Reading:
                 f"{asset}/{partition} is not in {self.world.root}. Run `sigma materialize --as-of DATE --root "
                 f"{self.world.root}` for the day first."
             )
+        if (failed := self.world.failure(asset, partition)) is not None:
+            raise ArtifactError(
+                f"{asset}/{partition} in {self.world.root} is of before its last run, which failed a check: {failed}. Mend that "
+                f"and run `sigma materialize --as-of DATE --root {self.world.root}` for the day."
+            )
         self.digests[f"{asset}/{partition}"] = manifest["digest"]
         return self.world.store.read(cls, asset, partition)
 
     def many(self, cls: Any, asset: str, window: str, partition: str) -> list[Any]:
-        """The artifacts of a window, oldest first; missing partitions are left out."""
-        keys = SELECT[window](as_date(partition), self.world.span)
-        return [self.one(cls, asset, key) for key in keys if self.world.manifest(asset, key)]
+        """The artifacts of a window, oldest first; partitions that are missing or failed a check are left out."""
+        keys, world = SELECT[window](as_date(partition), self.world.span), self.world
+        good = [key for key in keys if world.manifest(asset, key) and world.failure(asset, key) is None]
+        return [self.one(cls, asset, key) for key in good]
 
     def events(self, last: date) -> pl.DataFrame:
         """Accepted events of the source up to a day.
@@ -218,12 +231,15 @@ def materials_of_month(
     )
 
 
-def load_materials(root: Path, day: date, config: SigmaConfig | None = None) -> Materials:
+def load_materials(
+    root: Path, day: date, config: SigmaConfig | None = None, stale_ok: bool = False
+) -> Materials:
     """All that the arms of one day need; `config`: the root's settings with changes of `evaluation` or `runtime` only.
 
     Raises:
         RootError: there is no root.
-        ArtifactError: the day is not materialized there, or its horizon lies beyond the data.
+        ArtifactError: the day is not materialized there, its horizon lies beyond the data, or a step behind it is stale and
+            not `stale_ok`.
     """
     reading = Reading(root)
     world = reading.world
@@ -231,6 +247,12 @@ def load_materials(root: Path, day: date, config: SigmaConfig | None = None) -> 
     key, month = day.isoformat(), month_key(day)
     catalog = reading.one(ItemCatalog, "item_catalog", key)
     profiles = reading.one(UserProfiles, "user_profiles", key)
+    trained = (
+        Step("sigma_base", month),
+        Step("lora_checkpoint", key),
+    )  # arms train their own on what these read
+    behind = plan([*trained, Step("item_embeddings", key), Step("user_profiles", key)], world.span)
+    stale = outdated(world, [step for step in behind if step not in trained], stale_ok)
     events = reading.events(day + timedelta(days=config.data.horizon_days))
     (cut,) = SELECT["refit_cut"](as_date(month), world.span)
     (before,) = SELECT["day_before"](day, world.span)
@@ -250,5 +272,6 @@ def load_materials(root: Path, day: date, config: SigmaConfig | None = None) -> 
         "base_shards": reading.many(SftShard, "sft_shards", "base_shards", month),
         "lora_shards": reading.many(SftShard, "sft_shards", "lora_shards", key),
         "profiles": profiles,
+        "stale": tuple(stale),
     }
     return materials_of(world, day, config, reading.digests, events, **artifacts)

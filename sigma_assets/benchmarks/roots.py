@@ -19,6 +19,7 @@ from sigma_assets.planner import PlanError, Step, plan_day
 from sigma_assets.progress import Reporter
 from sigma_assets.stages import STAGES
 from sigma_assets.world import World
+from sigma_core.artifacts import ArtifactError
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -85,6 +86,30 @@ def fresh_world(root: Path, day: date) -> World:
 def stale_steps(world: World, steps: Iterable[Step]) -> list[Step]:
     """Those of the steps that would run if they were asked for."""
     return [step for step in steps if world.why_stale(step.stage, step.partition) is not None]
+
+
+def outdated(world: World, steps: Iterable[Step], stale_ok: bool = False) -> dict[str, str]:
+    """Why, by step: those that are there and are of other code, settings or inputs than the root's of now.
+
+    What is missing, or failed its check, is left out: who needs it is told when it is read, and windows go without it.
+
+    Raises:
+        ArtifactError: there is one, and it is not `stale_ok`.
+    """
+    there = [
+        step
+        for step in steps
+        if world.manifest(step.asset, step.partition) and not world.failure(step.asset, step.partition)
+    ]
+    found = {str(step): why for step in there if (why := world.why_stale(step.stage, step.partition))}
+    if found and not stale_ok:
+        first, why = next(iter(found.items()))
+        raise ArtifactError(
+            f"{len(found)} of {len(there)} partitions in {world.root} are not of this code, its settings and its data (first: "
+            f"{first}: {why}). Run `sigma materialize --as-of DATE --root {world.root}` for the day first, or give --stale-ok "
+            "to measure them as they are: the record then names them."
+        )
+    return found
 
 
 def recorded_seconds(instance: "dg.DagsterInstance", steps: Iterable[Step]) -> dict[str, float]:

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from sigma_core import columns as c
-from sigma_core.abtest.log import ARM, CANDIDATE, CONTROL, AbLog
+from sigma_core.abtest.log import ARM, CANDIDATE, CONTROL, EXPERIMENT, AbLog
 
 METRICS: Final = {
     "hit_rate": "share of shown lists with an item that was taken in the days after",
@@ -24,6 +24,7 @@ METRICS: Final = {
     "categories_taken": "categories of shown items that were taken, a list",
     "categories_shown": "categories of the shown items, a list",
 }
+ASSIGNED_ARM: Final = "assigned_arm"
 SRM_ALPHA: Final = 0.001  # below it the split is not the planned one, and nothing else may be read
 
 
@@ -48,7 +49,12 @@ def estimate(num_U: np.ndarray, den_U: np.ndarray) -> Estimate:
 
 
 def user_sums(log: AbLog) -> pl.DataFrame:
-    """One row an assigned user: `arm`, lists and items shown, and the sums behind each metric; zeros for the unexposed."""
+    """One row an assigned user: `arm`, lists and items shown, and the sums behind each metric; zeros for the unexposed.
+
+    Raises:
+        ValueError: the log is of several experiments, or shows users lists of an arm that is not theirs.
+    """
+    _refuse_other_arms(log.of())
     keys = (c.USER_ID, "shown_on", c.ITEM_ID)
     taken = log.outcome.select(keys).unique().with_columns(pl.lit(True).alias("taken"))
     shown = log.exposure.join(taken, on=keys, how="left").with_columns(pl.col("taken").fill_null(False))
@@ -65,6 +71,26 @@ def user_sums(log: AbLog) -> pl.DataFrame:
     )
     joined = log.assignment.select(c.USER_ID, ARM).join(sums, on=c.USER_ID, how="left")
     return joined.fill_null(0).sort(c.USER_ID)
+
+
+def with_assigned(log: AbLog) -> pl.DataFrame:
+    """Table `exposure` with `assigned_arm`: the arm of the row's user, "none" for a user who was assigned to none."""
+    arms = log.assignment.select(EXPERIMENT, c.USER_ID, pl.col(ARM).alias(ASSIGNED_ARM))
+    arms = arms.unique((EXPERIMENT, c.USER_ID), keep="first", maintain_order=True)
+    joined = log.exposure.join(arms, on=(EXPERIMENT, c.USER_ID), how="left", maintain_order="left")
+    return joined.with_columns(pl.col(ASSIGNED_ARM).fill_null("none"))
+
+
+def _refuse_other_arms(log: AbLog) -> None:
+    shown = with_assigned(log)
+    wrong = shown.filter(pl.col(ARM).fill_null("") != pl.col(ASSIGNED_ARM))
+    if wrong.height:
+        counts = wrong.group_by(ARM, ASSIGNED_ARM).len().sort(ARM, ASSIGNED_ARM).iter_rows()
+        raise ValueError(
+            f"{wrong.height} of {shown.height} shown items, of {wrong[c.USER_ID].n_unique()} users, are of an arm that is not "
+            f"their user's: {', '.join(f'{n} of {arm} for {own}' for arm, own, n in counts)}. Needed every exposure in the arm "
+            "that `assignment` gives the user; mend the log, or leave such users out of all three tables."
+        )
 
 
 _PARTS: Final = {
@@ -89,7 +115,7 @@ def analyse(
         detect: relative lift that a test should find.
 
     Raises:
-        ValueError: `share` or `detect` is out of bounds.
+        ValueError: `share` or `detect` is out of bounds, or the log is refused by `user_sums`.
     """
     check_plan(share, detect)
     sums = user_sums(log)
@@ -183,18 +209,21 @@ def report_text(report: Mapping[str, Any], title: str) -> str:
     """The report for a terminal."""
     from sigma_core.benchmarks.record import text_table
 
-    users, ratio = report["users"], report["sample_ratio"]["assigned"]
+    users = report["users"]
     lines = [title, ""]
     lines += [
         f"{arm}: {n['assigned']} users assigned, {n['exposed']} shown a list" for arm, n in users.items()
     ]
-    if ratio["p"] is not None:
-        said = (
-            "MISMATCH: the split is not the planned one, read nothing below"
-            if ratio["mismatch"]
-            else "as planned"
+    known = {part: ratio for part, ratio in report["sample_ratio"].items() if ratio["p"] is not None}
+    for part, ratio in known.items():
+        said = "MISMATCH" if ratio["mismatch"] else "as planned"
+        lines.append(
+            f"sample ratio, {part} users: chi-square {ratio['chi2']:.2f}, p {ratio['p']:.3f}: {said}"
         )
-        lines.append(f"sample ratio: chi-square {ratio['chi2']:.2f}, p {ratio['p']:.3f}: {said}")
+    if any(ratio["mismatch"] for ratio in known.values()):
+        lines.append(
+            "MISMATCH: the split is not the planned one, read nothing below (metrics are of users shown a list)"
+        )
     level = f"{report['settings']['level']:.0%}"
     header = ("metric", "control", "candidate", "lift", f"{level} from", "to", "p", "users needed")
     keys = ("control", "candidate", "lift", "lift_low", "lift_high", "p", "required_users")

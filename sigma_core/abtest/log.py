@@ -36,7 +36,7 @@ class AbLog:
     """Who was assigned, what they were shown, what they took in the days after.
 
     Attributes:
-        assignment: a row a user. `arm` is control or candidate.
+        assignment: a row a user of an experiment. `arm` is control or candidate.
         exposure: a row a shown item; `shown_on` is the day after which outcomes count.
         outcome: a row an item that a user took within the horizon after `shown_on`, shown or not.
     """
@@ -54,6 +54,28 @@ class AbLog:
     def tables(self) -> dict[str, pl.DataFrame]:
         """The frames by name."""
         return {name: getattr(self, name) for name in SCHEMAS}
+
+    def of(self, experiment: str | None = None) -> Self:
+        """The rows of one experiment; with None, the log itself, which must be of one.
+
+        Raises:
+            ValueError: there is no such experiment, or there are several and none was named; the message counts each.
+        """
+        names = pl.concat([frame[EXPERIMENT] for frame in self.tables().values()]).fill_null("(no name)")
+        users = dict(self.assignment.group_by(pl.col(EXPERIMENT).fill_null("(no name)")).len().iter_rows())
+        found = {name: users.get(name, 0) for name in names.unique().sort()}
+        said = ", ".join(f"{name} ({count} users assigned)" for name, count in found.items()) or "none"
+        if experiment is None:
+            if len(found) > 1:
+                raise ValueError(
+                    f"the log holds {len(found)} experiments: {said}. A user may be in another arm of each, so they cannot "
+                    "be read as one; needed one of them (--experiment NAME)."
+                )
+            return self
+        if experiment not in found:
+            raise ValueError(f"the log has no experiment {experiment!r}; it holds {said}.")
+        kept = {name: frame.filter(pl.col(EXPERIMENT) == experiment) for name, frame in self.tables().items()}
+        return type(self)(**kept)
 
     def digest(self) -> str:
         """Digest of the three tables."""

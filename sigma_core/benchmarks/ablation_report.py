@@ -25,6 +25,7 @@ from sigma_core.benchmarks.arm_scores import (
 )
 from sigma_core.benchmarks.arms import ARMS, OPEN, PAPER_RATIOS, SIGMA, Arm
 from sigma_core.evaluation.protocol import DayJudge
+from sigma_core.evaluation.significance import holm
 
 ROW_METRIC = "recall@20"
 
@@ -58,7 +59,7 @@ def ablation_values(
     """The JSON value: `arms` and `differences` {arm: {task: {metric: {mean, low, high}}}}, `rows`, `ratios` and the rest.
 
     A difference is that of the arm's reference (`compared_with`) minus the arm, over the seeds both have: above 0, the
-    reference is better.
+    reference is better. Its `p` is that of the pair alone, `p_holm` corrected over all arms and tasks of the metric.
     """
     samples, seed = judge.settings.bootstrap_samples, judge.config.runtime.seed
     arms: dict[str, Any] = {}
@@ -96,6 +97,7 @@ def ablation_values(
                         for row in ROWS[1:]
                     },
                 }
+    _correct(against)
     tasks = {t: p for t, p in judge.plan.tasks.items() if p.requests}
     return rounded(
         {
@@ -122,6 +124,21 @@ def ablation_values(
             },
         }
     )
+
+
+def _correct(against: Mapping[str, Any]) -> None:
+    """Add `p_holm` to every difference that has a p, in place: a family a metric, and one a part of the targets."""
+    families: dict[str, dict[str, dict[str, float | None]]] = {}
+    for arm, by_task in against.items():
+        for task, metrics in by_task.items():
+            cells = {name: cell for name, cell in metrics.items() if name != "rows"}
+            cells |= {f"{ROW_METRIC}, {row}": cell for row, cell in metrics["rows"].items()}
+            for name, cell in cells.items():
+                families.setdefault(name, {})[f"{arm}|{task}"] = cell
+    for family in families.values():
+        known = {key: p for key, cell in family.items() if (p := cell.get("p")) is not None}
+        for key, p in holm(known).items():
+            family[key]["p_holm"] = p
 
 
 def _same_seeds(reference: Sequence[ArmResult], runs: Sequence[ArmResult]) -> list[ArmResult]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from sigma_core.benchmarks.arms import SIGMA
-from sigma_core.evaluation.report_text import number, signed, table
+from sigma_core.evaluation.report_text import number, probability, signed, table
 
 MAIN: Final = "recall@20"
 CALIBRATION: Final = "calibration_error@20"
@@ -24,7 +24,8 @@ def ablation_markdown(values: Mapping[str, Any], plots: Mapping[str, str]) -> st
         "",
         f"## {MAIN}: what each arm is compared with, minus the arm",
         "",
-        "Mean over seeds, 95 % interval over resampled households. Above 0: the arm is worse.",
+        "Mean over seeds, 95 % interval over resampled households. Above 0: the arm is worse. p is Holm-corrected over all "
+        "arms and tasks of the table; the intervals are not.",
         "",
         *_differences(values, MAIN),
         "",
@@ -39,6 +40,9 @@ def ablation_markdown(values: Mapping[str, Any], plots: Mapping[str, str]) -> st
         *_ratios(values),
         "",
         "## Calibration error, a list: reference minus arm",
+        "",
+        "An error is a sum of distances, which chance makes larger; intervals are corrected for that. "
+        f"{_by_chance(values, CALIBRATION)}",
         "",
         *_differences(values, CALIBRATION),
     ]
@@ -57,7 +61,19 @@ def _cell(found: Mapping[str, float | None] | None, sign: bool = True) -> str:
     show = signed if sign else number
     if found["low"] is None:
         return show(found["mean"])
-    return f"{show(found['mean'])} [{show(found['low'])}, {show(found['high'])}]"
+    p = found.get("p_holm")
+    said = "" if p is None else f", p {probability(p)}"
+    return f"{show(found['mean'])} [{show(found['low'])}, {show(found['high'])}]{said}"
+
+
+def _by_chance(values: Mapping[str, Any], metric: str) -> str:
+    """How many intervals of differences there are, and how many would exclude 0 with no difference anywhere."""
+    cells = [task.get(metric, {}) for by_task in values["differences"].values() for task in by_task.values()]
+    known = sum(cell.get("low") is not None for cell in cells)
+    return (
+        f"Nothing here is corrected for their number: of the {known} intervals of this table about {known * 0.05:.0f} would "
+        "exclude 0 by chance."
+    )
 
 
 def _differences(values: Mapping[str, Any], metric: str) -> Iterator[str]:

@@ -9,9 +9,11 @@ from typing import Any, Final
 
 import numpy as np
 
+from sigma_core.evaluation.diagnosis import outcomes
 from sigma_core.evaluation.metrics import FloatArray, Ratio, coverage, household_sums, outcome_of
 from sigma_core.evaluation.protocol import DayJudge
 from sigma_core.evaluation.request_plan import TaskPlan
+from sigma_core.evaluation.requests import NO_ITEM
 from sigma_core.evaluation.significance import nothing_like, paired_differences
 
 # Shape legend: R requests, H households, B bins.
@@ -89,28 +91,20 @@ class Calibration:
     """
 
     def __init__(self, plan: TaskPlan, rows: np.ndarray, scores: np.ndarray) -> None:
-        listed = rows >= 0
-        right = np.stack(
-            [
-                np.isin(row, r.targets) / max(len(r.targets), 1)
-                for row, r in zip(rows, plan.requests, strict=True)
-            ]
-        )
-        flat = np.where(listed, scores, 0.0).astype(np.float64)
+        predicted, observed = outcomes(rows, scores, plan.targets)
         edges = (
-            np.quantile(flat[listed], np.linspace(0, 1, BINS + 1)[1:-1])
-            if listed.any()
+            np.quantile(predicted, np.linspace(0, 1, BINS + 1)[1:-1])
+            if predicted.size
             else np.zeros(BINS - 1)
         )
-        at = np.searchsorted(edges, flat, side="right")
-        num = len(plan.user_ids)
-        cell = (plan.users[:, None] * BINS + at)[listed]
+        num, request = len(plan.user_ids), np.nonzero(rows != NO_ITEM)[0]
+        cell = plan.users[request] * BINS + np.searchsorted(edges, predicted, side="right")
 
-        def table(values: np.ndarray) -> FloatArray:
-            summed = np.bincount(cell, weights=values[listed], minlength=num * BINS)
+        def table(values: FloatArray) -> FloatArray:
+            summed = np.bincount(cell, weights=values, minlength=num * BINS)
             return summed.astype(np.float64).reshape(num, BINS)
 
-        self.gap_HB = table(flat) - table(right)
+        self.gap_HB = table(predicted) - table(observed)
         self.lists_H = np.bincount(plan.users, minlength=num).astype(np.float64)
 
 
@@ -123,7 +117,13 @@ def calibration_error(repeats: Sequence[Calibration], weights_SH: np.ndarray) ->
 def compare_calibration(
     left: Sequence[Calibration], right: Sequence[Calibration] | None, samples: int, seed: int
 ) -> dict[str, float | None]:
-    """mean, low, high of the error of `left`, or of `left` minus `right`, over resampled households."""
+    """mean, low, high of the error of `left`, or of `left` minus `right`, over resampled households; `noise` of an error itself.
+
+    An error is a sum of distances, so chance can only add to it: a resample's error lies above the estimate as the estimate lies
+    above the truth. The interval is therefore the basic one, the percentiles of the resamples mirrored at the estimate (and cut
+    at 0 for an error itself). `noise` is the error that as many households would show if every probability were right: an
+    error no larger says nothing.
+    """
     num = len(left[0].lists_H)
     drawn = (
         np.random.default_rng(seed).multinomial(num, np.full(num, 1 / num), size=samples).astype(np.float64)
@@ -132,8 +132,12 @@ def compare_calibration(
     error = calibration_error(left, weights)
     if right is not None:
         error = error - calibration_error(right, weights)
-    low, high = np.quantile(error[1:], [0.025, 0.975])
-    return _three(float(error[0]), float(low), float(high))
+    low, high = 2 * error[0] - np.quantile(error[1:], [0.975, 0.025])
+    if right is not None:
+        return _three(float(error[0]), float(low), float(high))
+    apart = np.mean([np.abs((drawn - 1) @ one.gap_HB).sum(axis=1).mean() for one in left])
+    noise = float(apart / max(left[0].lists_H.sum(), 1e-12))
+    return {**_three(float(error[0]), max(float(low), 0.0), max(float(high), 0.0)), "noise": noise}
 
 
 # ------------------------------------------------------------------------------------------ pooled

@@ -93,7 +93,8 @@ def _ablation(record: Mapping[str, Any]) -> list[Section]:
         out += [
             Section(
                 f"{MAIN}: what each arm is compared with, minus the arm",
-                "Red: the arm is worse (interval above 0), green: it is better, black: the interval holds 0.",
+                "Red: the arm is worse (interval above 0), green: it is better, black: the interval holds 0. Colors are not "
+                "corrected for the number of arms and tasks; the record's p_holm is.",
                 ("arm", *heads),
                 worse,
             ),

@@ -4,8 +4,10 @@ The headline of a task has no hard filter. Here everyone may list only items of 
 launched lately (cold), so that what is measured is order inside it. Asked for the households of the lift. Source: tasks.md.
 """
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from hashlib import blake2b
 from typing import Final
 
 import numpy as np
@@ -23,7 +25,8 @@ FILTERED: Final = ("longtail", "category", COLD)
 def filtered_plans(plan: RequestPlan, catalog: pl.DataFrame, users: frozenset[str]) -> dict[str, TaskPlan]:
     """A plan for each of `FILTERED`, over the same requests: `exclude` also holds all items outside.
 
-    A household's first category request stands for all of them. `cold` are the just-for-you requests of households that took an item launched lately, with those targets alone. Nothing is
+    One category request of a household, chosen by hash, stands for all of them: there are many, and order is what counts.
+    `cold` are the just-for-you requests of households that took an item launched lately, with those targets alone. Nothing is
     lifted in these plans, and their `asked` counts from 0.
 
     Args:
@@ -49,15 +52,21 @@ def filtered_plans(plan: RequestPlan, catalog: pl.DataFrame, users: frozenset[st
         known = plan.tasks.get(task)
         return [r for r in known.requests if r.user_id in users] if known else []
 
-    first = {
-        r.user_id: r for r in reversed(of("category"))
-    }  # one a household: there are many, and order is what counts
+    one: dict[str, EvalRequest] = {}
+    for request in sorted(of("category"), key=_by_hash):
+        one.setdefault(request.user_id, request)
     cold = (replace(r, targets=r.targets[new[r.targets]]) for r in of(PLAIN))
     return {
         "longtail": _plan(of("longtail"), lambda _: others("tail", tail)),
-        "category": _plan([first[user] for user in sorted(first)], in_category),
+        "category": _plan([one[user] for user in sorted(one)], in_category),
         COLD: _plan((r for r in cold if r.targets.size), lambda _: others(COLD, new)),
     }
+
+
+def _by_hash(request: EvalRequest) -> bytes:
+    """Order of a household's requests that knows nothing of their words, so that no category is preferred for its name."""
+    words = json.dumps([request.user_id, request.focus, request.slots], sort_keys=True)
+    return blake2b(words.encode(), digest_size=8).digest()
 
 
 def _plan(requests: Iterable[EvalRequest], outside: Callable[[EvalRequest], IntArray]) -> TaskPlan:

@@ -55,7 +55,8 @@ def signed(value: float | None) -> str:
     return _MISSING if value is None else ("-" if value < 0 else "+") + number(abs(value))
 
 
-def _probability(p: float) -> str:
+def probability(p: float) -> str:
+    """A p-value; very small ones as a bound."""
     return "<.0001" if p < 1e-4 else number(p)
 
 
@@ -108,7 +109,7 @@ def _verdicts(defined: dict[str, dict[str, Any]]) -> Iterator[str]:
                 number(models[SIGMA][MAIN_METRIC]),
                 f"{number(models[best][MAIN_METRIC])} {best}",
                 f"{signed(difference)} [{signed(low)}, {signed(high)}]",
-                _probability(task["p_values"][best][MAIN_METRIC]),
+                probability(task["p_values"][best][MAIN_METRIC]),
                 verdict(task, best),
             ]
         )
@@ -128,8 +129,8 @@ def _verdicts(defined: dict[str, dict[str, Any]]) -> Iterator[str]:
 
 def _filtered(filtered: dict[str, dict[str, Any]]) -> Iterator[str]:
     yield (
-        "longtail: every list holds items of the long tail alone; category: of the named category; cold: launched lately, "
-        "judged on the just-for-you targets that were. Households of the lift."
+        "longtail: every list holds items of the long tail alone; category: of the named category, one request a household, "
+        "chosen by hash; cold: launched lately, judged on the just-for-you targets that were. Households of the lift."
     )
     yield ""
     yield from list(_verdicts(filtered))[2:]
@@ -137,8 +138,8 @@ def _filtered(filtered: dict[str, dict[str, Any]]) -> Iterator[str]:
 
 def _lift(defined: dict[str, dict[str, Any]]) -> Iterator[str]:
     yield (
-        f"{MAIN_METRIC} with the right wording minus that with the just-for-you wording, on the same targets and under "
-        "the same history filter; unseen = a wording never trained on."
+        f"{MAIN_METRIC} with the right wording minus that with the just-for-you wording, on the same targets and without "
+        "any history filter; unseen = a wording never trained on."
     )
     yield ""
     rows = []

@@ -163,11 +163,16 @@ class _QuestionBook:
             self._words[key] = render(task, wording, json.loads(slots_json))
         return self._words[key]
 
-    def unseen_wording(self, user_id: str, task: Task) -> int:
-        """One of the task's held-out wordings, by hash of the user: each is heard by its share of them."""
-        held_out = task.held_out_wordings()
-        digest = blake2b(f"{self._seed}:unseen:{user_id}".encode(), digest_size=4).digest()
-        return held_out[int.from_bytes(digest, "big") % len(held_out)]
+    def unseen_words(self, task: Task, user_id: str, slots_json: str) -> str:
+        """The instruction in a held-out wording."""
+        return self.words(task, unseen_wording(task, user_id, self._seed), slots_json)
+
+
+def unseen_wording(task: Task, user_id: str, seed: int) -> int:
+    """One of the task's held-out wordings, by hash of the user: each is heard by its share of them."""
+    held_out = task.held_out_wordings()
+    digest = blake2b(f"{seed}:unseen:{user_id}".encode(), digest_size=4).digest()
+    return held_out[int.from_bytes(digest, "big") % len(held_out)]
 
 
 def _plan_task(
@@ -192,9 +197,7 @@ def _plan_task(
             plain = replace(
                 right, task=PLAIN, instruction=book.words(TASKS[PLAIN], 0, "{}"), focus="", slots={}
             )
-            unseen = replace(
-                right, instruction=book.words(task, book.unseen_wording(user_id, task), slots_json)
-            )
+            unseen = replace(right, instruction=book.unseen_words(task, user_id, slots_json))
             numbers = (book.number(right, "none"), book.number(plain, "none"), book.number(unseen, "none"))
             lifted.append((len(requests) - 1, *numbers))
     user_ids, users = np.unique(np.array([r.user_id for r in requests], dtype=object), return_inverse=True)

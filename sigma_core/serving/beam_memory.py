@@ -1,8 +1,8 @@
 """What step 1 found for every user of a day's lists, kept so that a changed catalog reruns steps 2 and 3 alone.
 
 Prefixes, their probabilities, the query vectors h_k, the weights of the priors and the pointer's shares, in one file that may
-be deleted at any time. A user's are used again only for the same model, requests and history over unchanged items: everything
-step 1 reads of a user is in the user's key. What it reads of the catalog as a whole (how much is bought under each prefix, and
+be deleted at any time. A user's are used again only for the same model, generation code (`GENERATION_VERSION`), requests and
+history over unchanged items: everything step 1 reads of a user is in the user's key. What it reads of the catalog as a whole (how much is bought under each prefix, and
 which prefixes hold anything) may move by `MAX_PRIOR_SHIFT`; beyond that, or when a prefix opens, everybody is searched anew.
 Source: paper, three-step generation and nearline serving; keeping step 1 is our choice.
 
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from sigma_core import versions
 from sigma_core.artifacts import digest_bytes, digest_json
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class BeamMemory:
         self._binding = digest_json(
             [
                 _SCHEMA,
+                versions.GENERATION_VERSION,
                 model,
                 [[one.instruction, one.focus] for one in requests],
                 recommender.config.num_prefixes,

@@ -111,6 +111,40 @@ def test_sample_ratio_mismatch() -> None:
     assert not sample_ratio(800, 200, 0.2)["mismatch"]
 
 
+def test_two_experiments_are_never_read_as_one() -> None:
+    one, other = small(), small()
+    named = {n: frame.with_columns(experiment=pl.lit("u")) for n, frame in other.tables().items()}
+    both = AbLog(**{n: pl.concat([frame, named[n]]) for n, frame in one.tables().items()})
+    with pytest.raises(ValueError, match=r"2 experiments: t \(39 users assigned\), u \(39 users assigned\)"):
+        analyse(both)
+    assert analyse(both.of("t")) == analyse(one)
+    with pytest.raises(ValueError, match="no experiment 'v'; it holds t "):
+        both.of("v")
+    stray = one.exposure.with_columns(experiment=pl.lit("u"))
+    with pytest.raises(ValueError, match=r"2 experiments: t \(39 users assigned\), u \(0 users assigned\)"):
+        analyse(AbLog(one.assignment, stray, one.outcome))
+
+
+def test_lists_of_another_arm_and_of_nobody_are_refused_with_counts() -> None:
+    log = small()
+    swapped = log.exposure.with_columns(arm=pl.lit(CONTROL))
+    wrong = (log.exposure["arm"] == CANDIDATE).sum()
+    with pytest.raises(ValueError, match=f"{wrong} of 78 .*{wrong} of control for candidate"):
+        analyse(AbLog(log.assignment, swapped, log.outcome))
+    with pytest.raises(ValueError, match="for none"):
+        analyse(AbLog(log.assignment.head(3), log.exposure, log.outcome))
+
+
+def test_the_terminal_says_when_the_users_who_were_shown_lists_are_not_split_as_planned() -> None:
+    report = analyse(small())
+    assert "MISMATCH" not in report_text(report, "x")
+    for part in ("assigned", "exposed"):
+        off = report["sample_ratio"] | {part: sample_ratio(1000, 1300, 0.5)}
+        said = report_text(report | {"sample_ratio": off}, "x")
+        assert f"{part} users: chi-square 39.13, p 0.000: MISMATCH" in said
+        assert "read nothing below" in said
+
+
 def test_equal_policies_differ_by_chance_only() -> None:
     """A/A: over 200 splits of the same lists the 95 % interval misses zero about ten times."""
     rng = np.random.default_rng(3)
@@ -158,6 +192,8 @@ def changed(column: str, value: object):  # type: ignore[no-untyped-def]
         ("exposure", "item_named", changed(c.ITEM_ID, None)),
         ("exposure", "rank_from_one", changed(c.RANK, 0)),
         ("exposure", "arm_known", changed("arm", "other")),
+        ("exposure", "own_arm", changed("arm", "control")),
+        ("assignment", "test_named", changed("experiment", None)),
         ("outcome", "counted_once", twice),
         ("outcome", "taken", changed("events", 0)),
     ],

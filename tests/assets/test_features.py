@@ -5,7 +5,6 @@ import polars as pl
 import pytest
 
 from sigma_assets.features import catalog_features, launch_vectors, own_id_embeddings, refit_features
-from sigma_assets.judging import phrase_answers
 from sigma_core import columns as c
 from sigma_core.config import TokenizationConfig
 from sigma_core.grounding.embed import embed_items
@@ -62,25 +61,6 @@ def test_the_refits_items_keep_their_stored_codes() -> None:
     features = refit_features(catalog, vectors, ids, books)
     assert np.array_equal(features.prefix, books.codes[:, :1])
     assert launch_vectors(catalog, books, encoder, []).item_ids == []
-
-
-def test_the_oracle_knows_the_rows_that_answer_a_phrase() -> None:
-    from sigma_core.evaluation.requests import EvalRequest
-    from sigma_core.instruction.phrases import answering_items
-
-    catalog = toy_catalog()
-    answers = phrase_answers(catalog)
-    nothing = np.empty(0, np.int32)
-
-    def rows(phrase: str) -> list[str]:
-        request = EvalRequest("u1", "query", phrase, phrase, {}, nothing, nothing)
-        return [catalog.frame[c.ITEM_ID][int(row)] for row in answers(request)]
-
-    written = answering_items(catalog.frame, "train") | answering_items(catalog.frame, "test")
-    assert written
-    for phrase, items in written.items():
-        assert rows(phrase) == items
-    assert rows("no such phrase") == []
 
 
 @pytest.mark.parametrize("day", [date(2024, 3, 4), TOY_DAY])

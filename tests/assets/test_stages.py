@@ -36,6 +36,15 @@ def test_what_runs_other_stages_changes_with_them_and_with_its_own_settings(
     assert stage.code_version(DEMO) != before
 
 
+def test_generation_of_another_version_makes_lists_and_their_judgement_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = {name: stage.code_version(DEMO) for name, stage in STAGES.items()}
+    monkeypatch.setattr("sigma_core.versions.GENERATION_VERSION", "next")
+    stale = {name for name, stage in STAGES.items() if stage.code_version(DEMO) != before[name]}
+    assert stale == {"user_to_item_index", "eval_report", "ablation_report"}
+
+
 def test_a_setting_concerns_exactly_the_stages_that_read_it() -> None:
     assert changed("training.lora_steps") == {"lora_checkpoint"}
     assert changed("training.base_steps") == {"sigma_base"}

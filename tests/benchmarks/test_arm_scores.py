@@ -79,6 +79,27 @@ def test_calibration_error_is_probability_in_the_wrong_place() -> None:
     assert 0.5 <= found["low"] <= 2.5 / 3
 
 
+def test_chance_alone_makes_an_error_and_the_interval_is_corrected_for_it() -> None:
+    """An item a list, taken with .3; its probability is right, or .3 too high. Each list lies in one of ten bins."""
+    rng = np.random.default_rng(4)
+
+    def judged(error: float) -> dict[str, float]:
+        one = Calibration.__new__(Calibration)
+        one.lists_H, one.gap_HB = np.ones(200), np.zeros((200, BINS))
+        one.gap_HB[np.arange(200), np.arange(200) % BINS] = error + 0.3 - (rng.random(200) < 0.3)
+        return {name: value or 0.0 for name, value in compare_calibration([one], None, 200, 0).items()}
+
+    perfect = [judged(0.0) for _ in range(20)]
+    mean = {name: np.mean([found[name] for found in perfect]) for name in perfect[0]}
+    assert mean["mean"] == pytest.approx(mean["noise"], rel=0.1)
+    assert (mean["low"] + mean["high"]) / 2 < 0.75 * mean[
+        "mean"
+    ]  # not above the error, as plain percentiles are
+    wrong = [judged(0.3) for _ in range(20)]
+    assert sum(found["low"] <= 0.3 <= found["high"] for found in wrong) >= 17
+    assert all(found["noise"] < found["low"] for found in wrong)
+
+
 def test_days_are_pooled_by_role_and_the_strongest_opponent_is_no_oracle() -> None:
     def day(sigma: list[float], other: list[float]) -> dict[str, TaskSums]:
         def of(num: list[float]) -> dict[str, Ratio]:

@@ -2,9 +2,12 @@
 
 import pytest
 
+from sigma_assets.benchmarks.arm_answers import reworded
 from sigma_core.benchmarks.arms import ARMS, HEADLINE, PAPER_RATIOS, SIGMA, chosen_arms
 from sigma_core.config import SigmaConfig
+from sigma_core.evaluation.protocol import DayJudge
 from sigma_core.instruction.tasks import TASKS
+from tests.evaluation.toy_evaluation import CONFIG, eval_day
 
 
 def test_every_task_has_a_specialist_and_every_paper_row_an_arm() -> None:
@@ -29,3 +32,12 @@ def test_settings_of_arms_exist_and_one_of_another_release_is_named() -> None:
     arm = ARMS["no_pointer"]
     assert arm.lacks(config) == ""
     assert type(arm)("x", "x", {"model": {"wings": 2}}).lacks(config) == "model.wings"
+
+
+def test_an_arms_unseen_words_are_those_of_the_evaluation() -> None:
+    judge = DayJudge(eval_day(), CONFIG)
+    (arm,) = (arm for arm in ARMS.values() if arm.words == "unseen")
+    for plan in judge.plan.tasks.values():
+        for row, number in zip(plan.lifted, plan.unseen, strict=True):
+            ours = reworded(plan.requests[row], arm, CONFIG.runtime.seed)
+            assert ours.instruction == judge.plan.asked[number].instruction

@@ -85,6 +85,12 @@ def test_it_learns_what_follows_what_and_leaves_the_shared_generator_alone() -> 
     assert not block[2].any()  # bought nothing of the catalog
 
 
+def test_scores_of_another_version_of_the_code_have_another_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = sequence_opponent.recipe()
+    monkeypatch.setattr(sequence_opponent, "VERSION", sequence_opponent.VERSION + 1)
+    assert sequence_opponent.recipe() != before
+
+
 def test_without_any_sequence_all_scores_are_nought() -> None:
     scores = SasrecScores([np.zeros(0, np.int64), np.zeros(0, np.int64)], 4, 0, lambda line: None)
     assert not scores.block(np.array([0, 1], np.int32)).any()

@@ -13,9 +13,11 @@ from sigma_assets.benchmarks.arm_training import NothingToTrainError, grounding_
 from sigma_assets.benchmarks.backtest import BacktestOptions
 from sigma_assets.benchmarks.backtest import run as backtest
 from sigma_assets.benchmarks.materials import load_materials
+from sigma_assets.benchmarks.roots import copy_of
 from sigma_assets.binding import Request
 from sigma_assets.cli_benchmark_proof import _write_report
 from sigma_assets.stages import STAGES
+from sigma_assets.world import World
 from sigma_core.artifacts import ArtifactError, ArtifactStore
 from sigma_core.benchmarks.arms import ARMS as TABLE
 from sigma_core.benchmarks.arms import FULL_ID, WHOLE_CATALOG
@@ -160,6 +162,34 @@ def test_a_date_is_judged_once_and_pooled(made, tmp_path: Path) -> None:
     found = with_sasrec["dates"][DAY.isoformat()]["just_for_you"]["models"]
     assert found.keys() - {"sasrec_ce"} == task["models"].keys()
     assert found["sigma"] == task["models"]["sigma"]
+
+
+def test_a_root_of_other_code_is_refused_or_named(made, tmp_path: Path, monkeypatch) -> None:
+    roots, key = tmp_path / "roots", DAY.isoformat()
+    roots.mkdir()
+    (roots / key).symlink_to(made[0])
+    asked = Request(profile="toy", settings=("evaluation.min_targets=1",))
+    options = BacktestOptions((DAY,), asked, users=5, lift_users=5, threads=1)
+    for name in ("lora_checkpoint", "codebooks"):
+        monkeypatch.setitem(STAGES, name, replace(STAGES[name], version="next"))
+    with pytest.raises(ArtifactError, match=r"2 of .*code changed\)\. Run `sigma materialize.*--stale-ok"):
+        backtest(roots, tmp_path / "b.json", options, Quiet())
+    with pytest.raises(ArtifactError, match=r"1 of .*first: codebooks\[2024-10-01\].*--stale-ok"):
+        load_materials(made[0], DAY)
+    assert load_materials(made[0], DAY, stale_ok=True).stale == ("codebooks[2024-10-01]",)
+    record = backtest(roots, tmp_path / "b.json", replace(options, stale_ok=True), Quiet())
+    settings = record["benchmark"]["settings"]
+    used = settings["roots"][key]
+    assert used["stale"] == ["codebooks[2024-10-01]", f"lora_checkpoint[{key}]"]
+    assert "evaluation.min_targets=20" in used["settings"], "the root's own, not what was asked for new ones"
+    assert (used["profile"], used["made_now"], settings["max_requests_per_task"]) == ("toy", False, 3)
+
+
+def test_what_failed_its_check_is_not_measured(made) -> None:
+    with copy_of(made[0]) as root:
+        World.open(root).mark_failure("codebooks", "2024-10-01", "too few codes")
+        with pytest.raises(ArtifactError, match="failed a check: too few codes"):
+            load_materials(root, DAY)
 
 
 def test_a_day_that_is_not_there_is_named(made) -> None:

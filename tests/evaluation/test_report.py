@@ -8,7 +8,7 @@ import pytest
 
 from sigma_core.artifacts import write_artifact
 from sigma_core.evaluation.baselines import build_baselines
-from sigma_core.evaluation.protocol import evaluate_day
+from sigma_core.evaluation.protocol import DayJudge, evaluate_day
 from sigma_core.evaluation.report import EvalReport, strongest, verdict
 from sigma_core.evaluation.report_text import number, signed
 from sigma_core.evaluation.requests import NO_ITEM
@@ -49,6 +49,16 @@ def test_it_is_written_and_read_back_with_the_same_digest(report, tmp_path):
     assert json.loads((folder / "report.json").read_text())["as_of"] == "2024-03-05"
     for plot in ("recall.png", "lift.png"):
         assert (folder / plot).read_bytes().startswith(b"\x89PNG")
+
+
+def test_it_says_how_lifts_and_confined_requests_were_asked(report):
+    judge = DayJudge(eval_day(), CONFIG)
+    asked = [judge.plan.asked[n] for plan in judge.plan.tasks.values() for n in (*plan.right, *plan.unseen)]
+    assert asked
+    assert not any(request.exclude.size for request in asked)
+    said = report.markdown()
+    assert "without any history filter" in said
+    assert "one request a household, chosen by hash" in said
 
 
 def test_the_page_needs_nothing_else_and_holds_every_defined_task(report, tmp_path):

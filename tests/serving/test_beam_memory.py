@@ -72,7 +72,7 @@ def test_a_second_run_searches_nobody_and_answers_bit_by_bit_the_same(tmp_path: 
     assert again == first
 
 
-@pytest.mark.parametrize("changed", ["model", "requests", "sigma_top", "broken"])
+@pytest.mark.parametrize("changed", ["model", "requests", "sigma_top", "broken", "code"])
 def test_another_model_or_a_broken_file_is_never_used(
     tmp_path: Path, changed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,6 +80,8 @@ def test_another_model_or_a_broken_file_is_never_used(
     lists(world.recommender, ITEMS, USERS, path)
     if changed == "requests":
         monkeypatch.setattr("tests.serving.test_beam_memory.REQUESTS", [Request("pick"), Request("other")])
+    if changed == "code":
+        monkeypatch.setattr("sigma_core.versions.GENERATION_VERSION", "next")
     if changed == "broken":
         path.write_bytes(path.read_bytes()[:100])
     if changed == "sigma_top":  # decides how many beams step 1 keeps

@@ -43,8 +43,30 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {  # of the profile, by what re
     **dict.fromkeys(("sigma", "sigma_id", "sigma_text", "sigma_fused"), (*_NETWORK, "sigma")),
     "sigma_three_steps": (*_NETWORK, "sigma"),
 }
+_TOWERS: Final = ("sigma_id", "sigma_text", "sigma_fused")
+PARTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "ensrec": ("sasrec_ce", "text"),
+    "ensrec_3": ("sasrec_ce", "text", "gr_id"),
+    **dict.fromkeys(("sigma", "sigma_three_steps"), _TOWERS),
+    **dict.fromkeys(_TOWERS, ("sigma_network",)),
+    **dict.fromkeys(("sasrec_ce", "text", "gr_id", "gr_sid", "sigma_network"), ("networks",)),
+    **dict.fromkeys(("item_knn", "ease", "popularity"), ("counting",)),
+}
+"""What a model is made of: other models, SIGMA's network (`build.sigma`), and the code that all networks (trunk, loss, trainer,
+starting vectors) or all counts share.
+"""
 VERSIONS: Final[Mapping[str, int]] = {"gr_id": 2, "ensrec_3": 2, "sigma": 2, "sigma_three_steps": 2}
-"""1 where nothing stands; raise it when a model's code changes what comes out: kept results of another version are not read."""
+"""1 where nothing stands. Raise it when the code of a model, or of a part in `PARTS`, changes what comes out: what was kept of it
+and of all that is made of it is not read.
+"""
+
+
+def code_versions(name: str) -> dict[str, int]:
+    """Versions of a model and of everything in it, by name."""
+    found = {name: VERSIONS.get(name, 1)}
+    for part in PARTS.get(name, ()):
+        found |= code_versions(part)
+    return found
 
 
 def silent(line: str) -> None:
@@ -70,11 +92,9 @@ class Lab:
     _kept: dict[str, Any] = field(default_factory=dict)
 
     def key(self, name: str, *parts: object) -> str:
-        """Address of what the model `name` made from this data, with the sections of the profile that it reads."""
+        """Address of what the model `name` made from this data, by this code, with the sections of the profile it reads."""
         own = self.profile.model_dump(include=set(SECTIONS[name]))
-        return digest_json(
-            [VERSIONS.get(name, 1), self.data.digest, own, name, [str(part) for part in parts]]
-        )
+        return digest_json([code_versions(name), self.data.digest, own, name, [str(part) for part in parts]])
 
     def remember(self, name: str, make: Callable[[], Any]) -> Any:
         """The value of `make`, made once in this process."""
