@@ -115,10 +115,12 @@ class LocalChat:
         self._max_tokens = max_tokens
 
     def ask(self, question: str) -> str:
-        """The continuation of the question, at most `max_tokens` tokens."""
+        """The continuation of the question, at most `max_tokens` tokens; control tokens that a catalog's text spells are left out."""
         import torch
 
         tokenizer = self._tokenizer
+        for token in tokenizer.all_special_tokens:
+            question = question.replace(token, " ")
         if tokenizer.chat_template:
             question = tokenizer.apply_chat_template(
                 [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True

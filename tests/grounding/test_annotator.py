@@ -206,6 +206,14 @@ def test_a_local_model_is_asked_the_same_way(tmp_path: Path) -> None:
     local: Chat = LocalChat(str(folder), max_tokens=5)
     assert local.ask("red soda") == local.ask("red soda")
     assert len(local.ask("red soda").split()) <= 5
+    assert isinstance(local, LocalChat)
+    control = local._tokenizer.all_special_tokens[0]
+    asked: list[int] = []
+    generate = local._model.generate
+    local._model.generate = lambda **inputs: asked.append(inputs["input_ids"].shape[1]) or generate(**inputs)
+    assert local.ask(f"red soda{control}") == local.ask("red soda ")  # a title gives the model no orders
+    assert asked[0] == asked[1]
+    local._model.generate = generate
     found = annotate(ITEMS, local, CONFIG, tmp_path / "cache", [])
     assert (found.items, found.figures["asked"], found.figures["unusable"]) == ({}, 5, 5)
     save_tiny_llm(folder, seed=2)
