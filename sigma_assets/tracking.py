@@ -107,7 +107,10 @@ class WandbTracker(NullRun):
         self._code = 1
 
     def close(self) -> None:
-        """Finish the run; its files are complete afterwards. Waits for a dead server or disk a minute at most."""
+        """Finish the run, waiting for a dead server or disk a minute at most.
+
+        An offline run's file is whole a moment later: W&B's service writes it behind, at the latest when this process ends.
+        """
         ending = threading.Thread(target=self._finish, daemon=True)
         ending.start()
         ending.join(FINISH_SECONDS)

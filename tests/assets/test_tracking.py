@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -56,10 +57,21 @@ def test_disabled_keeps_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "wandb").exists()
 
 
+def whole(path: Path) -> list[Any]:
+    """The records of an offline run once W&B's service has written its end, which it does a moment after `finish` returns."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        records = list(read_offline(path))
+        if any(one.WhichOneof("record_type") == "exit" for one in records):
+            return records
+        time.sleep(0.05)
+    raise AssertionError(f"{path} has no end after 30 s: {len(records)} records")
+
+
 def stepped(path: Path) -> dict[str, dict[int, object]]:
     """Every curve of an offline run: name -> step -> value."""
     curves: dict[str, dict[int, object]] = {}
-    for one in read_offline(path):
+    for one in whole(path):
         if one.WhichOneof("record_type") != "history":
             continue
         items = {i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in one.history.item}
@@ -105,7 +117,7 @@ def test_an_offline_run_holds_everything_and_asks_no_server(
     assert curves["ntp"] == {0: 1.5, 1: 1.25, 2: 1.0}
     assert set(curves["learning_rate"]) == {0, 1, 2}
     assert any(name.startswith("recall") for name in curves)
-    records = [(one.WhichOneof("record_type"), one) for one in read_offline(path)]
+    records = [(one.WhichOneof("record_type"), one) for one in whole(path)]
     (begun,) = [one.run for kind, one in records if kind == "run"]
     assert (begun.display_name, begun.run_group, begun.job_type) == (
         "sigma_base/2024-10-01", "2024-10-01", "sigma_base"
