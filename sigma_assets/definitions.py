@@ -81,7 +81,8 @@ def build_definitions(
     root = root or Path(os.environ.get(ROOT_VARIABLE, DEFAULT_ROOT))
     world = World.open(root, eval_horizon) if (root / ROOT_FILE).exists() else None
     span = world.span if world else DEFAULT_SPAN
-    calendar = calendar_of(span)
+    live = world is not None and is_live(world)
+    calendar = calendar_of(span, grows=live)
     versions = world.code_versions if world else {}
     stride = span.shard_stride
     given = {
@@ -110,7 +111,7 @@ def build_definitions(
             refit_sensor(root),
             nearline_sensor(root),
             *alert_sensors(root),
-            freshness_sensor(root, live=world is not None and is_live(world)),
+            freshness_sensor(root, live=live),
         ],
         resources=given,
         executor=executor or dg.in_process_executor,

@@ -34,18 +34,19 @@ class Calendar:
         return self.daily if stage.cadence == "day" else self.monthly
 
 
-def calendar_of(span: Span) -> Calendar:
+def calendar_of(span: Span, *, grows: bool = False) -> Calendar:
     """DAILY from the source's first day to its last, MONTHLY around it, and every mapping by its window's name.
 
-    Where the source ends with a month, the month after it is there too: its refit reads only what lies before.
+    Where the source ends with a month, the month after it is there too: its refit reads only what lies before. A calendar that
+    `grows` ends with the clock instead: another end would be another calendar to Dagster, whose conditions then forget what waits.
     """
     after = span.end + timedelta(days=1)
     daily = dg.DailyPartitionsDefinition(
-        start_date=span.start.isoformat(), end_date=after.isoformat(), end_offset=RUNNING
+        start_date=span.start.isoformat(), end_date=None if grows else after.isoformat(), end_offset=RUNNING
     )
     monthly = dg.MonthlyPartitionsDefinition(
         start_date=span.start.replace(day=1).isoformat(),
-        end_date=next_month(after).isoformat(),
+        end_date=None if grows else next_month(after).isoformat(),
         end_offset=RUNNING,
     )
     all_days = (span.end - span.start).days + 1

@@ -66,6 +66,17 @@ def test_a_live_root_has_the_running_day_and_month(ago: int) -> None:
     assert set(mapped.partitions_subset.get_partition_keys()) == {month_key(end)}
 
 
+def test_a_calendar_that_grows_stays_the_same_to_dagster() -> None:
+    """Another end would be another calendar, and conditions would forget what waits: each morning, in a live root."""
+    today = datetime.now(UTC).date()
+    spans = [Span(today - timedelta(days=60), today - timedelta(days=ago)) for ago in (2, 1)]
+    before, after = (calendar_of(span, grows=True) for span in spans)
+    assert (before.daily, before.monthly) == (after.daily, after.monthly)
+    assert calendar_of(spans[0]).daily != calendar_of(spans[1]).daily
+    assert after.daily.has_partition_key(day_key(today + timedelta(days=1)))
+    assert after.monthly.has_partition_key(month_key(today))
+
+
 @pytest.mark.parametrize(("end", "newest"), [(30, "2017-12-01"), (29, "2017-11-01")])
 def test_the_month_after_the_data_is_there_only_when_its_refit_can_be_made(end: int, newest: str) -> None:
     calendar = calendar_of(Span(date(2017, 1, 1), date(2017, 11, end)))
