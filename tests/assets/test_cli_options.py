@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from sigma_assets.cli_app import app
+from sigma_assets.cli import app  # with every verb
 from sigma_assets.cli_options import output_file, output_file_and_folder, output_folder, some_words
 from sigma_assets.locking import root_lock
 
