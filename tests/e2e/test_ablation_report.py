@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -87,7 +88,14 @@ def test_the_benchmark_finds_the_same_of_that_day(root: Path, tmp_path: Path) ->
     values = json.loads((root / "ablation_report" / MONTH.isoformat() / "ablation.json").read_text())
     for arm in ("sigma", "gr_id"):
         assert record["arms"][arm] == values["arms"][arm]
-    assert record["differences"]["gr_id"] == values["differences"]["gr_id"]
+    assert uncorrected(record["differences"]["gr_id"]) == uncorrected(values["differences"]["gr_id"])
+
+
+def uncorrected(values: Any) -> Any:
+    """Differences without what is corrected by the number of arms beside them, which is not the same here."""
+    if isinstance(values, dict):
+        return {name: uncorrected(value) for name, value in values.items() if name != "p_holm"}
+    return values
 
 
 def test_a_month_that_cannot_be_judged_is_refused_before_anything_runs(root: Path) -> None:
