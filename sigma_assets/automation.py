@@ -131,7 +131,7 @@ def condition_of(stage: Stage, root: Path, eval_horizon: int | None = None) -> d
         absent = absent.ignore(dg.AssetSelection.assets(*loose))
     if stage.cadence == "month" or stage.pool == TRAINING or stage.group == "promotion":
         ready = dg.AutomationCondition.missing() & near & ~absent & checked & windows
-        # a calendar that grows is a new one to Dagster, which then takes everything for newly true, at work or not
+        # where conditions begin anew (a root that comes to life, another version), everything is newly true, at work or not
         return (ready.newly_true() & ~dg.AutomationCondition.in_progress()).with_label("made_once")
     eager = dg.AutomationCondition.eager().without(dg.AutomationCondition.in_latest_time_window())
     return eager.replace("any_deps_missing", absent) & checked & near & windows

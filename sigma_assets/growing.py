@@ -17,7 +17,7 @@ import polars as pl
 
 from sigma_assets.alert_sources import deliver, owner_of
 from sigma_assets.alerts import Alert, AlertLog
-from sigma_assets.binding import ROOT_FILE, Binding, Request, RootError, read_binding, resolve, save
+from sigma_assets.binding import ROOT_FILE, Request, RootError, read_binding, resolve, save
 from sigma_assets.locking import binding_lock
 from sigma_assets.masters import firsts_of, remember_first
 from sigma_assets.periods import day_key, days
@@ -152,20 +152,20 @@ def take_in(root: Path) -> list[str]:
             )
         save(root, new)
         remember_first(root, new)
-    return _waiting(World(root, new), old)
+    return _waiting(World(root, new))
 
 
-def _waiting(world: World, old: Binding) -> list[str]:
+def _waiting(world: World) -> list[str]:
     """Days of the root that are not there, or there of other events than the source has now.
 
-    A day that failed its checks waits only once its own events are others than in `old`. Changed products, settings or code make
+    A day that failed its checks waits only once its own events are others than those that failed. Changed products, settings or code make
     no day wait: that would be all of them, and `sigma materialize` makes them again at once.
     """
     firsts, now = firsts_of(world.root, world.binding), world.binding.event_days
 
     def waits(day: str) -> bool:
         if world.failure(EVENTS, day) is not None:
-            return now.get(day) != old.event_days.get(day)
+            return now.get(day) != world.failed_events(EVENTS, day)
         manifest = world.manifest(EVENTS, day)
         if manifest is None or not now:
             return manifest is None

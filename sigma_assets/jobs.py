@@ -18,7 +18,7 @@ from sigma_assets.catalog_update import CATALOG_UPDATE
 from sigma_assets.growing import FOLLOW
 from sigma_assets.periods import Cadence, day_key, month_key, shard_days
 from sigma_assets.refits import REPUBLISHED, Refusal, refusal_of, refusals
-from sigma_assets.stages import STAGES
+from sigma_assets.stages import STAGES, TRAINING
 from sigma_assets.window import SPARSE
 from sigma_assets.world import World
 
@@ -169,7 +169,7 @@ def _schedule(job: Job, root: Path, loaded_end: date) -> dg.ScheduleDefinition:
         cron_schedule=job.cron,
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.STOPPED,
-        description=f"{job.said} For the partition {job.lag_days} days before." if job.lag_days else job.said,
+        description=f"{job.said} {_when(job)}",
     )
     def fire(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         if not (root / ROOT_FILE).exists():
@@ -193,6 +193,12 @@ def _schedule(job: Job, root: Path, loaded_end: date) -> dg.ScheduleDefinition:
     return fire
 
 
+def _when(job: Job) -> str:
+    if job.cadence == "month":
+        return "On the first of a month's first seven nights on which the month before is whole."
+    return f"For the partition {job.lag_days} days before." if job.lag_days else ""
+
+
 def _day_of(job: Job, moment: datetime) -> date:
     """The day whose partition is due; schedules of months fire for some days, all for the month that began or ended with them."""
     due = moment.date().replace(day=1) if job.cadence == "month" else moment.date()
@@ -200,8 +206,17 @@ def _day_of(job: Job, moment: datetime) -> date:
 
 
 def _is_done(job: Job, month: str, world: World) -> bool:
-    """Whether nothing is left for later nights of a month's schedule: all is there, or failed its checks, which a night does not mend."""
-    return all(world.manifest(asset, month) or world.failure(asset, month) for asset in job.assets)
+    """Whether nothing is left for later nights of a month's schedule: all is there, or failed its checks, which a night does not mend.
+
+    A training that is there is not made again for changed inputs; what trains nothing is (a rollup without its last day).
+    """
+    if any(world.failure(asset, month) for asset in job.assets):
+        return True
+    trains = any(STAGES[asset].pool == TRAINING for asset in job.assets)
+    return all(
+        world.manifest(asset, month) and (trains or not world.why_stale(STAGES[asset], month))
+        for asset in job.assets
+    )
 
 
 def _last_day_read(job: Job, day: date) -> date:

@@ -111,8 +111,8 @@ def need_not_taken_back(world: "World", day: str) -> None:
     """
     if why := taken_back_since(world, day):
         raise ArtifactError(
-            f"promoted_model of {day} may not serve: {why}. Materialize promoted_model of {day} again, then its lists "
-            f"(`sigma materialize --as-of {day}` does both)."
+            f"promoted_model of {day} may not serve: {why}. Decide that day again: run the job daily_refresh for it in the UI, or with the "
+            f"UI closed `sigma materialize --as-of {day} --root {world.root}`."
         )
 
 

@@ -152,7 +152,13 @@ class World:
         """Remember that the newest run of the partition failed, beside (never inside) the artifacts."""
         path = self._failure_file(asset, partition)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"message": message, "at": datetime.now(UTC).isoformat(timespec="seconds")})
+        mark = {"message": message, "at": datetime.now(UTC).isoformat(timespec="seconds")}
+        write_json(path, mark | {"events": self.binding.event_days.get(partition, "")})
+
+    def failed_events(self, asset: str, partition: str) -> str:
+        """Digest of the raw events of the partition's day when its last run failed; "" where the mark tells none."""
+        path = self._failure_file(asset, partition)
+        return str(read_json(path).get("events", "")) if path.exists() else ""
 
     def clear_failure(self, asset: str, partition: str) -> None:
         """Forget the failure: the partition was written."""

@@ -218,7 +218,8 @@ def publish(tmp: Path, directory: Path) -> None:
             if not directory.exists():  # the disk refused, or somebody pressed Ctrl-C in between
                 with suppress(OSError):
                     old.rename(directory)
-            shutil.rmtree(old, ignore_errors=True)
+            if directory.exists():  # else the former version stays where `sweep` finds it
+                shutil.rmtree(old, ignore_errors=True)
         _sync(directory.parent)
         return
     raise ArtifactError(

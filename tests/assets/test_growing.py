@@ -120,6 +120,7 @@ def test_a_day_that_failed_waits_for_other_events_and_new_products_make_no_day_w
     assert World.open(root).why_stale(STAGES[EVENTS], str(SMALL_START)) is not None
     write_tabular(corrected(source, LAST), tmp_path / "data")
     assert take_in(root) == [str(LAST)]
+    assert take_in(root) == [str(LAST)], "still, though the correction is bound by now"
 
 
 def test_rows_before_the_first_day_are_not_bound(root: Path, tmp_path: Path) -> None:

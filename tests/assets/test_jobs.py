@@ -118,8 +118,10 @@ def test_an_export_that_comes_late_is_refitted_on_one_of_the_next_nights(tmp_pat
 
         assert [run.partition_key for run in tick(3).run_requests or []] == ["2024-10-01"]
         world.store.write("interaction_history", "2024-10-01", adapter(0))
-        assert not tick(4).run_requests
-        assert "is done" in str(tick(4).skip_message)
+        assert tick(4).run_requests, "made of other days than there are now"
+        world.mark_failure("interaction_history", "2024-10-01", "too few rows")
+        assert not tick(5).run_requests
+        assert "failed its checks" in str(tick(5).skip_message)
 
 
 def test_shards_are_built_by_schedule_on_the_days_that_trainings_read(tmp_path: Path) -> None:
