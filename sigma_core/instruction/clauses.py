@@ -17,6 +17,15 @@ _NEGATION: Final = re.compile(
 )
 SENTENCE_START: Final = re.compile(r"(?:^|[.!?])\s*$")
 ASKED_BACK: Final = re.compile(r"\s*\?")
+REFUSED: Final = re.compile(  # what is said of a phrase turns it down: "is too cheap", "won't do", "makes me sad"
+    r"\s+(?:(?:is|are|was|were|do|does|wo|ca|could|would|will|should)n['’`]?t"
+    r"|(?:is|are|will|would|seems?|feels?|sounds?|looks?|tastes?)(?:\s+(?:be|just|way|far|really|simply|always|so|a|an|the|bit|like))*"
+    r"\s+(?:too|not|never|no|hardly|bad|sad|boring|awful|terrible|worse|worst|wrong|hard|impossible|pointless|incomplete|problem|shame"
+    r"|issue|pity|junk|rubbish|cheap|better\s+than|as|left)"
+    r"|i\s+(?:won['’]?t|don['’]?t|can['’]?t|(?:will\s+)?(?:skip|pass))|no\s+(?:thanks?|way|go))\b"
+    r"|\s*\?\s*(?:no|nope|never|too)\b",
+    re.I,
+)
 
 
 def word_set(words: str) -> frozenset[str]:

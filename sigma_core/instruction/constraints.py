@@ -15,6 +15,7 @@ from typing import Final, TypeAlias
 from sigma_core.instruction.clauses import (
     ASKED_BACK,
     REACH,
+    REFUSED,
     SENTENCE_START,
     asks_why,
     clause_before,
@@ -22,7 +23,7 @@ from sigma_core.instruction.clauses import (
     lower_words,
     word_set,
 )
-from sigma_core.instruction.price_words import read_prices
+from sigma_core.instruction.price_words import Left, read_prices
 from sigma_core.yaml_files import parse_yaml
 
 WORDS_FILE: Final = Path(__file__).parent / "constraint_words.yaml"
@@ -54,19 +55,23 @@ _NOT_THE_THING: Final = re.compile(
     r"[-‐‑]\w|\s+(?:free|less|alternatives?|substitutes?|replacements?)\b", re.I
 )
 _TOLD: Final = re.compile(  # "I have no milk", "is there only soda", "if not soda", "with or without"
-    r"(?:\b(?:have|has|had|got|if|or|there|there['’]?s|there (?:is|are|was|were))|['’]ve)(?: (?:only|already|still))?$"
+    r"(?:(?<!can )(?<!could )(?<!may )\b(?:i|we|they|you|he|she)(?:'ve|(?: (?:still|already|only))? (?:have|has|had|got))(?: got)?"
+    r"|\b(?:if|or|there|there'?s|there (?:is|are|was|were)))(?: (?:only|already|still))?$"
 )
+_ASSURED: Final = word_set("sure long")  # "make sure there are no nuts", "as long as there is no soda"
 _LEFT: Final = re.compile(  # "no milk left"
     r"\s+(?:left|at\s+home|in\s+(?:the|my|our)\s+(?:house|home|fridge|freezer|pantry|kitchen)|unless|until"
-    r"|is|are|was|were|would|will|makes?|means?|(?:is|are|was|would|wo)n['’]?t|if(?!\s+(?:possible|you\s+can)))\b",
+    r"|was|were|makes?|means?|if(?!\s+(?:possible|you\s+can)))\b",
     re.I,
 )
 _EXCEPTION: Final = re.compile(
     r",?\s+(?:without|except|excluding|besides|other\s+than|apart\s+from|aside\s+from)\b", re.I
 )
 _BUT: Final = re.compile(r",?\s+but\s+(?:for\s+)?", re.I)
-_RHETORIC: Final = re.compile(  # "what's a party without beer", "life without chocolate"
-    r"\b(?:what(?:'?s| is) (?:an?|my|the)|life|hard|impossible|pointless|incomplete|lost|worse|sad)\b"
+_RHETORIC: Final = re.compile(  # "what's a party without beer", "life without chocolate", "I'm lost without coffee"
+    r"\b(?:what(?:'?s| is) (?:an?|my|the) (?:party|breakfast|dinner|day|morning|evening|night|weekend|summer|home|house|kitchen)"
+    r"|life|world|(?:what|where) would .*\bbe"
+    r"|(?:is|are|be|am|i'm|im|feels?) (?:\w+ )?(?:hard|impossible|pointless|incomplete|lost|worse|sad|boring))$"
 )
 _HAVING: Final = word_set("have has had got i've we've bought")
 _STOP: Final = word_set("""item items thing things product products stuff something anything nothing other others more new it them that this these those
@@ -135,7 +140,7 @@ def _owned(found: Understood, _: Known) -> Understood | None:
     match = _OWNED.search(found.text)
     if match is None or asks_why(lower_words(clause_before(found.text, match.start()))):
         return None
-    if _may_be_of_a_price(match, read_prices(found.text).left):
+    if _may_be_of_a_price(match, read_prices(found.text).left, parts=True):
         return None
     return _cut(found, [match.span()], hide_owned=True)
 
@@ -145,7 +150,8 @@ def _named(found: Understood, known: Known) -> Understood | None:
     left = read_prices(found.text).left
     for pattern, field in ((_ONLY, "only"), (_EXCLUDE, "without")):
         for match in pattern.finditer(found.text):
-            if _may_be_of_a_price(match, left):
+            parts = field == "without" and match.group().split()[0].lower() in ("no", "nothing", "without")
+            if _may_be_of_a_price(match, left, parts):
                 continue
             names, end = _names(found.text, match.end(), known)
             if names and _is_meant(found.text, match, end, field, known):
@@ -154,9 +160,15 @@ def _named(found: Understood, known: Known) -> Understood | None:
     return None
 
 
-def _may_be_of_a_price(match: re.Match[str], left: Sequence[tuple[int, int]]) -> bool:
-    """Whether it belongs, perhaps, to a price that could not be read because of it ("no beer under $5")."""
-    return any(start < match.end() and match.start() < end for start, end in left)
+def _may_be_of_a_price(match: re.Match[str], left: Sequence[Left], parts: bool) -> bool:
+    """Whether it belongs, perhaps, to a price that could not be read because of it ("avoid wine over $20").
+
+    With `parts` the name and a price to stay within are two wishes: "no beer under $5" is no beer, and under $5.
+    """
+    return any(
+        price.start < match.end() and match.start() < price.end and not (parts and price.is_within)
+        for price in left
+    )
 
 
 def _is_meant(text: str, match: re.Match[str], end: int, field: str, known: Known) -> bool:
@@ -164,7 +176,8 @@ def _is_meant(text: str, match: re.Match[str], end: int, field: str, known: Know
     said, after = lower_words(clause_before(text, match.start())), text[end:]
     trigger = match.group().lower().split()
     is_flat = field == "without" and trigger[0] in ("nothing", "no", "not", "never")
-    if asks_why(said) or _TOLD.search(" ".join(said)) or _LEFT.match(after):
+    is_told = _TOLD.search(" ".join(said)) and not _ASSURED & set(said)
+    if asks_why(said) or is_told or _LEFT.match(after) or REFUSED.match(after):
         return False
     if (
         SENTENCE_START.search(text[: match.start()])

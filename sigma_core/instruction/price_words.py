@@ -1,7 +1,7 @@
 """Prices in typed words: "under $5", "between $2 and 5", "nothing over $1.5k". Holds the reading only.
 
 A bound that is negated is the other bound ("nothing over $10" is at most 10). Where a negation may be meant for something else
-("no beer under $5"), and where an amount is no price of an item ("$5 off", "$5/lb"), nothing is read. Our choice.
+("no beer over $5"), and where an amount is no price of an item ("$5 off", "$5/lb"), nothing is read. Our choice.
 """
 
 import re
@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from sigma_core.instruction.clauses import (
     ASKED_BACK,
     REACH,
+    REFUSED,
     SENTENCE_START,
     asks_why,
     clause_before,
@@ -55,10 +56,7 @@ _THOUSANDS: Final = re.compile(r",(?=\d{3})")
 _COUNTED: Final = re.compile(
     r"\s?-?(?:packs?|pcs|pieces?|count|ct|oz|lbs?|pounds?|kg|g|ml|l|items?|people|inch|%)\b", re.I
 )
-_TAKEN_BACK: Final = re.compile(  # "over $10 is too much"
-    r"\s+(?:is|are|was|were|will|would|seems?|feels?|sounds?|\w+n['’]?t|no\s+(?:thanks?|way|go)|i\s+(?:won|don|can|will|do|skip|pass))\b",
-    re.I,
-)
+_JUDGED: Final = re.compile(r"\s+(?:is|are|was|were|will|would|seems?|feels?|sounds?|i)\b", re.I)
 _ALSO: Final = re.compile(
     r"\s*,?\s*(or|nor|and)\s+(?:(?:anything|something|it|is|are|that|costs?|costing)\s+)*", re.I
 )
@@ -74,11 +72,17 @@ _AVOIDING: Final = word_set(
 _OUT: Final = word_set("leave filter rule cut")
 _ABLE: Final = word_set("can't cannot cant couldn't couldnt")
 _FOUND: Final = word_set("there there's theres have has had got get found find see saw you who is are was")
-_VAGUE: Final = word_set("hardly rarely seldom barely nobody few needn't neednt expensive pricey costly")
+_VAGUE: Final = word_set("hardly rarely seldom barely nobody few needn't neednt")
+_DEAR: Final = word_set("expensive pricey costly")
+_NO_KIND: Final = word_set(  # "nothing fancy under $5" speaks of a kind, "nothing cheap under $5" of the price
+    "cheap cheaper selling sells sold listed marked valued retailing worth decent good left please or and"
+)
+_TRIED: Final = word_set("bought had tried eaten ordered seen taken before yet already ever")
 _GOODS: Final = word_set("item items product products thing things stuff")
 _DEALS: Final = word_set(
-    "save saves saving savings discount discounts shipping delivery order orders coupon coupons"
+    "save saves saving savings discount discounts shipping delivery orders coupon coupons"
 )
+_OF_A_DEAL: Final = word_set("on of for with to at by me us is are")
 _LIMITS: Final = word_set("under below over above than least most to max maximum min minimum")
 
 
@@ -99,6 +103,14 @@ class Bound(NamedTuple):
     high: float | None
 
 
+class Left(NamedTuple):
+    """A price that was not read: from the first word that may belong to it to its end; a range or an upper bound is within."""
+
+    start: int
+    end: int
+    is_within: bool
+
+
 class _Found(NamedTuple):
     match: re.Match[str]
     is_range: bool
@@ -107,18 +119,16 @@ class _Found(NamedTuple):
 
 
 class Prices(NamedTuple):
-    """The prices of a text that can only be meant one way, in order, and the spans of those that were left: from the first word
-    that may belong to one to its end. Spans of `read` do not overlap.
-    """
+    """The prices of a text that can only be meant one way, in order, and those that were left. Spans of `read` do not overlap."""
 
     read: list[Bound]
-    left: list[tuple[int, int]]
+    left: list[Left]
 
 
 def read_prices(text: str) -> Prices:
     """What the text says of prices. Bounds that exclude each other ("under $5 or over $20") are all left."""
     read: list[Bound] = []
-    left: list[tuple[int, int]] = []
+    left: list[Left] = []
     before: tuple[_Found, _Stand] | None = None
     for found in _phrases(text):
         stand, start = _stand(text, found, before)
@@ -127,17 +137,18 @@ def read_prices(text: str) -> Prices:
         if bound:
             read.append(bound)
         else:
-            left.append(_with_words_before(text, found.match))
+            left.append(_left(text, found))
     low = max((bound.low for bound in read if bound.low is not None), default=0.0)
     high = min((bound.high for bound in read if bound.high is not None), default=low)
     if low <= high:
         return Prices(read, left)
-    return Prices([], [_with_words_before(text, found.match) for found in _phrases(text)])
+    return Prices([], [_left(text, found) for found in _phrases(text)])
 
 
-def _with_words_before(text: str, match: re.Match[str]) -> tuple[int, int]:
-    words = clause_before(text, match.start())[-REACH:]
-    return words[0].start() if words else match.start(), match.end()
+def _left(text: str, found: _Found) -> Left:
+    words = clause_before(text, found.match.start())[-REACH:]
+    start = words[0].start() if words else found.match.start()
+    return Left(start, found.match.end(), found.is_range or found.is_upper)
 
 
 def _phrases(text: str) -> list[_Found]:
@@ -220,8 +231,9 @@ def _stand(text: str, found: _Found, before: tuple[_Found, _Stand] | None) -> tu
     )  # "30 min $5 meals"
     if (
         is_time
-        or _TAKEN_BACK.match(text, match.end())
-        or _DEALS & set(said[-2:])
+        or REFUSED.match(text, match.end())
+        or (not found.is_upper and _JUDGED.match(text, match.end()))
+        or _is_deal(said)
         or (found.is_range and _LIMITS & set(said[-1:]))
     ):
         return _Stand.OPEN, match.start()
@@ -231,11 +243,19 @@ def _stand(text: str, found: _Found, before: tuple[_Found, _Stand] | None) -> tu
     stand, first = _negated(found, said)
     start = words[first].start() if first < len(words) else match.start()
     is_asked = bool(SENTENCE_START.search(text[:start])) and bool(ASKED_BACK.match(text, match.end()))
-    if (is_asked and not found.is_range) and (stand is _Stand.TURNED or not words):
+    if is_asked and not found.is_range and (stand is _Stand.TURNED or not (words or found.is_upper)):
         return _Stand.OPEN, match.start()
     if not words and re.search(r"\b(?:no|not|nothing|none|never)\s*,\s*$", text[: match.start()], re.I):
         return _Stand.OPEN, match.start()  # "nothing, really nothing, over $5"
     return stand, start if stand is _Stand.TURNED else match.start()
+
+
+def _is_deal(said: list[str]) -> bool:
+    """Whether the amount is one of a discount or of a whole order."""
+    while said and said[-1] in _OF_A_DEAL:
+        said = said[:-1]
+    is_order = said[-1:] == ["order"] and bool({"a", "an", "any", "every", "each", "your"} & set(said[-2:-1]))
+    return is_order or bool(_DEALS & set(said[-1:]))
 
 
 def _continued(found: _Found, before: _Found, stand: _Stand, joined: str) -> _Stand:
@@ -256,7 +276,8 @@ def _negated(found: _Found, said: list[str]) -> tuple[_Stand, int]:
     between: list[str] = []
     for place in range(len(said) - 1, max(-1, len(said) - 1 - REACH), -1):
         word = said[place]
-        if word in _VAGUE:
+        is_some = word == "few" and said[max(0, place - 1)] == "a"
+        if (word in _VAGUE and not is_some) or (word in _DEAR and not found.is_upper):
             return _Stand.OPEN, len(said)
         if word in ("and", "&") and not {"any", "anything"} & set(between) and _starts_anew(between):
             break
@@ -268,6 +289,7 @@ def _negated(found: _Found, said: list[str]) -> tuple[_Stand, int]:
             return _of_negation(found, said, place, between)
         between.insert(0, word)
     is_condition = bool({"if", "when", "unless", "whether"} & set(between[-3:]))
+    is_condition &= "possible" not in between and between[-2:] != ["you", "can"]
     return (_Stand.OPEN if is_condition else _Stand.PLAIN), len(said)
 
 
@@ -286,7 +308,7 @@ def _of_negation(found: _Found, said: list[str], place: int, between: list[str])
         is_clear = not is_short and not is_double and (word == "without" or not found.is_range)
         return (_Stand.PLAIN if is_clear else _Stand.OPEN), len(said)
     if not is_short:
-        is_about_else = not is_double and found.is_upper and (word == "without" or _too(word, between))
+        is_about_else = not is_double and found.is_upper and _is_of_a_word(said, place, between)
         return (_Stand.PLAIN if is_about_else else _Stand.OPEN), len(said)
     if is_double or _is_told(found, word, last, between):
         return _Stand.OPEN, len(said)
@@ -296,10 +318,17 @@ def _of_negation(found: _Found, said: list[str], place: int, between: list[str])
     return _Stand.TURNED, first
 
 
-def _too(word: str, between: list[str]) -> bool:
-    """Whether it is "not too sweet"."""
-    is_too = is_negation(word) and {*between[:1]} <= {"too", "very", "so", "overly"}
-    return is_too and len(between) > 1 and between[1] not in ("much", "far", "long", "many")
+def _is_of_a_word(said: list[str], place: int, between: list[str]) -> bool:
+    """Whether a negation is about what stands before the price: "without soda", "nothing fancy", "something I haven't bought"."""
+    word, last = said[place], said[place - 1 : place]
+    if word in ("without", *_AVOIDING):
+        return word == "without"
+    if last in (["i"], ["we"]) and place > 1 and set(between) <= _TRIED:
+        return True
+    if between[:1] and between[0] in ("too", "very", "so", "overly"):
+        return len(between) > 1 and between[1] not in ("much", "far", "long", "many")
+    is_told = last and last[0] in _FOUND
+    return word in ("nothing", "not") and len(between) == 1 and not (is_told or between[0] in _NO_KIND)
 
 
 def _is_told(found: _Found, word: str, last: str, between: list[str]) -> bool:
