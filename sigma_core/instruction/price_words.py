@@ -74,8 +74,10 @@ _ABLE: Final = word_set("can't cannot cant couldn't couldnt")
 _FOUND: Final = word_set("there there's theres have has had got get found find see saw you who is are was")
 _VAGUE: Final = word_set("hardly rarely seldom barely nobody few needn't neednt")
 _DEAR: Final = word_set("expensive pricey costly")
-_NO_KIND: Final = word_set(  # "nothing fancy under $5" speaks of a kind, "nothing cheap under $5" of the price
-    "cheap cheaper selling sells sold listed marked valued retailing worth decent good left please or and"
+_NO_KIND: Final = (
+    word_set(  # "nothing fancy under $5" speaks of a kind, "nothing cheap under $5" of the price
+        "cheap cheaper selling sells sold listed marked valued retailing worth decent good left please or and"
+    )
 )
 _TRIED: Final = word_set("bought had tried eaten ordered seen taken before yet already ever")
 _GOODS: Final = word_set("item items product products thing things stuff")
