@@ -74,8 +74,10 @@ _ABLE: Final = word_set("can't cannot cant couldn't couldnt")
 _FOUND: Final = word_set("there there's theres have has had got get found find see saw you who is are was")
 _VAGUE: Final = word_set("hardly rarely seldom barely nobody few needn't neednt")
 _DEAR: Final = word_set("expensive pricey costly")
-_NO_KIND: Final = word_set(  # "nothing fancy under $5" speaks of a kind, "nothing cheap under $5" of the price
-    "cheap cheaper selling sells sold listed marked valued retailing worth decent good left please or and"
+_NO_KIND: Final = (
+    word_set(  # "nothing fancy under $5" speaks of a kind, "nothing cheap under $5" of the price
+        "cheap cheaper selling sells sold listed marked valued retailing worth decent good left please or and"
+    )
 )
 _TRIED: Final = word_set("bought had tried eaten ordered seen taken before yet already ever")
 _GOODS: Final = word_set("item items product products thing things stuff")
@@ -323,9 +325,9 @@ def _is_of_a_word(said: list[str], place: int, between: list[str]) -> bool:
     word, last = said[place], said[place - 1 : place]
     if word in ("without", *_AVOIDING):
         return word == "without"
-    if last in (["i"], ["we"]) and place > 1 and set(between) <= _TRIED:
+    if between[0] in _DEAR or (last in (["i"], ["we"]) and place > 1 and set(between) <= _TRIED):
         return True
-    if between[:1] and between[0] in ("too", "very", "so", "overly"):
+    if between[0] in ("too", "very", "so", "overly"):
         return len(between) > 1 and between[1] not in ("much", "far", "long", "many")
     is_told = last and last[0] in _FOUND
     return word in ("nothing", "not") and len(between) == 1 and not (is_told or between[0] in _NO_KIND)
