@@ -21,7 +21,7 @@ REFUSED: Final = re.compile(  # what is said of a phrase turns it down: "is too 
     r"\s+(?:(?:is|are|was|were|do|does|wo|ca|could|would|will|should)n['’`]?t"
     r"|(?:is|are|will|would|seems?|feels?|sounds?|looks?|tastes?)(?:\s+(?:be|just|way|far|really|simply|always|so|a|an|the|bit|like))*"
     r"\s+(?:too|not|never|no|hardly|bad|sad|boring|awful|terrible|worse|worst|wrong|hard|impossible|pointless|incomplete|problem|shame"
-    r"|issue|pity|junk|rubbish|cheap|better\s+than|as|left)"
+    r"|issue|pity|junk|rubbish|cheap|better\s+than|as|left)(?!\s+(?:easy|(?:easy\s+)?to\s+(?:find|get)))"
     r"|i\s+(?:won['’]?t|don['’]?t|can['’]?t|(?:will\s+)?(?:skip|pass))|no\s+(?:thanks?|way|go))\b"
     r"|\s*\?\s*(?:no|nope|never|too)\b",
     re.I,

@@ -55,8 +55,13 @@ _NOT_THE_THING: Final = re.compile(
     r"[-‐‑]\w|\s+(?:free|less|alternatives?|substitutes?|replacements?)\b", re.I
 )
 _TOLD: Final = re.compile(  # "I have no milk", "is there only soda", "if not soda", "with or without"
-    r"(?:(?<!can )(?<!could )(?<!may )\b(?:i|we|they|you|he|she)(?:'ve|(?: (?:still|already|only))? (?:have|has|had|got))(?: got)?"
+    r"(?:(?<!can )(?<!could )(?<!may )\b(?:i|we|they|you|he|she|fridge|pantry)(?:'ve|(?: (?:still|already|only))? (?:have|has|had|got))(?: got)?"
     r"|\b(?:if|or|there|there'?s|there (?:is|are|was|were)))(?: (?:only|already|still))?$"
+)
+_NO_TURN: Final = (
+    re.compile(  # "I can't eat nuts so something without nuts", "I don't know what to cook without eggs"
+        r".*\b(?:so (?:i|we|something|please|give|show|find)|(?:don't|dont) know|not sure|no idea)\b"
+    )
 )
 _ASSURED: Final = word_set("sure long")  # "make sure there are no nuts", "as long as there is no soda"
 _LEFT: Final = re.compile(  # "no milk left"
@@ -185,7 +190,8 @@ def _is_meant(text: str, match: re.Match[str], end: int, field: str, known: Know
         and (is_flat or field == "only")
     ):
         return False  # "no soda?"
-    if any(map(is_negation, said[-1:])) or (not is_flat and any(map(_turns, said[-REACH:]))):
+    near = _NO_TURN.sub("", " ".join(said[-REACH - 2 :])).split()[-REACH:]
+    if any(map(is_negation, said[-1:])) or (not is_flat and any(map(_turns, near))):
         return False  # "not only soda", "can't live without coffee"
     if field == "only":
         return said[-1:] not in (["the"], ["than"], ["my"])

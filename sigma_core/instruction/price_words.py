@@ -325,9 +325,9 @@ def _is_of_a_word(said: list[str], place: int, between: list[str]) -> bool:
     word, last = said[place], said[place - 1 : place]
     if word in ("without", *_AVOIDING):
         return word == "without"
-    if last in (["i"], ["we"]) and place > 1 and set(between) <= _TRIED:
+    if between[0] in _DEAR or (last in (["i"], ["we"]) and place > 1 and set(between) <= _TRIED):
         return True
-    if between[:1] and between[0] in ("too", "very", "so", "overly"):
+    if between[0] in ("too", "very", "so", "overly"):
         return len(between) > 1 and between[1] not in ("much", "far", "long", "many")
     is_told = last and last[0] in _FOUND
     return word in ("nothing", "not") and len(between) == 1 and not (is_told or between[0] in _NO_KIND)
