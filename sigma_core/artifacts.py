@@ -208,17 +208,19 @@ def publish(tmp: Path, directory: Path) -> None:
         old = directory.with_name(f".{directory.name}.{uuid.uuid4().hex[:8]}.old")
         with suppress(FileNotFoundError):  # nothing there, or another writer has just moved it aside
             directory.rename(old)
+        is_there = False
         try:
             tmp.rename(directory)
+            is_there = True
         except OSError as error:
             if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
                 raise
             continue  # another writer was quicker: its version is moved aside next
         finally:
-            if not directory.exists():  # the disk refused, or somebody pressed Ctrl-C in between
+            if not (is_there or directory.exists()):  # the disk refused, or Ctrl-C in between
                 with suppress(OSError):
                     old.rename(directory)
-            if directory.exists():  # else the former version stays where `sweep` finds it
+            if is_there or directory.exists():  # else the former version stays where `sweep` finds it
                 shutil.rmtree(old, ignore_errors=True)
         _sync(directory.parent)
         return
