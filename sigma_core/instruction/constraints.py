@@ -78,6 +78,7 @@ _RHETORIC: Final = re.compile(  # "what's a party without beer", "life without c
     r"|life|world|(?:what|where) would .*\bbe"
     r"|(?:is|are|be|am|i'm|im|feels?) (?:\w+ )?(?:hard|impossible|pointless|incomplete|lost|worse|sad|boring))$"
 )
+_TURNING: Final = word_set("stop stopped quit used avoid skip hardly without")
 _HAVING: Final = word_set("have has had got i've we've bought")
 _STOP: Final = word_set("""item items thing things product products stuff something anything nothing other others more new it them that this these those
     one ones to for in on of from with the a an and or but not no please want need good better best""")
@@ -206,16 +207,7 @@ def _is_meant(text: str, match: re.Match[str], end: int, field: str, known: Know
 
 
 def _turns(word: str) -> bool:
-    return is_negation(word) or word in (
-        "stop",
-        "stopped",
-        "quit",
-        "used",
-        "avoid",
-        "skip",
-        "hardly",
-        "without",
-    )
+    return is_negation(word) or word in _TURNING
 
 
 def _names(text: str, start: int, known: Known) -> tuple[list[str], int]:

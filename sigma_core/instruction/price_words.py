@@ -73,6 +73,7 @@ _OUT: Final = word_set("leave filter rule cut")
 _ABLE: Final = word_set("can't cannot cant couldn't couldnt")
 _FOUND: Final = word_set("there there's theres have has had got get found find see saw you who is are was")
 _VAGUE: Final = word_set("hardly rarely seldom barely nobody few needn't neednt")
+_SHOWING: Final = word_set("buy buying show give see list offer suggest recommend")
 _DEAR: Final = word_set("expensive pricey costly")
 _NO_KIND: Final = (
     word_set(  # "nothing fancy under $5" speaks of a kind, "nothing cheap under $5" of the price
@@ -341,17 +342,7 @@ def _is_told(found: _Found, word: str, last: str, between: list[str]) -> bool:
         return True
     if word == "not" and between[:1] in (["that"], ["it"], ["them"]):
         return True
-    if word in _ABLE and {
-        "buy",
-        "buying",
-        "show",
-        "give",
-        "see",
-        "list",
-        "offer",
-        "suggest",
-        "recommend",
-    } & set(between):
+    if word in _ABLE and _SHOWING & set(between):
         return True
     if "see" in between and "want" not in between:
         return True
