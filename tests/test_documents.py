@@ -52,7 +52,7 @@ def faults_of(line: str) -> list[str]:
     except KeyError as verb:
         return [f"no verb {verb} in: {line}"]
     named = {"--help", *(name for parameter in command.params for name in parameter.opts)}
-    asked = [name for name in re.findall(r"(?<![\w-])(--[a-z][\w-]*)", " ".join(rest))]
+    asked = re.findall(r"(?<![\w-])(--[a-z][\w-]*)", " ".join(rest))
     faults = [f"no option {name} in: {line}" for name in asked if name not in named]
     for section, key in re.findall(r"--set '?(\w+)\.(\w+)=", line):
         if key not in SigmaConfig.model_fields[section].annotation.model_fields:
