@@ -1,5 +1,8 @@
 """The project's documents: links lead somewhere; commands, settings, make targets and files that they name exist."""
 
+import functools
+import importlib.util
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,3 +102,30 @@ def test_files_and_make_targets_that_a_document_names_exist(path: Path) -> None:
             assert (ROOT / name.split("::")[0].rstrip(".")).exists(), f"{path.name}: {line}"
         for target in re.findall(r"^make ([a-z][\w-]*)", line):
             assert target in targets, f"{path.name}: {line}"
+
+
+def holds(name: str) -> bool:
+    """Whether `module.Class.member` is something of `sigma_core`; the class of the model may stand alone."""
+    parts = ("model.sigma." + name if name.startswith("SigmaModel") else name).split(".")
+    for length in range(len(parts), 0, -1):
+        if importlib.util.find_spec("sigma_core." + parts[0]) is None:
+            return False
+        try:
+            found = importlib.import_module(".".join(["sigma_core", *parts[:length]]))
+        except ModuleNotFoundError:
+            continue
+        owner = functools.reduce(lambda thing, part: getattr(thing, part, None), parts[length:-1], found)
+        wanted = parts[-1]
+        if length == len(parts) or hasattr(owner, wanted):
+            return True
+        return wanted in inspect.getsource(owner)  # an attribute that instances have
+    return False
+
+
+def test_functions_that_the_paper_table_names_exist() -> None:
+    rows = [line.split("|") for line in (ROOT / "PAPER.md").read_text(encoding="utf-8").splitlines()]
+    cells = [row[2] for row in rows if len(row) > 4 and row[1].strip() != "claim"]
+    names = [name for cell in cells for name in re.findall(r"`((?:[a-z_]+\.|SigmaModel\.)[\w.]+)`", cell)]
+    assert len(names) > 40
+    assert [name for name in names if not holds(name)] == []
+    assert not holds("model.heads.Nothing")
