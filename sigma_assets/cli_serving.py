@@ -117,7 +117,7 @@ def search(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
     verbose: Verbose = False,
 ) -> None:
-    """The items of a day nearest to a text, by the grounded encoder alone: no user, no trained model."""
+    """The items of a day nearest to a text, by the grounded encoder alone: no user, no trained model, no filters ("under $5" too is words)."""
     prepare(root, None, verbose)
     from sigma_core.serving.search import load_search
 

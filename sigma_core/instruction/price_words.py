@@ -158,7 +158,7 @@ def told_unread(text: str) -> str:
     """
     sums = ", ".join(repr(found.group()) for found in _MENTIONED.finditer(text))
     return (
-        f'no price was filtered by {sums}: bounds are read like "under €20" or "at most 20 EUR", in English; or set a highest price'
+        f'no price was filtered by {sums}: bounds are read in English, like "under €20", where items have prices; or set a bound'
         if sums
         else ""
     )

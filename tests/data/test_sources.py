@@ -131,7 +131,9 @@ def test_nan_and_infinity_are_no_numbers(tmp_path):
     assert events[c.PRICE].to_list() == [None, 2.5]
     assert events[c.QUANTITY].to_list() == [None, None]
     (tmp_path / "users.parquet").unlink(missing_ok=True)
-    pl.DataFrame({c.USER_ID: ["u", "v"], "age": [float("nan"), 31.5]}).write_parquet(tmp_path / "users.parquet")
+    pl.DataFrame({c.USER_ID: ["u", "v"], "age": [float("nan"), 31.5]}).write_parquet(
+        tmp_path / "users.parquet"
+    )
     assert open_source("tabular", tmp_path).users()["age"].to_list() == [None, "age 31.5"]
 
 

@@ -196,7 +196,9 @@ def _csv_hint(path: Path) -> str:
             for line in file:
                 line.decode()
         except UnicodeDecodeError as error:
-            return f"its text is not UTF-8 ({error.object[:60]!r}); save it as UTF-8 (iconv -f cp1252 -t utf-8)."
+            return (
+                f"its text is not UTF-8 ({error.object[:60]!r}); save it as UTF-8 (iconv -f cp1252 -t utf-8)."
+            )
     mark = max(";\t|", key=head.decode().count)
     if mark in head.decode() and "," not in head.decode():
         return f"its columns are parted by {mark!r}; needed are commas, and numbers with a decimal point."

@@ -44,7 +44,13 @@ _TIME_FORMATS: Final = (
 )
 _ZONED_FORMATS: Final = ("%Y-%m-%dT%H:%M:%S%.f%:z", "%Y-%m-%dT%H:%M%:z")
 _OFFSET: Final = r"T?\d{2}:\d{2}\S*\s?[+-](?:0[1-9]|1\d|00:?[1-9])(?::?\d{2})?$"  # of a time that is not UTC
-_NAMES_OF_NOTHING: Final = ("nan", "none", "null", "<na>", "nat")  # what a missing value becomes when it is made text
+_NAMES_OF_NOTHING: Final = (
+    "nan",
+    "none",
+    "null",
+    "<na>",
+    "nat",
+)  # what a missing value becomes when it is made text
 TOLD_TIMES: Final = (
     "2017-10-23, 2017-10-23 18:05, 2017-10-23T18:05:00 and, with a zone, 2017-10-23T18:05:00Z or +02:00"
 )
@@ -201,7 +207,11 @@ def _ids(frame: pl.DataFrame, name: str, file: Path) -> pl.Expr:
     """An id column as text; blank is null."""
     dtype = frame.schema[name]
     if not (dtype.is_integer() or dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null)):
-        hint = " (whole numbers with gaps become Float64; write them as text or Int64)" if dtype.is_float() else ""
+        hint = (
+            " (whole numbers with gaps become Float64; write them as text or Int64)"
+            if dtype.is_float()
+            else ""
+        )
         raise SourceError(
             f"{file}, column {name}: {dtype} arrived; text or whole numbers are needed for an id{hint}."
         )
@@ -236,7 +246,8 @@ def _times(frame: pl.DataFrame, file: Path) -> pl.Expr:
     with_t = plain.str.replace(r"^(\d{4}-\d{2}-\d{2}) ", "${1}T")
     readers = [plain.str.to_datetime(f, strict=False, time_unit="us") for f in _TIME_FORMATS]
     readers += [
-        with_t.str.to_datetime(f, strict=False, time_unit="us").dt.replace_time_zone(None) for f in _ZONED_FORMATS
+        with_t.str.to_datetime(f, strict=False, time_unit="us").dt.replace_time_zone(None)
+        for f in _ZONED_FORMATS
     ]
     times = pl.coalesce(*readers).alias(c.EVENT_TIME)
     if frame.height and frame.select(times.is_null().all()).item():
@@ -254,11 +265,16 @@ def _doubts(frame: pl.DataFrame, rows: pl.DataFrame) -> dict[str, int]:
     own_day, has_zone = pl.lit(None, pl.Date), pl.lit(False)
     if dtype == pl.String:
         text = given.str.strip_chars()
-        own_day, has_zone = text.str.head(10).str.to_date("%Y-%m-%d", strict=False), text.str.contains(_OFFSET)
+        own_day, has_zone = (
+            text.str.head(10).str.to_date("%Y-%m-%d", strict=False),
+            text.str.contains(_OFFSET),
+        )
     elif isinstance(dtype, pl.Datetime) and dtype.time_zone not in (None, "UTC"):
         own_day, has_zone = given.dt.date(), given.is_not_null()
     day = rows[c.EVENT_TIME].dt.date()
-    zoned, moved = frame.select(has_zone.sum().alias("zoned"), (has_zone & (own_day != day)).sum().alias("moved")).row(0)
+    zoned, moved = frame.select(
+        has_zone.sum().alias("zoned"), (has_zone & (own_day != day)).sum().alias("moved")
+    ).row(0)
     lost = pl.any_horizontal(pl.col(c.USER_ID, c.ITEM_ID).str.to_lowercase().is_in(_NAMES_OF_NOTHING))
     counts = {
         "times_with_a_zone_turned_into_utc": zoned,
