@@ -7,7 +7,7 @@ what ingestion would do with them, and published tables, judged by their contrac
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time
+from datetime import datetime, time
 from pathlib import Path
 from typing import Any, Final
 
@@ -129,9 +129,9 @@ def _source_of(folder: Path, **files: Path) -> Tabular:
     return Tabular(folder)
 
 
-def _by_id(by_day: Mapping[date, Sequence[CheckOutcome]]) -> list[Violation]:
+def _by_id(by_day: Mapping[str, Sequence[CheckOutcome]]) -> list[Violation]:
     """What does not hold, by day; in one violation, with the first day's examples, where it is the same on many days."""
-    days: dict[str, list[date]] = {}
+    days: dict[str, list[str]] = {}
     for day, outcomes in by_day.items():
         for outcome in outcomes:
             if not outcome.passed:
