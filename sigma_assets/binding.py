@@ -15,7 +15,7 @@ import polars as pl
 
 from sigma_core import columns as c
 from sigma_core.artifacts import digest_arrays, digest_frame, digest_json, write_json
-from sigma_core.config import ConfigError, SigmaConfig, load_config, profile_config
+from sigma_core.config import ConfigError, DataConfig, SigmaConfig, load_config, profile_config
 from sigma_core.data.offers import offers_of
 from sigma_core.data.sources import Source, open_source
 from sigma_core.pretrained import PretrainedError, find_pretrained
@@ -78,7 +78,7 @@ def resolve(root: Path, request: Request) -> tuple[Binding, list[str]]:
     name, path = (old.source, old.path) if old else (request.source or DEFAULT_SOURCE, wanted_path)
     data = _data_of(open_source(name, Path(path) if path else None), old)
     binding = Binding(source=name, path=path, profile=profile, settings=_differences(config, profile), **data)
-    return binding, _notes(root, old, binding) if old else []
+    return binding, _notes(root, old, binding) if old else _first_notes(binding)
 
 
 def _need_here(config: SigmaConfig, before: SigmaConfig | None) -> None:
@@ -153,6 +153,14 @@ def event_day_digests(events: pl.DataFrame, start: date, end: date) -> dict[str,
     rows = events.select(pl.exclude(c.SOURCE_ROW), pl.when(inside).then(day).otherwise(start).alias("_day"))
     by_day = rows.sort("_day", maintain_order=True).partition_by("_day", as_dict=True, include_key=False)
     return {str(key): digest_frame(frame) for (key,), frame in by_day.items()}
+
+
+def _first_notes(binding: Binding) -> list[str]:
+    """What a new root takes for granted and its data may not have."""
+    country = binding.config().data.country
+    if binding.source != "tabular" or country != DataConfig().country:
+        return []
+    return [f"holidays and seasons are those of {country}; elsewhere: --set data.country=DE, for example."]
 
 
 def _notes(root: Path, old: Binding, new: Binding) -> list[str]:

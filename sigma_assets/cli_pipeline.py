@@ -126,7 +126,9 @@ def catalog_update(
 def contracts_check(
     table: Annotated[
         str | None,
-        typer.Option(help="events or items (files you bring), or a published table such as item_catalog."),
+        typer.Option(
+            help="events, items or users (files you bring), or a published table such as item_catalog."
+        ),
     ] = None,
     path: Annotated[Path | None, typer.Option(help="The file, .parquet or .csv.")] = None,
     root: Root = Path("var"),

@@ -76,6 +76,7 @@ def recommend(
     """
     prepare(root, None, verbose)
     from sigma_assets.shown import shown_explanation, stocked
+    from sigma_core.instruction.price_words import told_unread
     from sigma_core.serving.item_filter import ItemFilter
     from sigma_core.serving.runtime import Wish, load_recommender
 
@@ -92,6 +93,8 @@ def recommend(
     answered = load_recommender(root, as_of).answer(user, wish)
     for line in answered.understood:
         sys.stderr.write(f"understood as a filter: {line}\n")
+    if min_price is None and max_price is None and (unread := told_unread(answered.instruction)):
+        sys.stderr.write(f"note: {unread}\n")
     if answered.taken_for:
         sys.stderr.write(f"taken for: {answered.taken_for}\n")
     if as_json:
@@ -114,7 +117,7 @@ def search(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
     verbose: Verbose = False,
 ) -> None:
-    """The items of a day nearest to a text, by the grounded encoder alone: no user, no trained model."""
+    """The items of a day nearest to a text, by the grounded encoder alone: no user, no trained model, no filters ("under $5" too is words)."""
     prepare(root, None, verbose)
     from sigma_core.serving.search import load_search
 

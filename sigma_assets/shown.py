@@ -22,7 +22,7 @@ def stocked(path: Path) -> frozenset[str]:
 
     try:
         return frozenset(
-            line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()
+            line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()
         )
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(

@@ -1,11 +1,11 @@
 """`sigma contracts check`: what a file would break, said before anyone ingests it.
 
-Two kinds of files: raw ones that a source will read (`events`, `items`; also `interaction_events` when the file is raw), judged by
+Two kinds of files: raw ones that a source will read (`events`, `items`, `users`; also `interaction_events` when the file is raw), judged by
 what ingestion would do with them, and published tables, judged by their contract. Writes nothing. Our choice.
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time
 from pathlib import Path
@@ -23,7 +23,8 @@ from sigma_core.data.item_text import BASE_TEXT, MAX_TEXT_CHARS, add_base_words,
 from sigma_core.data.sources.base import SourceError, event_dates, need_no_gap, product_master, read_table
 from sigma_core.data.sources.tabular import TOLD_TIMES, Tabular
 
-RAW_TABLES: Final = ("events", "items")
+RAW_TABLES: Final = ("events", "items", "users")
+MOST_DAYS: Final = 3  # that are told one by one when the same is wrong on each
 NUM_EXAMPLES: Final = 5
 _PUBLISHED_ONLY: Final = {c.EVENT_DATE, c.SOURCE_ROW}  # what a raw events file lacks
 _WORDS: Final = (c.TITLE, c.ITEM_TYPE, c.CATEGORY)
@@ -66,7 +67,7 @@ def check_file(table: str, path: Path, known_items: pl.Series | None = None) -> 
     """Everything wrong with the file as `table`, errors first; empty when it can be used as it is.
 
     Args:
-        table: events, items, or a table of a contract (`item_catalog`, or `asset.table` where an asset has several).
+        table: events, items, users, or a table of a contract (`item_catalog`, or `asset.table` where an asset has several).
         path: .parquet or .csv.
         known_items: ids of the product master, for events; None: every item of the file counts as known.
 
@@ -80,6 +81,8 @@ def check_file(table: str, path: Path, known_items: pl.Series | None = None) -> 
         found = _check_events(path, frame, known_items)
     elif table == "items":
         found = _check_items(frame)
+    elif table == "users":
+        found = _check_users(path)
     else:
         found = _check_published(table, frame, is_text=path.suffix == ".csv")
     return sorted(found, key=lambda one: one.severity != "ERROR")
@@ -88,10 +91,9 @@ def check_file(table: str, path: Path, known_items: pl.Series | None = None) -> 
 # ------------------------------------------------------------------------------------------- raw files
 def _check_events(path: Path, frame: pl.DataFrame, known_items: pl.Series | None) -> list[Violation]:
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / f"events{path.suffix}").symlink_to(path.resolve())
-        pl.DataFrame({c.ITEM_ID: [], c.TITLE: []}).write_parquet(Path(folder) / "items.parquet")
+        source = _source_of(Path(folder), events=path)
         try:
-            raw = Tabular(Path(folder)).events()
+            raw, doubts = source.events(), source.report()
         except SourceError as error:
             return [Violation("ERROR", "events", str(error).replace(f"{folder}/", ""))]
     known = raw[c.ITEM_ID].drop_nulls() if known_items is None else known_items
@@ -107,15 +109,51 @@ def _check_events(path: Path, frame: pl.DataFrame, known_items: pl.Series | None
     dates = raw[c.EVENT_TIME].dt.date()
     days = dates.filter(dates.is_between(first, last)).unique().sort().to_list()
     good, refused = clean_events(raw, known, datetime.combine(days[-1], time.max))
-    found = gap + [
+    found = [Violation("WARN", "events", f"{n:,} {what.replace('_', ' ')}") for what, n in doubts.items()]
+    found += gap + [
         _refused(str(reason[0]), rows[c.SOURCE_ROW], frame)
         for reason, rows in refused.group_by(c.REASON, maintain_order=True)
     ]
     tables = facts("interaction_events", InteractionEvents(good, refused), days=days, known_items=known)
     by_day = validate_range(load_contract("interaction_events"), tables, c.EVENT_DATE, days)
-    return found + [
-        violation for day, outcomes in by_day.items() for violation in _violations(outcomes, f" on {day}")
-    ]
+    return found + _by_id(by_day)
+
+
+def _source_of(folder: Path, **files: Path) -> Tabular:
+    """A source in an empty folder of which only the files named are asked for."""
+    pl.DataFrame({c.ITEM_ID: [], c.TITLE: []}).write_parquet(folder / "items.parquet")
+    if "events" not in files:
+        (folder / "events.csv").touch()
+    for name, file in files.items():
+        (folder / f"{name}{file.suffix}").symlink_to(file.resolve())
+    return Tabular(folder)
+
+
+def _by_id(by_day: Mapping[str, Sequence[CheckOutcome]]) -> list[Violation]:
+    """What does not hold, by day; in one violation, with the first day's examples, where it is the same on many days."""
+    days: dict[str, list[str]] = {}
+    for day, outcomes in by_day.items():
+        for outcome in outcomes:
+            if not outcome.passed:
+                days.setdefault(outcome.id, []).append(day)
+    found = []
+    for day, outcomes in by_day.items():
+        for outcome in outcomes:
+            same = days.get(outcome.id, [])
+            if len(same) <= MOST_DAYS:
+                found += _violations([outcome], f" on {day}")
+            elif day == same[0]:
+                found += _violations([outcome], f" on {len(same)} days, the first {day}")
+    return found
+
+
+def _check_users(path: Path) -> list[Violation]:
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            _source_of(Path(folder), users=path).users()
+        except SourceError as error:
+            return [Violation("ERROR", "users", str(error).replace(f"{folder}/", ""))]
+    return []
 
 
 def _refused(reason: str, rows: pl.Series, frame: pl.DataFrame) -> Violation:

@@ -113,17 +113,20 @@ class Understood:
         return tuple(out + (["nothing bought before"] if self.hide_owned else []))
 
 
-def understand(text: str, known: Known) -> Understood:
-    """Read the constraints of `text`; without any, `text` comes back as it is. The rest holds no constraint any more."""
+def understand(text: str, known: Known, *, has_prices: bool = True) -> Understood:
+    """Read the constraints of `text`; without any, `text` comes back as it is. The rest holds no constraint any more.
+
+    Without prices (a service that sells nothing) a price in the words is no bound: no item could keep it.
+    """
     found = Understood(text)
-    while (more := _step(found, known)) is not None:
+    while (more := _step(found, known, has_prices)) is not None:
         found = more
     return found
 
 
-def _step(found: Understood, known: Known) -> Understood | None:
+def _step(found: Understood, known: Known, has_prices: bool) -> Understood | None:
     """`found` with one more constraint read out of its text; None when there is none."""
-    for read in (_price, _owned, _named):
+    for read in (_price, _owned, _named) if has_prices else (_owned, _named):
         if (more := read(found, known)) is not None:
             return more
     return None

@@ -22,14 +22,15 @@ from sigma_core.instruction.clauses import (
 )
 
 _CENT: Final = 0.01
-_SIGN: Final = r"[$€£]"
-_UNIT: Final = r"(?:dollars?|bucks|euros?|usd)\b"
+_SIGN: Final = r"(?:[$€£¥￥]|(?<!\w)(?:eur|usd|gbp|chf|jpy)\b)"
+_UNIT: Final = r"(?:(?:dollars?|bucks|euros?|yen|eur|usd|gbp|chf|jpy)\b|円)"
 _MONEY: Final = rf"(?:{_SIGN}|{_UNIT})"
 _NUMBER: Final = (
-    r"((?:\d{1,3}(?:,\d{3})+(?:\.\d{1,2})?|\d{1,6}(?:[.,]\d{1,2})?)(?!\d|[.,]\d)(?:\s?thousand\b|k\b)?+)"
+    r"((?:\d{1,3}(?:,\d{3})+(?:\.\d{1,2})?|\d{1,3}(?:\.\d{3})+,\d{1,2}|\d{1,6}(?:[.,]\d{1,2})?)(?!\d|[.,]\d)"
+    r"(?:\s?thousand\b|k\b)?+)"
 )
 _TAIL: Final = (  # what must not follow: more of the number, a measure, what a discount or a sum is called
-    r"(?!\w|\s?/|\s?[-–—]\s?[$€£]?\d|\s\d{3}\b|\s?(?:million|billion|hundred|grand|m|bn)\b"
+    r"(?!\w|\s?/|\s?[-–—]\s?[$€£¥￥]?\d|\s\d{3}\b|\s?(?:million|billion|hundred|grand|m|bn)\b"
     r"|\s+(?:off|discount|back|cashback|worth|cheaper|more|less|extra|gift\s?cards?|coupons?|vouchers?)\b"
     r"|\s+(?:per|an?|the)\s+(?:lbs?|pound|kg|kilo|oz|ounce|gram|g|lit(?:er|re)|l|gallon|person|head|serving|day|week|month|year)\b)"
 )
@@ -38,9 +39,9 @@ _SIDE: Final = rf"(?:{_SIGN}\s?)?{_NUMBER}(?:\s?{_MONEY})?+"
 _LED_RANGE: Final = re.compile(
     rf"(?<!\w)(?:between|from)\s+{_SIDE}\s?(?:[-–—]|to\b|and\b)\s?{_SIDE}{_TAIL}", re.I
 )
-_DASHED_RANGE: Final = re.compile(rf"(?<![\w$€£.,-]){_SIDE}\s?[-–—]\s?{_SIDE}{_TAIL}", re.I)
+_DASHED_RANGE: Final = re.compile(rf"(?<![\w$€£¥￥.,-]){_SIDE}\s?[-–—]\s?{_SIDE}{_TAIL}", re.I)
 _TO_RANGE: Final = re.compile(
-    rf"(?<![\w$€£.,-])(?:{_SIGN}\s?{_NUMBER}|{_NUMBER}\s?{_MONEY})\s?to\s{_AMOUNT}", re.I
+    rf"(?<![\w$€£¥￥.,-])(?:{_SIGN}\s?{_NUMBER}|{_NUMBER}\s?{_MONEY})\s?to\s{_AMOUNT}", re.I
 )
 _LEAD: Final = r"(?:(?:that\s+)?(?:costs?|costing|priced|is|are|for)\s+)?"
 _BOUNDS: Final = tuple(
@@ -53,6 +54,8 @@ _BOUNDS: Final = tuple(
     )
 )
 _THOUSANDS: Final = re.compile(r",(?=\d{3})")
+_POINTED: Final = re.compile(r"\.(?=\d{3})")  # of a number that ends in a decimal comma: "1.099,00"
+_MENTIONED: Final = re.compile(rf"{_SIGN}\s?\d(?:[\d.,]*\d)?|\d(?:[\d.,]*\d)?\s?{_MONEY}", re.I)
 _COUNTED: Final = re.compile(
     r"\s?-?(?:packs?|pcs|pieces?|count|ct|oz|lbs?|pounds?|kg|g|ml|l|items?|people|inch|%)\b", re.I
 )
@@ -148,6 +151,19 @@ def read_prices(text: str) -> Prices:
     return Prices([], [_left(text, found) for found in _phrases(text)])
 
 
+def told_unread(text: str) -> str:
+    """A line for who typed it when what is left of a text names a sum of money; "" where it names none.
+
+    Bounds are read in English alone, so "unter 20 Euro" is no filter, and nobody should take the list for one under 20.
+    """
+    sums = ", ".join(repr(found.group()) for found in _MENTIONED.finditer(text))
+    return (
+        f'no price was filtered by {sums}: bounds are read in English, like "under €20", where items have prices; or set a bound'
+        if sums
+        else ""
+    )
+
+
 def _left(text: str, found: _Found) -> Left:
     words = clause_before(text, found.match.start())[-REACH:]
     start = words[0].start() if words else found.match.start()
@@ -181,9 +197,8 @@ def _is_range(text: str, match: re.Match[str]) -> bool:
     bare = not re.search(_SIGN, text[match.end(first) : match.start(second)]) and match.end() == match.end(
         second
     )
-    return (is_money or text[match.start() : match.start(first)].strip()[-1:] in tuple("$€£")) and not (
-        bare and _COUNTED.match(text, match.end())
-    )
+    is_money = is_money or re.search(rf"{_SIGN}\s?$", text[: match.start(first)], re.I) is not None
+    return is_money and not (bare and _COUNTED.match(text, match.end()))
 
 
 def _bound(found: _Found, stand: _Stand, start: int) -> Bound | None:
@@ -219,8 +234,13 @@ def _bare(number: str) -> str:
 
 
 def _value(number: str) -> float:
-    """Of "1,500", "1,234.50", "4.99", "4,99" or "1.5k": a comma before three digits parts thousands, any other is a decimal one."""
-    value = float(_THOUSANDS.sub("", _bare(number)).replace(",", "."))
+    """Of "1,500", "1,234.50", "1.099,00", "4.99", "4,99" or "1.5k": a comma before three digits parts thousands, any other is a
+    decimal one.
+    """
+    digits = _bare(number)
+    if "." in digits and digits.rfind(",") > digits.find("."):
+        digits = _POINTED.sub("", digits)
+    value = float(_THOUSANDS.sub("", digits).replace(",", "."))
     return value * 1000 if _is_thousands(number) else value
 
 

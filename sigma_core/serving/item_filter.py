@@ -123,6 +123,11 @@ class FilterTable:
     def _keys(self) -> list[tuple[frozenset[str], frozenset[str]]]:
         return [(name_keys(kind[1]), name_keys(kind[2])) for kind in self._kinds]
 
+    @property
+    def has_prices(self) -> bool:
+        """Whether any item of the day has a price."""
+        return bool(np.isfinite(self._price).any())
+
     def values(self, field_name: str) -> list[str]:
         """What an exact field may name, sorted."""
         return list(self._names[field_name])
@@ -281,7 +286,7 @@ def read_words(
     left: list[str | None] = []
     told: tuple[str, ...] = ()
     for text in (query, instruction):
-        said = understand(text or "", table.knows)
+        said = understand(text or "", table.knows, has_prices=table.has_prices)
         wanted, told = wanted.and_understood(said), (*told, *said.told())
         left.append(said.text or None)
     return ReadWords(left[0], left[1], wanted, told)

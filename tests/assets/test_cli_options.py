@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from sigma_assets.cli import app  # with every verb
 from sigma_assets.cli_options import output_file, output_file_and_folder, output_folder, some_words
 from sigma_assets.locking import root_lock
+from sigma_assets.shown import stocked
 
 OUTPUTS = (
     ("evaluate", "--as-of", "2017-10-23", "--json"),
@@ -111,3 +112,10 @@ def test_a_folder_that_was_there_or_is_in_use_stays(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("sigma_assets.doctor.doctor_report", other_process)
     CliRunner().invoke(app, ["doctor", "--root", str(tmp_path / "new")])
     assert (tmp_path / "new" / ".lock").exists()
+
+
+def test_a_stock_file_of_windows_loses_no_id(tmp_path: Path) -> None:
+    """Notepad writes a byte order mark, which would belong to the first id."""
+    file = tmp_path / "stock.txt"
+    file.write_text("0042\nDE 4711/XL ü\n\n", encoding="utf-8-sig", newline="\r\n")
+    assert stocked(file) == {"0042", "DE 4711/XL ü"}

@@ -52,6 +52,15 @@ def test_settings_are_kept_and_single_ones_may_change(tmp_path: Path) -> None:
     assert default == world.binding
 
 
+def test_a_new_root_of_own_data_says_whose_holidays_it_takes(tmp_path: Path) -> None:
+    world = small_world(tmp_path)
+    wanted = small_request(tmp_path / "data")
+    _, (told,) = bind(tmp_path / "new", wanted)
+    assert "holidays and seasons are those of US" in told
+    assert bind(tmp_path / "other", replace(wanted, settings=("data.country=DE",)))[1] == []
+    assert bind(world.root, Request())[1] == [], "once"
+
+
 def test_a_config_file_replaces_the_roots_settings(tmp_path: Path) -> None:
     world = small_world(tmp_path)
     (tmp_path / "mine.yaml").write_text("training: {lora_steps: 5}\n")

@@ -53,6 +53,32 @@ def test_a_time_that_cannot_be_read_is_shown_as_it_is_in_the_file(tmp_path: Path
     )
 
 
+def test_what_may_be_meant_otherwise_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "late.csv"
+    rows = [f"u{n},a,2025-01-0{1 + n}T00:30:00+02:00" for n in range(6)]
+    path.write_text("user_id,item_id,event_time\n" + "\n".join([*rows, "nan,a,2025-01-01"]) + "\n")
+    text = said(check_file("events", path))
+    assert "6 times filed under another day in utc than by their own clock" in text
+    assert "1 ids that say nan none or null" in text
+
+
+def test_the_same_on_many_days_is_told_once(tmp_path: Path) -> None:
+    path = tmp_path / "late.csv"
+    days = [f"2025-01-0{n}" for n in range(1, 7)]
+    path.write_text("user_id,item_id,event_time\n" + "".join(f"u,a,{day}\nu,a,{day}\n" for day in days))
+    text = said(check_file("events", path))
+    assert text.count("day.few_lines_refused") == 1
+    assert "day.few_lines_refused on 6 days, the first 2025-01-01" in text
+
+
+def test_users_are_checked_too(tmp_path: Path) -> None:
+    path = tmp_path / "people.csv"
+    path.write_text("user_id,age\nu,34\n")
+    assert check_file("users", path) == []
+    path.write_text("user_id,age\nu,34\nu,35\n")
+    assert "'u' is there twice" in said(check_file("users", path))
+
+
 def test_impossible_and_far_times_are_told_and_move_no_day(tmp_path: Path) -> None:
     path = tmp_path / "late.csv"
     times = ("1970-01-01", *["2024-03-01T10:00"] * 8, "2204-01-03")

@@ -82,6 +82,8 @@ def test_times_of_several_shapes(tmp_path):
         "2024-03-01T10:00:00+02:00",
         "2024-03-01 10:00:00Z",
         "2024-03-01 10:00:00.5+02:00",
+        "2024-03-01T10:00+02:00",
+        "2024-03-01 10:00Z",
         "soon",
         "",
     ]
@@ -95,9 +97,67 @@ def test_times_of_several_shapes(tmp_path):
         eight,
         ten,
         eight.replace(microsecond=500_000),
+        eight,
+        ten,
         None,
         None,
     ]
+
+
+def test_what_may_be_meant_otherwise_is_counted(tmp_path):
+    rows = "u,007,2024-03-01T00:30:00+02:00\nnan,007,2024-03-01T10:00+0200\nu,NULL,2024-03-01T00:30:00Z\nu,007,2024-03-01\n"
+    source = csv(tmp_path, events="user_id,item_id,event_time\n" + rows)
+    assert source.events()[c.EVENT_TIME].dt.day().to_list() == [29, 1, 1, 1]
+    counts = {
+        "times_with_a_zone_turned_into_utc": 2,
+        "times_filed_under_another_day_in_utc_than_by_their_own_clock": 1,
+        "ids_that_say_nan_none_or_null": 2,
+    }
+    assert source.report() == counts
+    (tmp_path / "events.csv").unlink()
+    night = pl.Series([datetime(2024, 3, 1, 2)]).dt.replace_time_zone("Asia/Tokyo")
+    pl.DataFrame({c.USER_ID: ["u"], c.ITEM_ID: ["007"], c.EVENT_TIME: night}).write_parquet(
+        tmp_path / "events.parquet"
+    )
+    assert list(open_source("tabular", tmp_path).report().values()) == [1, 1]
+    (tmp_path / "events.parquet").unlink()
+    assert csv(tmp_path).report() == {}
+
+
+def test_nan_and_infinity_are_no_numbers(tmp_path):
+    """NaN is above every bound, so it would have been a price that every least price admits."""
+    rows = "u,007,2024-03-01,nan,inf\nu,007,2024-03-02,2.5,NaN\n"
+    events = csv(tmp_path, events="user_id,item_id,event_time,price,quantity\n" + rows).events()
+    assert events[c.PRICE].to_list() == [None, 2.5]
+    assert events[c.QUANTITY].to_list() == [None, None]
+    (tmp_path / "users.parquet").unlink(missing_ok=True)
+    pl.DataFrame({c.USER_ID: ["u", "v"], "age": [float("nan"), 31.5]}).write_parquet(
+        tmp_path / "users.parquet"
+    )
+    assert open_source("tabular", tmp_path).users()["age"].to_list() == [None, "age 31.5"]
+
+
+SPREADSHEETS = {
+    "semicolons": ("item_id;title\n007;Goldfinger\n", "utf-8", "parted by ';'"),
+    "tabs": ("item_id\ttitle\n007\tGoldfinger\n", "utf-8", r"parted by '\\t'"),
+    "semicolons and a decimal comma": ("item_id;title\n007;1,5\n", "utf-8", "parted by ';'"),
+    "latin": ("item_id,title\n007,Größe\n", "cp1252", "not UTF-8 .*save it as UTF-8"),
+    "utf-16": ("item_id,title\n007,Größe\n", "utf-16", "is UTF-16; save it as UTF-8"),
+}
+
+
+@pytest.mark.parametrize(("text", "encoding", "message"), SPREADSHEETS.values(), ids=SPREADSHEETS.keys())
+def test_what_a_spreadsheet_writes_is_told(text, encoding, message, tmp_path):
+    source = csv(tmp_path)
+    (tmp_path / "items.csv").write_bytes(text.encode(encoding))
+    with pytest.raises(SourceError, match=message):
+        source.products()
+
+
+def test_a_byte_order_mark_belongs_to_no_column(tmp_path):
+    source = csv(tmp_path)
+    (tmp_path / "items.csv").write_text("item_id,title\n007,Größe\n", encoding="utf-8-sig")
+    assert source.products().row(0)[:2] == ("007", "Größe")
 
 
 def events_on(*days: str) -> str:
@@ -139,9 +199,13 @@ BAD_CSV = {
         {"events": "user_id,item_id,event_time,quantity\nu,007,2024-03-01,two\n"},
         r"column quantity, row 0: 'two' arrived",
     ),
+    "a decimal comma": (
+        {"events": 'user_id,item_id,event_time,price\nu,007,2024-03-01,"19,95"\n'},
+        r"column price, row 0: '19,95' arrived; .* with a decimal point",
+    ),
     "views only": (
         {"events": "user_id,item_id,event_time,event_type\nu,007,2024-03-01,view\n"},
-        r"column event_type: only view arrived",
+        r"column event_type: only view arrived.* what was read or watched is a purchase",
     ),
     "items without words": ({"items": "item_id,colour\n007,red\n"}, r"items\.csv: none of the columns title"),
     "item twice": (

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sigma_core.instruction.constraints import Understood, understand
+from sigma_core.instruction.price_words import told_unread
 
 NAMES = frozenset(
     ["dairy", "soda", "beer", "wine", "meat", "ice cream", "cheese", "snacks", "coffee", "chips", "sugar", "drinks", "chicken",
@@ -118,6 +119,13 @@ READ: list[tuple[str, str, dict[str, Any]]] = [
     ("no nuts if possible under $5", "if possible", {"without": ("nuts",), "max_price": 4.99}),
     ("nothing I already bought under $5", "", {"hide_owned": True, "max_price": 4.99}),
     ("only organic milk under $4", "", {"only": ("organic milk",), "max_price": 3.99}),
+    # other currencies, and their decimal comma
+    ("under 20 EUR", "", bounds(None, 19.99)),
+    ("jeans at most CHF 80", "jeans", bounds(None, 80.0)),
+    ("between EUR 10 and 20", "", bounds(10.0, 20.0)),
+    ("jacket under 1.099,00 €", "jacket", bounds(None, 1098.99)),
+    ("under ¥2000", "", bounds(None, 1999.99)),
+    ("at most 2000円", "", bounds(None, 2000.0)),
     # other scripts
     ("寿司 under $10", "寿司", bounds(None, 9.99)),
     ("подарок маме under $20", "подарок маме", bounds(None, 19.99)),
@@ -207,3 +215,21 @@ def test_a_negated_bound_is_never_read_as_it_stands(
 )
 def test_what_one_cannot_be_without_is_not_left_out(no: str, name: str) -> None:
     assert understood(f"I {no} without {name}").without == ()
+
+
+@pytest.mark.parametrize(
+    ("said", "sums"),
+    [
+        ("Kleid unter 20 Euro", ["20 Euro"]),
+        ("zwischen 10 € und 1.099,50 €", ["10 €", "1.099,50 €"]),
+        ("2000円以下の本", ["2000円"]),
+        ("avoid wine under $5", ["$5"]),
+        ("size 20, 3 packs", []),
+        ("something under €20", []),
+    ],
+)
+def test_a_price_that_filters_nothing_is_told(said: str, sums: list[str]) -> None:
+    left = understood(said).text
+    told = told_unread(left)
+    assert bool(told) == bool(sums)
+    assert all(repr(one) in told for one in sums)

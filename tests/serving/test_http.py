@@ -125,6 +125,19 @@ def test_constraints_in_words_are_filters_and_are_told(client: TestClient) -> No
     assert ask(client, instruction="no fuss tonight")["understood"] == []
 
 
+def test_a_price_in_words_that_filters_nothing_is_told(client: TestClient) -> None:
+    """Or a list for "unter 5 Euro" would be taken for one of what costs less."""
+    assert "no price was filtered by '5 Euro'" in ask(client, query="Kaffee unter 5 Euro")["note"]
+    assert not ask(client, query="Kaffee unter 5 Euro", filters={"max_price": 5})["note"]
+    assert not ask(client, query="coffee under 5 EUR")["note"]
+
+
+def test_an_id_may_hold_a_slash(client: TestClient) -> None:
+    assert client.get("/v1/users/DE%2F1/recommendations").json()["items"]
+    for path, what in (("items/DE-4711%2FXL/similar", "item"), ("users/DE%2F1", "user")):
+        assert f"no such {what}" in client.get(f"/v1/{path}").text
+
+
 def test_free_words_are_taken_for_a_task_and_the_answer_says_how_surely(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

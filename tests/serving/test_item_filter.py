@@ -56,6 +56,16 @@ def test_filters_by_hand(table: FilterTable, wanted: ItemFilter, passing: str) -
     assert listed(table, wanted) == passing
 
 
+def test_where_nothing_has_a_price_words_bound_none(table: FilterTable) -> None:
+    """A news service asked for "phones under $500" would have answered that nothing passes."""
+    frame = toy_catalog().frame
+    free = FilterTable(frame[c.ITEM_ID].to_list(), frame, PRICES.clear())
+    said = read_words(free, "nothing from diapers, under $5", None, ItemFilter())
+    assert (said.query, said.told) == ("under $5", ("nothing from diapers",))
+    assert listed(free, said.wanted) == "AB"
+    assert read_words(table, "under $5", None, ItemFilter()).wanted.max_price == 4.99
+
+
 def test_names_of_other_scripts_are_names() -> None:
     frame = toy_catalog().frame
     named = frame.with_columns(

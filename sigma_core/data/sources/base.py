@@ -4,6 +4,7 @@ A source reads files and gives them the project's column names; it drops no row 
 and knows nothing of catalogs, days or tasks. Our choice; the paper is silent on data formats.
 """
 
+import codecs
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
@@ -164,14 +165,41 @@ def read_table(path: Path) -> pl.DataFrame:
     """A Parquet or CSV file as it is; the values of a CSV as text.
 
     Raises:
-        SourceError: it is not there, of another kind, or not readable; the message says which.
+        SourceError: it is not there, of another kind, or not readable, as a CSV in another encoding than UTF-8 or with other
+            separators than commas is; the message says which.
     """
     if not path.is_file():
         raise SourceError(f"{path} does not exist, or is no file; needed a .parquet or .csv file.")
     if path.suffix not in {".parquet", ".csv"}:
         raise SourceError(f"{path} ends in {path.suffix or 'nothing'}; needed a .parquet or .csv file.")
+    is_csv = path.suffix == ".csv"
     try:
-        return pl.read_csv(path, infer_schema=False) if path.suffix == ".csv" else pl.read_parquet(path)
+        frame = pl.read_csv(path, infer_schema=False) if is_csv else pl.read_parquet(path)
+        is_odd = is_csv and (frame.width == 1 or "\x00" in frame.columns[0])
+        if is_odd and (hint := _csv_hint(path)):
+            raise SourceError(f"{path} is not a readable csv table: {hint}")
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise SourceError(f"{path} is not a readable {path.suffix[1:]} table: {reason}") from error
+        hint = _csv_hint(path) if is_csv else ""
+        raise SourceError(f"{path} is not a readable {path.suffix[1:]} table: {hint or reason}") from error
+    return frame
+
+
+def _csv_hint(path: Path) -> str:
+    """What an export of a spreadsheet often has that is not read here; "" where it is nothing of it."""
+    with path.open("rb") as file:
+        head = file.readline(1 << 16)
+        if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return "its text is UTF-16; save it as UTF-8."
+        file.seek(0)
+        try:
+            for line in file:
+                line.decode()
+        except UnicodeDecodeError as error:
+            return (
+                f"its text is not UTF-8 ({error.object[:60]!r}); save it as UTF-8 (iconv -f cp1252 -t utf-8)."
+            )
+    mark = max(";\t|", key=head.decode().count)
+    if mark in head.decode() and "," not in head.decode():
+        return f"its columns are parted by {mark!r}; needed are commas, and numbers with a decimal point."
+    return ""

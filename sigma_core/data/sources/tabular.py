@@ -27,6 +27,7 @@ from sigma_core.data.sources.base import (
     need_no_gap,
     product_master,
     raw_events,
+    read_table,
 )
 from sigma_core.data.sources.offer_files import OFFER_ITEMS, OFFERS, read_offers
 
@@ -41,6 +42,15 @@ _TIME_FORMATS: Final = (
     "%Y-%m-%dT%H:%M",
     "%Y-%m-%d",
 )
+_ZONED_FORMATS: Final = ("%Y-%m-%dT%H:%M:%S%.f%:z", "%Y-%m-%dT%H:%M%:z")
+_OFFSET: Final = r"T?\d{2}:\d{2}\S*\s?[+-](?:0[1-9]|1\d|00:?[1-9])(?::?\d{2})?$"  # of a time that is not UTC
+_NAMES_OF_NOTHING: Final = (
+    "nan",
+    "none",
+    "null",
+    "<na>",
+    "nat",
+)  # what a missing value becomes when it is made text
 TOLD_TIMES: Final = (
     "2017-10-23, 2017-10-23 18:05, 2017-10-23T18:05:00 and, with a zone, 2017-10-23T18:05:00Z or +02:00"
 )
@@ -62,17 +72,23 @@ class Tabular:
         self._items_file = self._find("items", needed=True)
         self._users_file = self._find("users", needed=False)
         self._raw: pl.DataFrame | None = None
+        self._report: dict[str, int] = {}
 
     def events(self) -> pl.DataFrame:
-        """Raw events; times with a zone become UTC, a date alone is midnight, an absent event type is a purchase."""
+        """Raw events; times with a zone become UTC, and so do their days; a date alone is midnight, an absent event type a purchase."""
         if self._raw is None:
             self._raw = self._read_events(_need(self._events_file))
         return self._raw
 
+    def report(self) -> dict[str, int]:
+        """What a reader may have read otherwise than it was meant, by what it is; empty where nothing was. Reads the events."""
+        self.events()
+        return self._report
+
     def products(self) -> pl.DataFrame:
         """The product master; an item may be there once, and must say something about itself in some column."""
         file = _need(self._items_file)
-        frame = _read(file)
+        frame = read_table(file)
         _need_columns(frame, file, (c.ITEM_ID,))
         words = [name for name in (c.TITLE, c.ITEM_TYPE, c.CATEGORY) if name in frame.columns]
         if not words:
@@ -89,11 +105,11 @@ class Tabular:
         """USER_ID and the profile columns as phrases ("age 25-34"); no rows when there is no users file."""
         if self._users_file is None:
             return pl.DataFrame(schema={c.USER_ID: pl.String})
-        frame = _read(self._users_file)
+        frame = read_table(self._users_file)
         _need_columns(frame, self._users_file, (c.USER_ID,))
         users = frame.select(
             _ids(frame, c.USER_ID, self._users_file),
-            *(_phrase(name) for name in frame.columns if name != c.USER_ID),
+            *(_phrase(frame, name) for name in frame.columns if name != c.USER_ID),
         )
         _need_unique(users, c.USER_ID, self._users_file)
         return users
@@ -125,7 +141,7 @@ class Tabular:
     def offers(self) -> Offers:
         """offers.* and offer_items.*: what was put forward to whom, and when."""
         files = (self._find(OFFERS, needed=False), self._find(OFFER_ITEMS, needed=False))
-        return read_offers(*files, _read, self._folder)
+        return read_offers(*files, read_table, self._folder)
 
     def _find(self, table: str, *, needed: bool) -> Path | None:
         found = [self._folder / f"{table}{s}" for s in _SUFFIXES if (self._folder / f"{table}{s}").exists()]
@@ -137,7 +153,7 @@ class Tabular:
         return found[0] if found else None
 
     def _read_events(self, file: Path) -> pl.DataFrame:
-        frame = _read(file)
+        frame = read_table(file)
         _need_columns(frame, file, (c.USER_ID, c.ITEM_ID, c.EVENT_TIME))
         columns = [
             _ids(frame, c.USER_ID, file),
@@ -154,23 +170,16 @@ class Tabular:
         if rows.height and not set(types) & set(POSITIVE_TYPES):
             raise SourceError(
                 f"{file}, column {c.EVENT_TYPE}: only {', '.join(types)} arrived; rows of type "
-                f"{' or '.join(POSITIVE_TYPES)} are needed, they are what is recommended."
+                f"{' or '.join(POSITIVE_TYPES)} are needed, they are what is recommended. Where nothing is sold, what was "
+                "read or watched is a purchase."
             )
+        self._report = _doubts(frame, rows)
         return rows
 
 
 def _need(file: Path | None) -> Path:
     assert file is not None, "the constructor found the file"
     return file
-
-
-def _read(file: Path) -> pl.DataFrame:
-    """The whole table; CSV as text, so that an id like 007 keeps its zeros."""
-    try:
-        return pl.read_csv(file, infer_schema=False) if file.suffix == ".csv" else pl.read_parquet(file)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SourceError(f"{file} is not a readable {file.suffix[1:]} table: {reason}") from error
 
 
 def _need_columns(frame: pl.DataFrame, file: Path, names: tuple[str, ...]) -> None:
@@ -197,9 +206,14 @@ def _need_unique(frame: pl.DataFrame, name: str, file: Path) -> None:
 def _ids(frame: pl.DataFrame, name: str, file: Path) -> pl.Expr:
     """An id column as text; blank is null."""
     dtype = frame.schema[name]
-    if not (dtype.is_integer() or dtype in (pl.String, pl.Categorical, pl.Null)):
+    if not (dtype.is_integer() or dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null)):
+        hint = (
+            " (whole numbers with gaps become Float64; write them as text or Int64)"
+            if dtype.is_float()
+            else ""
+        )
         raise SourceError(
-            f"{file}, column {name}: {dtype} arrived; text or whole numbers are needed for an id."
+            f"{file}, column {name}: {dtype} arrived; text or whole numbers are needed for an id{hint}."
         )
     return _text(name)
 
@@ -208,8 +222,11 @@ def _text(name: str) -> pl.Expr:
     return pl.col(name).cast(pl.String).str.strip_chars().replace("", None)
 
 
-def _phrase(name: str) -> pl.Expr:
+def _phrase(frame: pl.DataFrame, name: str) -> pl.Expr:
+    """A profile column as it is said; NaN is nothing to say."""
     value = _text(name)
+    if frame.schema[name].is_float():
+        value = pl.when(pl.col(name).is_not_nan()).then(value)
     return value if name == READY_PHRASE else (pl.lit(f"{name.replace('_', ' ')} ") + value).alias(name)
 
 
@@ -226,13 +243,13 @@ def _times(frame: pl.DataFrame, file: Path) -> pl.Expr:
             f"{file}, column {c.EVENT_TIME}: {dtype} arrived; a timestamp or text like 2017-10-23 18:05:00 is needed."
         )
     plain = column.str.strip_chars().str.replace("Z$", "+00:00")
-    zoned = (
-        plain.str.replace(r"^(\d{4}-\d{2}-\d{2}) ", "${1}T")
-        .str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%:z", strict=False, time_unit="us")
-        .dt.replace_time_zone(None)
-    )
+    with_t = plain.str.replace(r"^(\d{4}-\d{2}-\d{2}) ", "${1}T")
     readers = [plain.str.to_datetime(f, strict=False, time_unit="us") for f in _TIME_FORMATS]
-    times = pl.coalesce(*readers, zoned).alias(c.EVENT_TIME)
+    readers += [
+        with_t.str.to_datetime(f, strict=False, time_unit="us").dt.replace_time_zone(None)
+        for f in _ZONED_FORMATS
+    ]
+    times = pl.coalesce(*readers).alias(c.EVENT_TIME)
     if frame.height and frame.select(times.is_null().all()).item():
         sample = frame[c.EVENT_TIME].drop_nulls().head(1).to_list()
         raise SourceError(
@@ -242,8 +259,33 @@ def _times(frame: pl.DataFrame, file: Path) -> pl.Expr:
     return times
 
 
+def _doubts(frame: pl.DataFrame, rows: pl.DataFrame) -> dict[str, int]:
+    """Counts of what may be meant otherwise: times of another zone than UTC, and ids that are a missing value's name."""
+    given, dtype = pl.col(c.EVENT_TIME), frame.schema[c.EVENT_TIME]
+    own_day, has_zone = pl.lit(None, pl.Date), pl.lit(False)
+    if dtype == pl.String:
+        text = given.str.strip_chars()
+        own_day, has_zone = (
+            text.str.head(10).str.to_date("%Y-%m-%d", strict=False),
+            text.str.contains(_OFFSET),
+        )
+    elif isinstance(dtype, pl.Datetime) and dtype.time_zone not in (None, "UTC"):
+        own_day, has_zone = given.dt.date(), given.is_not_null()
+    day = rows[c.EVENT_TIME].dt.date()
+    zoned, moved = frame.select(
+        has_zone.sum().alias("zoned"), (has_zone & (own_day != day)).sum().alias("moved")
+    ).row(0)
+    lost = pl.any_horizontal(pl.col(c.USER_ID, c.ITEM_ID).str.to_lowercase().is_in(_NAMES_OF_NOTHING))
+    counts = {
+        "times_with_a_zone_turned_into_utc": zoned,
+        "times_filed_under_another_day_in_utc_than_by_their_own_clock": moved,
+        "ids_that_say_nan_none_or_null": rows.select(lost.sum()).item(),
+    }
+    return {name: count for name, count in counts.items() if count}
+
+
 def _number(frame: pl.DataFrame, name: str, file: Path) -> pl.Expr:
-    """A numeric column; text that is no number is an error that names it."""
+    """A numeric column, null where it is NaN or infinite; text that is no number is an error that names it."""
     dtype = frame.schema[name]
     if dtype == pl.String:
         parsed = _text(name).cast(pl.Float64, strict=False)
@@ -251,19 +293,24 @@ def _number(frame: pl.DataFrame, name: str, file: Path) -> pl.Expr:
         if lost.height:
             raise SourceError(
                 f"{file}, column {name}, row {lost.item(0, 'row')}: {lost.item(0, name)!r} arrived; a number or "
-                "nothing is needed."
+                "nothing is needed, with a decimal point and no sign of a currency (1099.50)."
             )
-        return parsed
+        return _finite(parsed)
     if not (dtype.is_numeric() or dtype == pl.Null):
         raise SourceError(f"{file}, column {name}: {dtype} arrived; numbers are needed.")
-    return pl.col(name).cast(pl.Float64)
+    return _finite(pl.col(name).cast(pl.Float64))
+
+
+def _finite(number: pl.Expr) -> pl.Expr:
+    """Null for NaN and infinity: NaN is above every bound, so it would pass for a price."""
+    return pl.when(number.is_finite()).then(number)
 
 
 def _read_vectors(file: Path) -> Vectors | None:
     """Item ids (sorted) and float32 vectors [N, d] of a vector table; None when the file is not there."""
     if not file.exists():
         return None
-    frame = _read(file)
+    frame = read_table(file)
     _need_columns(frame, file, (c.ITEM_ID, "vector"))
     table = frame.select(_ids(frame, c.ITEM_ID, file), "vector").sort(c.ITEM_ID)
     _need_unique(table, c.ITEM_ID, file)

@@ -49,6 +49,7 @@ DESCRIPTION: Final = (
     "Ranked items for a shopper's profile, history and a wish in plain words. Every list says what made it "
     "(`served_by`): the model, the user's prepared list (u2i), or popularity."
 )
+# `:path` in the routes: an id may hold a slash ("DE-4711/XL"), and %2F is one before routes are compared.
 UserIdPath = Annotated[str, Path(min_length=1, max_length=128, examples=["1"])]
 ItemIdPath = Annotated[str, Path(min_length=1, max_length=128, examples=["1082185"])]
 Count = Annotated[int, Query(ge=1, le=MAX_N)]
@@ -145,7 +146,7 @@ def _add_recommendations(app: FastAPI, service: Service) -> None:
         return _json({"answers": answers})
 
     @app.get(
-        "/v1/users/{user_id}/recommendations",
+        "/v1/users/{user_id:path}/recommendations",
         tags=["recommend"],
         summary="The user's prepared list (U2I)",
         response_model=Answer,
@@ -172,7 +173,7 @@ def _add_events(app: FastAPI, service: Service) -> None:
 
 
 def _add_items(app: FastAPI, service: Service) -> None:
-    @app.get("/v1/items/{item_id}/similar", tags=["items"], summary="Items like this one")
+    @app.get("/v1/items/{item_id:path}/similar", tags=["items"], summary="Items like this one")
     async def similar(item_id: ItemIdPath, n: Count = 10) -> ItemList:
         try:
             return await run_in_threadpool(service.similar, item_id, n)
@@ -195,7 +196,7 @@ def _add_users(app: FastAPI, service: Service) -> None:
         total, known = service.holder.live.users_like(starts_with, n)
         return UserList(total=total, user_ids=known)
 
-    @app.get("/v1/users/{user_id}", tags=["users"], summary="What is known of a user")
+    @app.get("/v1/users/{user_id:path}", tags=["users"], summary="What is known of a user")
     async def user(user_id: UserIdPath) -> UserCard:
         card = user_card(service.holder.live, user_id)
         if card is None:

@@ -261,7 +261,9 @@ class Answer(BaseModel):
     prompt_tokens: int | None = Field(None, description="tokens of profile and history")
     cached_tokens: int | None = Field(None, description="of them, how many the session cache had already")
     explanation: Explained | None = None
-    note: str = ""
+    note: str = Field(
+        "", description="why a list is short or not the model's; a price in the words that filters nothing"
+    )
 
 
 class BatchAnswer(BaseModel):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.concurrency import run_in_threadpool
 
 from sigma_core.config import HttpConfig
+from sigma_core.instruction.price_words import told_unread
 from sigma_core.serving.event_files import EventError, read_event
 from sigma_core.serving.holder import Holder
 from sigma_core.serving.http.batcher import DeadlineError, MicroBatcher, QueueFullError
@@ -131,6 +132,8 @@ class Service:
         served_by, ranked = instead or ("model", found.ranked if found else [])
         if found is None and instead is None:
             note = f"{_NOTES['empty']}: {told_filters(wish, prepared)}; loosen one"
+        if wish.filters.min_price is None and wish.filters.max_price is None:
+            note = "; ".join(filter(None, (note, told_unread(prepared.request.instruction))))
         self.metrics.served.labels(served_by).inc()
         why = found.explanation if found else None
         return {
