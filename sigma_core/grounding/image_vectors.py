@@ -106,7 +106,7 @@ def write_image_vectors(ids: list[str], vectors: np.ndarray, file: Path) -> None
 
 def _check_readable(files: Mapping[str, Path]) -> None:
     # By their heads, in a moment, before the model works for hours; a picture that breaks off later is found when its turn comes.
-    broken = []
+    broken: list[tuple[Path, Exception]] = []
     for path in files.values():
         try:
             with Image.open(path):
@@ -114,9 +114,9 @@ def _check_readable(files: Mapping[str, Path]) -> None:
         except _UNREADABLE as error:
             broken.append((path, error))
     if broken:
-        path, error = broken[0]
+        path, reason = broken[0]
         others = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
-        raise ImageError(f"{path}{others} cannot be read as a picture: {error}") from error
+        raise ImageError(f"{path}{others} cannot be read as a picture: {reason}") from reason
 
 
 def _opened(path: Path) -> Any:

@@ -129,7 +129,8 @@ def _network(opened: tb.OpenBackbone, config: GroundingConfig) -> tuple[TextNetw
     that it was trained with another than our guess, that one.
     """
     check_length(opened.model, config)
-    network, pooling = network_of(opened.model, config.pooling, config.padding_side), config.pooling
+    pooling: str = config.pooling
+    network = network_of(opened.model, pooling, config.padding_side)
     if pooling == "auto" and opened.pooling not in (None, network.pooling):
         assert opened.pooling is not None
         network, pooling = network_of(opened.model, opened.pooling, config.padding_side), opened.pooling
