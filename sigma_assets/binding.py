@@ -13,12 +13,14 @@ from typing import Any, Final
 
 import polars as pl
 
+from sigma_assets.pretrained_weights import weight_parts
 from sigma_core import columns as c
 from sigma_core.artifacts import digest_arrays, digest_frame, digest_json, write_json
 from sigma_core.config import ConfigError, DataConfig, SigmaConfig, load_config, profile_config
 from sigma_core.data.offers import offers_of
 from sigma_core.data.sources import Source, open_source
-from sigma_core.pretrained import PretrainedError, find_pretrained
+from sigma_core.grounding.chat import ChatError, check_chat
+from sigma_core.pretrained import HUB_NAMES, PretrainedError, find_pretrained
 from sigma_core.root_file import ROOT_FILE, Binding, RootError, read_binding
 
 __all__ = [
@@ -77,6 +79,8 @@ def resolve(root: Path, request: Request) -> tuple[Binding, list[str]]:
     _need_here(config, old.config() if old else None)
     name, path = (old.source, old.path) if old else (request.source or DEFAULT_SOURCE, wanted_path)
     data = _data_of(open_source(name, Path(path) if path else None), old)
+    own = {part: digest for part, digest in data["parts"].items() if not part.startswith("backbone/")}
+    data["parts"] = own | weight_parts(config, old.parts if old else {})
     binding = Binding(source=name, path=path, profile=profile, settings=_differences(config, profile), **data)
     return binding, _notes(root, old, binding) if old else _first_notes(binding)
 
@@ -96,8 +100,15 @@ def _need_here(config: SigmaConfig, before: SigmaConfig | None) -> None:
         if is_new(section, "backbone"):
             try:
                 find_pretrained("minilm" if name == "mini" else name)  # whose words mini reads
-            except PretrainedError as error:
+                if name not in ("mini", "minilm"):
+                    _check_fits(section, name, config)
+            except (PretrainedError, ValueError) as error:
                 raise ConfigError(f"setting {section}.backbone: {error}") from error
+    if config.grounding.annotator != "off" and is_new("grounding", "annotator"):
+        try:
+            check_chat(config.grounding)
+        except (PretrainedError, ChatError) as error:
+            raise ConfigError(f"setting grounding.annotator: {error}") from error
     if config.runtime.device != "cpu" and is_new("runtime", "device"):
         import torch
 
@@ -105,6 +116,15 @@ def _need_here(config: SigmaConfig, before: SigmaConfig | None) -> None:
             raise ConfigError(
                 f"setting runtime.device: torch finds no CUDA device here; needed cpu (arrived: {config.runtime.device!r})."
             )
+
+
+def _check_fits(section: str, name: str, config: SigmaConfig) -> None:
+    from sigma_core.pretrained_checks import check_backbone, check_text_model
+
+    if section == "grounding":
+        check_text_model(config.grounding)
+    elif name not in HUB_NAMES:  # those are known to fit, and SmolLM2's GGUF takes its time to read
+        check_backbone(config.model)
 
 
 def save(root: Path, binding: Binding) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from sigma_assets.binding import Binding, read_binding
 from sigma_assets.masters import digest_on, listing_on
 from sigma_assets.periods import SELECT, Span, as_date
+from sigma_assets.pretrained_weights import weights_changed
 from sigma_assets.promotion_orders import PROMOTED, decision_lineage, taken_back_since
 from sigma_assets.refits import republished_lineage
 from sigma_assets.stages import STAGES, Stage
@@ -124,7 +125,7 @@ class World:
         """Why a partition has to be made, in words; None when it is fresh.
 
         Fresh: complete, made by the same code under the same settings and `options` (digest of the run's own config), from
-        inputs with the digests they have now, and not failed since. A pointer to an adapter that was rolled back is stale too.
+        inputs with the digests they have now, on the pre-trained weights that are there now, and not failed since. A pointer to an adapter that was rolled back is stale too.
         """
         manifest = self.manifest(stage.name, partition)
         if manifest is None:
@@ -137,6 +138,8 @@ class World:
             return "options changed"
         if manifest["lineage"] != self.lineage(stage, partition):
             return "an input changed"
+        if weights_changed(self.binding.parts, stage.name, self.store.path(stage.name, partition)):
+            return "the pre-trained weights it was trained on changed"
         return (taken_back_since(self, partition) or None) if stage.name == PROMOTED else None
 
     # ------------------------------------------------------------------------------ failed checks

@@ -75,8 +75,9 @@ class GroundingConfig(Section):
         min_length=1,
         description="minilm, smollm2-135m, qwen3-0.6b, a transformers folder, or a Hub id in the local cache",
     )
-    pooling: Literal["auto", "mean", "last"] = Field(
-        "auto", description="of token states; auto: last token for decoder LLMs, mean for encoders"
+    pooling: Literal["auto", "mean", "last", "cls"] = Field(
+        "auto",
+        description="of token states; auto: what the folder's 1_Pooling says, else last token for decoder LLMs, mean for encoders",
     )
     padding_side: Literal["right", "left"] = Field(
         "right", description="left for decoder LLMs only, checked at load; same vectors"

@@ -32,7 +32,8 @@ class Binding:
         start, end: first and last day of the data.
         fingerprint: of the whole source.
         parts: digest of each part of the source that stages read singly (`SOURCE_PARTS`), so that a source that only grew by
-            some days leaves trainings alone; a part that the source does not have is missing.
+            some days leaves trainings alone; a part that the source does not have is missing. And `backbone/SECTION`: of the
+            weights of a pre-trained model that artifacts only refer to.
         masters: day -> digest of the product master that a catalog update put in place from that day on, oldest first;
             before them `parts["products"]` counts.
         event_days: day -> digest of its raw events, so that a corrected file makes only the days it touches again; empty

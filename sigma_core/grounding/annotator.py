@@ -93,6 +93,7 @@ def annotate(
 
 def phrases_of(answer: str, most: int) -> list[str]:
     """At most `most` distinct phrases of an answer's JSON, lower-case, one to four plain words; none where there is no JSON."""
+    answer = answer.rpartition("</think>")[2]  # a model may think aloud first
     start, end = answer.find("{"), answer.rfind("}")
     try:
         listed: Any = json.loads(answer[start : end + 1])["phrases"] if 0 <= start < end else []

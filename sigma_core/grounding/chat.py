@@ -45,13 +45,22 @@ class EndpointChat:
         max_tokens: int,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError as error:  # its text may be shown: no key stands in what cannot be split
+            raise ChatError(f"grounding.annotator_url is no http(s) address: {error}.") from None
         is_local = parts.hostname in LOOPBACK
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ChatError(
+                "grounding.annotator_url holds a password or a query (?...), which would be written into artifacts; put the "
+                f"key into {KEY_VARIABLE} instead."
+            )
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ChatError(f"grounding.annotator_url={url!r} is no http(s) address.")
-        if parts.username or parts.password:
+        key = (key or "").strip()
+        if not (key.isascii() and key.isprintable()):
             raise ChatError(
-                f"grounding.annotator_url holds a password; put the key into {KEY_VARIABLE} instead."
+                f"the key in {KEY_VARIABLE} holds a line break, a control character or a letter that is not ASCII; needed the key alone."
             )
         if not is_local and parts.scheme != "https":
             raise ChatError(f"grounding.annotator_url={url!r} would send the key unencrypted; use https.")
@@ -87,18 +96,24 @@ class EndpointChat:
                 reply = httpx.post(
                     f"{self._url}/chat/completions", json=body, headers=headers, timeout=TIMEOUT_SECONDS
                 )
-            except httpx.TransportError as error:
-                problem = f"{type(error).__name__}: {error}"
+            except (httpx.TransportError, httpx.DecodingError) as error:
+                problem = self._without_key(f"{type(error).__name__}: {error}")
                 continue
+            except httpx.InvalidURL as error:
+                raise ChatError(f"grounding.annotator_url={self._url!r} is no address: {error}.") from error
+            said = " ".join(self._without_key(reply.text).split())[:_SHOWN]  # some servers repeat the key
             if reply.status_code == httpx.codes.OK:
-                return _text_of(reply)
-            problem = f"status {reply.status_code}: {' '.join(reply.text.split())[:_SHOWN]}"
+                return _text_of(reply, said)
+            problem = f"status {reply.status_code}: {said}"
             if reply.status_code not in RETRIED:
                 break
         raise ChatError(
             f"the annotator at {self._url} did not answer ({problem}). Answers so far are cached: run the same command again, "
             "or set grounding.annotator=off."
         )
+
+    def _without_key(self, text: str) -> str:
+        return text.replace(self._key, "***") if self._key else text
 
 
 class LocalChat:
@@ -123,8 +138,9 @@ class LocalChat:
             question = question.replace(token, " ")
         if tokenizer.chat_template:
             question = tokenizer.apply_chat_template(
-                [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
-            )
+                [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True,
+                enable_thinking=False,  # Qwen3 would think until max_tokens; other templates do not read it
+            )  # fmt: skip
         ids = tokenizer(question, return_tensors="pt", add_special_tokens=not tokenizer.chat_template)
         with torch.inference_mode():
             out = self._model.generate(
@@ -154,11 +170,24 @@ def open_chat(config: GroundingConfig, environment: Mapping[str, str] = os.envir
     )
 
 
-def _text_of(reply: Any) -> str:
+def check_chat(config: GroundingConfig, environment: Mapping[str, str] = os.environ) -> None:
+    """Nothing happens where `open_chat` would find its settings, its key or its local model's files; asks and loads nothing.
+
+    Raises:
+        ChatError: a setting or the key is missing.
+        PretrainedError: the local model is not on this machine.
+    """
+    if config.annotator == "local" and config.annotator_model:
+        find_pretrained(config.annotator_model)
+    else:
+        open_chat(config, environment)
+
+
+def _text_of(reply: Any, said: str) -> str:
     try:
         text = reply.json()["choices"][0]["message"]["content"]
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise ChatError(
-            f"the annotator's answer is not that of a chat completion: {reply.text[:_SHOWN]!r}. Check grounding.annotator_url."
+            f"the annotator's answer is not that of a chat completion: {said!r}. Check grounding.annotator_url."
         ) from error
     return text if isinstance(text, str) else ""

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 import polars as pl
+from PIL import Image
 
 from sigma_core import columns as c
 from sigma_core.pretrained import find_pretrained
@@ -20,6 +21,7 @@ from sigma_core.tracking import Progress, no_progress
 
 SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 BATCH_ROWS: Final = 16
+_UNREADABLE: Final = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
 class ImageError(ValueError):
@@ -74,8 +76,16 @@ def embed_images(
         raise ImageError(
             f"model {model!r} reads {network.main_input_name}, not pictures; name a vision model."
         )
-    with redirect_stderr(io.StringIO()):  # that torchvision is not installed is no news
-        processor = AutoImageProcessor.from_pretrained(found.folder, local_files_only=True)
+    try:
+        with redirect_stderr(io.StringIO()):  # that torchvision is not installed is no news
+            processor = AutoImageProcessor.from_pretrained(
+                found.folder, local_files_only=True, trust_remote_code=False
+            )
+    except (OSError, ValueError, ImportError) as error:
+        raise ImageError(
+            f"model {model!r} in {found.folder} has no image processor (preprocessor_config.json): {' '.join(str(error).split())[:200]}"
+        ) from error
+    _check_readable(files)
     ids, rows = sorted(files), []
     with torch.inference_mode():
         for start in range(0, len(ids), BATCH_ROWS):
@@ -94,14 +104,34 @@ def write_image_vectors(ids: list[str], vectors: np.ndarray, file: Path) -> None
     tmp.replace(file)
 
 
-def _opened(path: Path) -> Any:
-    from PIL import Image, UnidentifiedImageError
+def _check_readable(files: Mapping[str, Path]) -> None:
+    # By their heads, in a moment, before the model works for hours; a picture that breaks off later is found when its turn comes.
+    broken: list[tuple[Path, Exception]] = []
+    for path in files.values():
+        try:
+            with Image.open(path):
+                pass
+        except _UNREADABLE as error:
+            broken.append((path, error))
+    if broken:
+        path, reason = broken[0]
+        others = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
+        raise ImageError(f"{path}{others} cannot be read as a picture: {reason}") from reason
 
+
+def _opened(path: Path) -> Any:
     try:
         with Image.open(path) as picture:
+            if picture.has_transparency_data:
+                return _on_white(picture.convert("RGBA"))
             return picture.convert("RGB")
-    except (UnidentifiedImageError, OSError) as error:
+    except _UNREADABLE as error:
         raise ImageError(f"{path} cannot be read as a picture: {error}") from error
+
+
+def _on_white(picture: Any) -> Any:
+    # What is transparent has any colour in the file, mostly black; shops show it on white.
+    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
 
 
 def _pooled(output: Any) -> Any:

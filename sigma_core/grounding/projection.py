@@ -23,8 +23,7 @@ def principal_projection(vectors: "Tensor", text_dim: int) -> "Linear":
     """
     import torch
 
-    if text_dim > vectors.shape[1]:
-        raise ValueError(f"grounding.text_dim is {text_dim}, the backbone's width only {vectors.shape[1]}.")
+    check_width(text_dim, vectors.shape[1])
     _, directions = torch.linalg.eigh(vectors.double().T @ vectors.double())
     weight = directions.flip(1)[:, :text_dim].T
     pivot = weight.abs().argmax(dim=1, keepdim=True)
@@ -35,6 +34,16 @@ def principal_projection(vectors: "Tensor", text_dim: int) -> "Linear":
         )  # an eigenvector's sign is arbitrary: fix it
         head.bias.zero_()
     return head
+
+
+def check_width(text_dim: int, width: int) -> None:
+    """Nothing happens where `text_dim` is at most `width`.
+
+    Raises:
+        ValueError: it is above.
+    """
+    if text_dim > width:
+        raise ValueError(f"grounding.text_dim is {text_dim}, the backbone's width only {width}.")
 
 
 def project(head: "Linear", pooled: "Tensor") -> np.ndarray:

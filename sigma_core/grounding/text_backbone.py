@@ -28,6 +28,11 @@ BATCH_ROWS: Final = 32
 WEIGHTS: Final = "model.safetensors"
 CONFIG: Final = "config.json"
 TOKENIZER: Final = "tokenizer.json"
+_POOLINGS: Final = {
+    "mean": "pooling_mode_mean_tokens",
+    "last": "pooling_mode_lasttoken",
+    "cls": "pooling_mode_cls_token",
+}
 TOKENIZER_FILES: Final = (TOKENIZER, "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 
 
@@ -40,11 +45,14 @@ class TokenBatch(NamedTuple):
 
 
 class OpenBackbone(NamedTuple):
-    """A loaded model with its tokenizer. `source` names the weights where an encoder only refers to them (all but BERT)."""
+    """A loaded model with its tokenizer. `source` names the weights where an encoder only refers to them (all but BERT);
+    `pooling` is the one it was trained with, where its folder says so.
+    """
 
     model: Any
     files: dict[str, str]
     source: Pretrained | None
+    pooling: str | None = None
 
 
 def open_backbone(name: str) -> OpenBackbone:
@@ -54,10 +62,19 @@ def open_backbone(name: str) -> OpenBackbone:
         BackboneError: it is not on this machine, or cannot be read.
     """
     found = find_pretrained(name)
+    pooling = trained_pooling(found.folder)
     if found.gguf is None and json.loads((found.folder / CONFIG).read_text()).get("model_type") == "bert":
-        return OpenBackbone(load_model(found.folder), read_tokenizer_files(found.folder), None)
-    model = found.load(attn_implementation="sdpa")
-    return OpenBackbone(model, {TOKENIZER: found.tokenizer().to_str()}, found)
+        return OpenBackbone(load_model(found.folder), read_tokenizer_files(found.folder), None, pooling)
+    files = {TOKENIZER: found.tokenizer().to_str()}
+    return OpenBackbone(found.load(attn_implementation=found.attention()), files, found, pooling)
+
+
+def trained_pooling(directory: Path) -> str | None:
+    """mean, last or cls, as sentence-transformers writes it beside a model; none where it says nothing, or another."""
+    file = directory / "1_Pooling" / CONFIG
+    told = json.loads(file.read_text()) if file.exists() else {}
+    modes = {name for name, key in _POOLINGS.items() if told.get(key) or told.get("pooling_mode") == key}
+    return modes.pop() if len(modes) == 1 else None
 
 
 def load_model(directory: Path) -> "BertModel":
@@ -67,6 +84,7 @@ def load_model(directory: Path) -> "BertModel":
         BackboneError: a file is missing, the model is no BERT, or the weights do not fit its config.
     """
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
     from transformers.models.bert.configuration_bert import BertConfig
     from transformers.models.bert.modeling_bert import BertModel
@@ -82,7 +100,10 @@ def load_model(directory: Path) -> "BertModel":
             f"{directory} holds a {values.get('model_type')!r} model; this reads BERT-family models only. "
             "Other models are opened by name: open_backbone."
         )
-    state = load_file(directory / WEIGHTS)
+    try:
+        state = _bare(load_file(directory / WEIGHTS))
+    except SafetensorError as error:
+        raise BackboneError(f"{directory / WEIGHTS} cannot be read: {error}. Get the model again.") from error
     with torch.random.fork_rng(
         devices=[]
     ):  # the weights are about to be replaced; the caller's random state is not
@@ -96,6 +117,17 @@ def load_model(directory: Path) -> "BertModel":
             f"{directory / WEIGHTS}: missing {result.missing_keys[:3]}, unexpected {stray[:3]}."
         )
     return model.float().eval().requires_grad_(False)
+
+
+def _bare(state: "dict[str, Tensor]") -> "dict[str, Tensor]":
+    # A BERT with a head, such as bert-base-uncased, without it; and the names that old checkpoints have for a norm's tensors.
+    start = "bert."
+    if any(name.startswith(start) for name in state):
+        state = {name.removeprefix(start): t for name, t in state.items() if name.startswith(start)}
+    old = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+    for before, after in old.items():
+        state = {name.replace(before, after): tensor for name, tensor in state.items()}
+    return state
 
 
 def read_tokenizer_files(directory: Path) -> dict[str, str]:

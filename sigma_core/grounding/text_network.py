@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-Pooling = Literal["mean", "last"]
+Pooling = Literal["mean", "last", "cls"]
 
 _CLOSE: Final = (
     1e-3  # of the largest state: far above what rounding differs by, far below another model's states
 )
 _SAME: Final = 1e-5  # likewise, where the same kernel reads the same tokens
+_PROBE_ERRORS: Final = (
+    TypeError, ValueError, AttributeError, KeyError, IndexError, NotImplementedError,
+)  # fmt: skip
 
 
 class TextNetwork(ABC):
@@ -60,7 +63,8 @@ class TextNetwork(ABC):
 
     def pool(self, states_RTH: "Tensor", mask_RT: "Tensor") -> "Tensor":
         """[R, H] unit rows from the states after the last layer."""
-        return mean_pool(states_RTH, mask_RT) if self.pooling == "mean" else last_pool(states_RTH, mask_RT)
+        pool = {"mean": mean_pool, "last": last_pool, "cls": first_pool}[self.pooling]
+        return pool(states_RTH, mask_RT)
 
     @abstractmethod
     def _layers(self) -> list["Module"]:
@@ -157,10 +161,18 @@ def network_of(model: Any, pooling: str = "auto", padding_side: str = "right") -
     one, else mean. A model that is no BERT is run over a few tokens to find out.
 
     Raises:
-        BackboneError: left padding for a model whose vectors it would change.
+        BackboneError: it does not read texts, or left padding for a model whose vectors it would change.
     """
-    chosen: Pooling | None = {"mean": "mean", "last": "last"}.get(pooling)  # type: ignore[assignment]
-    network = _kind(model)(model, chosen)
+    chosen: Pooling | None = None if pooling == "auto" else pooling  # type: ignore[assignment]
+    try:
+        if getattr(model.config, "is_encoder_decoder", False):
+            raise ValueError("it is an encoder-decoder")
+        network = _kind(model)(model, chosen)
+    except _PROBE_ERRORS as error:
+        raise BackboneError(
+            f"a {model.config.model_type!r} model does not read token ids alone: {error}. Needed an encoder (MiniLM, bge, e5, "
+            "ModernBERT) or a decoder (Qwen3, Llama)."
+        ) from error
     if padding_side == "left" and not _reads_left(network):
         raise BackboneError(
             "grounding.padding_side=left needs a decoder that gives the same vectors padded left and right, arrived a "
@@ -182,6 +194,16 @@ def last_pool(states_RTH: "Tensor", mask_RT: "Tensor") -> "Tensor":
     last_R = mask_RT.shape[1] - 1 - mask_RT.flip(1).int().argmax(dim=1)
     rows_R = torch.arange(len(last_R), device=last_R.device)
     return functional.normalize(states_RTH[rows_R, last_R], dim=1)
+
+
+def first_pool(states_RTH: "Tensor", mask_RT: "Tensor") -> "Tensor":
+    """[R, H] unit rows: the state of a row's first own token ([CLS]), wherever the padding stands."""
+    import torch
+    from torch.nn import functional
+
+    first_R = mask_RT.int().argmax(dim=1)
+    rows_R = torch.arange(len(first_R), device=first_R.device)
+    return functional.normalize(states_RTH[rows_R, first_R], dim=1)
 
 
 def _kind(model: Any) -> type[TextNetwork]:

@@ -17,11 +17,12 @@ from sigma_core.grounding.encoder import Adapter, GroundedEncoder
 from sigma_core.grounding.id_embeddings import ItemIdEmbeddings
 from sigma_core.grounding.lexical import LexicalHash
 from sigma_core.grounding.pair_plan import PairPlan, plan_pairs
-from sigma_core.grounding.projection import principal_projection, project
+from sigma_core.grounding.projection import check_width, principal_projection, project
 from sigma_core.grounding.relevance_pairs import RelevancePairs
 from sigma_core.grounding.retrieval import OTHER_CUTOFFS, held_out_recall
 from sigma_core.grounding.text_network import TextNetwork, network_of
 from sigma_core.grounding.text_pool import pooled_states, run_frozen_layers
+from sigma_core.pretrained_checks import check_length, check_targets
 from sigma_core.tracking import NullTracker, Progress, Tracker, no_progress
 
 if TYPE_CHECKING:
@@ -48,15 +49,17 @@ def train_grounded_encoder(
 
     Raises:
         BackboneError: the backbone is not on this machine.
-        ValueError: no usable pair, or more LoRA layers than the backbone has.
+        ValueError: no usable pair, or more LoRA layers, other linear layers or a greater width than the backbone has.
     """
     import torch
 
     from sigma_core.grounding.trainer import Trainer
 
     opened = tb.open_backbone(config.backbone)
-    network = network_of(opened.model, config.pooling, config.padding_side)
+    network, pooling = _network(opened, config)
     num_top = _num_top(network, config)
+    check_targets(network.layers[-num_top:], config.lora_targets)
+    check_width(config.text_dim, network.width)
     id_rows = {item: row for row, item in enumerate(id_embeddings.item_ids)}
     plan = plan_pairs(pairs.frame, catalog.frame, id_rows, config, seed, answers)
     tracker = tracker or NullTracker()
@@ -93,7 +96,7 @@ def train_grounded_encoder(
         pad_buckets=config.pad_buckets,
         adapter=adapter,
         source=opened.source,
-        pooling=config.pooling,
+        pooling=pooling,
         padding_side=config.padding_side,
         lexical=LexicalHash.fit(catalog.frame[c.TEXT].to_list(), config.lexical_dim, config.lexical_weight),
         figures={**trainer.figures(), **_recall_figures(plan, recall), **others},
@@ -105,7 +108,8 @@ def untrained_encoder(config: GroundingConfig, texts: Sequence[str] = ()) -> Gro
     matches words as the trained one does, so that only the vectors differ.
     """
     opened = tb.open_backbone(config.backbone)
-    width = network_of(opened.model, config.pooling, config.padding_side).width
+    network, pooling = _network(opened, config)
+    width = network.width
     return GroundedEncoder(
         opened.model,
         opened.files,
@@ -114,10 +118,23 @@ def untrained_encoder(config: GroundingConfig, texts: Sequence[str] = ()) -> Gro
         pad_buckets=config.pad_buckets,
         adapter=Adapter({}, {}),
         source=opened.source,
-        pooling=config.pooling,
+        pooling=pooling,
         padding_side=config.padding_side,
         lexical=LexicalHash.fit(texts, config.lexical_dim, config.lexical_weight) if texts else None,
     )
+
+
+def _network(opened: tb.OpenBackbone, config: GroundingConfig) -> tuple[TextNetwork, str]:
+    """The network, and the setting that gives its pooling: where `grounding.pooling` is auto and the model's folder says
+    that it was trained with another than our guess, that one.
+    """
+    check_length(opened.model, config)
+    pooling: str = config.pooling
+    network = network_of(opened.model, pooling, config.padding_side)
+    if pooling == "auto" and opened.pooling not in (None, network.pooling):
+        assert opened.pooling is not None
+        network, pooling = network_of(opened.model, opened.pooling, config.padding_side), opened.pooling
+    return network, pooling
 
 
 def _num_top(network: TextNetwork, config: GroundingConfig) -> int:

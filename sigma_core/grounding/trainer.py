@@ -21,11 +21,12 @@ from sigma_core.grounding.pair_plan import PairPlan
 from sigma_core.grounding.text_network import TextNetwork
 from sigma_core.grounding.text_pool import TextPool, pooled_states
 from sigma_core.pretrained import merge_lora
+from sigma_core.pretrained_checks import check_targets
 from sigma_core.tracking import Progress, Tracker
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.nn import Linear, Module, Parameter
+    from torch.nn import Linear, Parameter
     from torch.optim import Optimizer
 
 _WARMUP: Final = 0.1  # share of the steps in which the learning rate rises
@@ -103,7 +104,7 @@ class Trainer:
         from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 
         config, depth, model = self._config, len(network.layers), network.model
-        _check_targets(network.layers[-num_top:], config.lora_targets)
+        check_targets(network.layers[-num_top:], config.lora_targets)
         pattern = network.layers_pattern
         wanted = LoraConfig(
             r=config.lora_rank,
@@ -116,6 +117,7 @@ class Trainer:
             warnings.simplefilter(
                 "ignore", FutureWarning
             )  # peft 0.21 asks transformers by a name that is going away
+            warnings.filterwarnings("ignore", "fan_in_fan_out")  # it finds out about GPT-2's layers itself
             adapted = get_peft_model(model, wanted).eval()  # no dropout: so few steps should not be noisy
         trainable = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
         self._adapter_parameters = sum(parameter.numel() for parameter in trainable)
@@ -253,22 +255,6 @@ class Trainer:
 
 def _group(parameters: Iterable["Parameter"], learning_rate: float) -> dict[str, Any]:
     return {"params": list(parameters), "lr": learning_rate, "full_lr": learning_rate, "weight_decay": 0.0}
-
-
-def _check_targets(layers: "Iterable[Module]", targets: Iterable[str]) -> None:
-    from torch.nn import Linear
-
-    names = {
-        name.rsplit(".", 1)[-1]
-        for layer in layers
-        for name, m in layer.named_modules()
-        if isinstance(m, Linear)
-    }
-    if missing := sorted(set(targets) - names):
-        raise ValueError(
-            f"grounding.lora_targets names {missing}, which the backbone's layers do not have; their linear layers are "
-            f"{sorted(names)}. Set grounding.lora_targets to some of these."
-        )
 
 
 def _adapter_config(wanted: Any, backbone: str) -> dict[str, Any]:

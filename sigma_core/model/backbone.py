@@ -1,16 +1,17 @@
 """Backbones: the decoder LLM that reads the prompt, by name, and how new tokens are fitted to it.
 
-Holds the mini backbone's shape and the checks on real ones (their files are `pretrained.py`); nothing of items or tasks. The
+Holds the mini backbone's shape; what a real one must be is `pretrained_checks.py`. Nothing of items or tasks. The
 mini backbone is a small Qwen3-shaped decoder trained here; its words are the grounded encoder's lexical embeddings, frozen.
 A real one (SmolLM2, Qwen3, any folder of a rotary decoder) keeps its own words and weights; training adds LoRA, prefix tokens
 and heads. Source: paper, multi-task SFT (Qwen3 family); mini is our choice for two CPU cores.
 """
 
 import inspect
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from sigma_core.config import ModelConfig
 from sigma_core.pretrained import PretrainedError, find_pretrained
+from sigma_core.pretrained_checks import check_reads_trees, tree_refusal
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -53,10 +54,10 @@ def build_backbone(config: ModelConfig) -> "PreTrainedModel":
     """
     if not is_mini(config):
         found = find_pretrained(config.backbone)
-        _check_decoder(config.backbone, found.config())
-        model = found.load(attn_implementation="sdpa")
+        check_reads_trees(config.backbone, found.config())
+        model = found.load(attn_implementation=found.attention())
         if "past_key_values" not in inspect.signature(model.forward).parameters:
-            raise PretrainedError(_refusal(config.backbone, "it keeps no keys and values between calls"))
+            raise PretrainedError(tree_refusal(config.backbone, "it keeps no keys and values between calls"))
         return model
     from transformers import Qwen3Config, Qwen3Model
 
@@ -94,23 +95,3 @@ def fit_to_words(model: "SigmaModel", words: "Words") -> None:
         scale = size / tokens.project(tokens.centroids).pow(2).mean().sqrt().clamp_min(1e-6)
         tokens.project.weight.mul_(scale)
         model.stats_project.weight.mul_(size)
-
-
-def _check_decoder(name: str, config: Any) -> None:
-    if getattr(config, "is_encoder_decoder", False):
-        raise PretrainedError(_refusal(name, "it is an encoder-decoder"))
-    if not getattr(config, "rope_parameters", None) and not getattr(config, "rope_theta", None):
-        raise PretrainedError(_refusal(name, "its positions are not rotary"))
-    kinds = getattr(config, "layer_types", None)
-    kinds = kinds or (
-        ["sliding_attention"] if getattr(config, "sliding_window", None) else ["full_attention"]
-    )
-    if set(kinds) != {"full_attention"}:
-        raise PretrainedError(_refusal(name, f"its layers are {sorted(set(kinds))}"))
-
-
-def _refusal(name: str, why: str) -> str:
-    return (
-        f"model.backbone={name!r} cannot read token trees: {why}. Needed a decoder with rotary positions and full attention in "
-        "every layer, such as SmolLM2, Llama or Qwen3."
-    )

@@ -92,10 +92,16 @@ def default_words() -> Words:
 
 def words_of(model: "SigmaModel") -> Words:
     """The words a model reads: MiniLM's for the mini backbone, else the backbone's own tokenizer and input embeddings."""
+    import torch
+
     from sigma_core.model.backbone import is_mini
     from sigma_core.pretrained import find_pretrained
 
     if is_mini(model.config):
         return default_words()
-    table = model.backbone.get_input_embeddings().weight.detach()
+    embedding = model.backbone.get_input_embeddings()
+    table = embedding.weight.detach()
+    if type(embedding) is not torch.nn.Embedding:  # Gemma's are scaled when they are looked up
+        with torch.no_grad():
+            table = embedding(torch.arange(len(table), device=table.device))
     return Words(find_pretrained(model.config.backbone).tokenizer(), lambda: table)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sigma_core.model.backbone import backbone_digest, is_mini
-from sigma_core.training.checkpoint import LORA_TARGETS, is_own_tensor
+from sigma_core.pretrained_checks import LORA_TARGETS
+from sigma_core.training.checkpoint import is_own_tensor
 
 if TYPE_CHECKING:
     from torch.nn import Parameter

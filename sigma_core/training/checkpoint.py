@@ -29,7 +29,6 @@ HEADS: Final = (
 FROZEN: Final = ("fit_gain",)
 """Gains that the day's adapter leaves as the base has them: three weeks may hold no holiday, and how far words must fit was
 unlearned for it (docs/experiments.md)."""
-LORA_TARGETS: Final = ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")
 META: Final = "meta.json"
 ADAPTER: Final = "adapter"
 

@@ -6,12 +6,16 @@ import polars as pl
 import pytest
 
 from sigma_assets.binding import Request, RootError, bind, read_binding, save
+from sigma_assets.pretrained_weights import weights_changed
 from sigma_assets.stages import STAGES
 from sigma_assets.world import World, options_digest
 from sigma_core import columns as c
+from sigma_core.artifacts import write_json
 from sigma_core.config import ConfigError, load_config
 from sigma_core.data.events import InteractionEvents
+from sigma_core.pretrained import find_pretrained
 from tests.assets.roots import small_request, small_world
+from tests.model.tiny_llm import save_tiny_llm
 from tests.toy_world import small_source, write_tabular
 
 
@@ -59,6 +63,42 @@ def test_a_new_root_of_own_data_says_whose_holidays_it_takes(tmp_path: Path) -> 
     assert "holidays and seasons are those of US" in told
     assert bind(tmp_path / "other", replace(wanted, settings=("data.country=DE",)))[1] == []
     assert bind(world.root, Request())[1] == [], "once"
+
+
+def test_changed_weights_of_a_pretrained_model_make_what_was_trained_on_them_stale(tmp_path: Path) -> None:
+    world, llm = small_world(tmp_path), save_tiny_llm(tmp_path / "llm")
+    setting = f"model.backbone={llm}"
+    first, _ = bind(world.root, Request(settings=(setting,)))
+    trained = first.parts["backbone/model"]
+    assert trained == find_pretrained(str(llm)).digest()
+    folder = tmp_path / "artifact"
+    folder.mkdir()
+    write_json(folder / "meta.json", {"backbone_digest": trained})
+    assert bind(world.root, Request()) == (first, [])
+    assert not weights_changed(first.parts, "sigma_base", folder)
+    save_tiny_llm(llm, seed=1)
+    now, _ = bind(world.root, Request())
+    assert weights_changed(now.parts, "sigma_base", folder)
+    assert not weights_changed(now.parts, "grounded_encoder", folder)
+    llm.rename(tmp_path / "away")  # what is not there now stays as it was known
+    assert bind(world.root, Request())[0] == now
+    assert bind(world.root, Request(settings=("model.backbone=mini",)))[0].parts == world.binding.parts
+
+
+def test_a_backbone_that_does_not_fit_is_refused_before_a_root_is_made(tmp_path: Path) -> None:
+    request = small_request(
+        write_tabular(small_source(num_users=20, num_items=40, days=45), tmp_path / "data")
+    )
+    gpt2 = save_tiny_llm(tmp_path / "gpt2", "gpt2")
+    for setting, why in (
+        (f"model.backbone={gpt2}", "not rotary"),
+        (f"grounding.backbone={gpt2}", r"grounding\.text_dim is 32, the backbone's width only 24"),
+        ("grounding.annotator=endpoint", "annotator_model|SIGMA_ANNOTATOR_API_KEY"),
+    ):
+        asked = replace(request, settings=(*request.settings, setting))
+        with pytest.raises(ConfigError, match=why):
+            bind(tmp_path / "other", asked)
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_config_file_replaces_the_roots_settings(tmp_path: Path) -> None:

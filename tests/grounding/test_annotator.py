@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import polars as pl
 import pytest
 
@@ -149,6 +150,7 @@ def test_an_unreachable_server_is_an_error_that_says_so() -> None:
         ('{"phrases": "game day"}', []),
         ("I cannot help", []),
         ("{broken", []),
+        ('<think>{"phrases": ["not this"]} or</think>{"phrases": ["this"]}', ["this"]),
         ("}{", []),
     ],
 )
@@ -220,3 +222,28 @@ def test_a_local_model_is_asked_the_same_way(tmp_path: Path) -> None:
     assert (
         LocalChat(str(folder), max_tokens=5).name != local.name
     )  # other weights, other addresses in the cache
+
+
+@pytest.mark.parametrize(
+    ("url", "key"),
+    [
+        ("https://host/v1?api_key=sk-secret", "k"),
+        ("ftp://user:sk-secret@host", "k"),
+        ("http://[::1/sk-secret", "k"),
+        ("https://host/v1", "sk-secret\nX: y"),
+        ("https://host/v1", "sk-secretÉ"),
+    ],
+)
+def test_a_key_in_the_wrong_place_or_form_is_refused_and_not_repeated(url: str, key: str) -> None:
+    with pytest.raises(ChatError) as refused:
+        EndpointChat(url, "m", key, 9)
+    assert "sk-secret" not in str(refused.value)
+
+
+def test_a_key_that_the_server_repeats_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    def echo(*_: object, headers: dict[str, str], **__: object) -> httpx.Response:
+        return httpx.Response(401, text=f"no such key: {headers['Authorization']}")
+
+    monkeypatch.setattr("httpx.post", echo)
+    with pytest.raises(ChatError, match=r"no such key: Bearer \*\*\*"):
+        EndpointChat("https://host/v1", "m", " sk-secret\n", 9).ask("?")

@@ -1,5 +1,6 @@
 """The visual view and the vectors under it, on vectors by hand and on drawn pictures."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +144,44 @@ def test_pictures_that_cannot_be_used_are_named(vision: Path, drawn: Path, tmp_p
         image_files(drawn)
     with pytest.raises(ImageError, match="cannot be read as a picture"):
         embed_images({"ice_a": drawn / "ice_a.jpg"}, str(vision))
+    bomb = drawn / "bomb.bmp"
+    Image.new("1", (8, 8)).save(bomb)
+    head = bytearray(bomb.read_bytes())
+    head[18:26] = struct.pack("<ii", 60_000, 60_000)
+    bomb.write_bytes(bytes(head))
+    with pytest.raises(ImageError, match=r"ice_a.jpg and 1 more cannot be read"):
+        embed_images({"a": drawn / "ice_a.png", "b": drawn / "ice_a.jpg", "c": bomb}, str(vision))
+    with pytest.raises(ImageError, match="decompression bomb"):
+        embed_images({"c": bomb}, str(vision))
     llm = save_tiny_llm(tmp_path / "llm")
     with pytest.raises(ImageError, match="name a vision model"):
         embed_images({"a": drawn / "ice_a.png"}, str(llm))
+
+
+def test_vectors_do_not_go_through_a_pooler_that_the_model_has_no_weights_for(
+    vision: Path, drawn: Path
+) -> None:
+    """A ViT for classification has none; transformers would make up a random one, another each time."""
+    import torch
+
+    rows = []
+    for seed in (1, 2):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            rows.append(embed_images(image_files(drawn), str(vision))[1])
+    assert (rows[0] == rows[1]).all()
+
+
+def test_pictures_of_any_kind_are_read_and_what_is_transparent_is_white(vision: Path, tmp_path: Path) -> None:
+    clear = Image.new("RGBA", (40, 40), (0, 0, 0, 0))
+    white = Image.new("RGB", (40, 40), "white")
+    clear.save(tmp_path / "clear.png")
+    white.save(tmp_path / "white.png")
+    white.convert("CMYK").save(tmp_path / "print.jpg")
+    white.convert("P").save(
+        tmp_path / "moving.gif", save_all=True, append_images=[Image.new("RGB", (40, 40))]
+    )
+    Image.new("L", (1, 3), 255).save(tmp_path / "thin.bmp")
+    ids, rows = embed_images(image_files(tmp_path), str(vision))
+    assert len(ids) == 5
+    np.testing.assert_allclose(rows, np.tile(rows[-1], (5, 1)), atol=1e-4)

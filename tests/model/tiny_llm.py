@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import torch
+import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     GPT2Config,
@@ -87,6 +88,24 @@ def save_tiny_llm(folder: Path, family: str = "qwen3", seed: int = 0, words: str
             for parameter in model.parameters():
                 parameter.mul_(4.0)  # random weights are too even to tell tokens apart
     model.save_pretrained(folder)
+    return write_tokenizer(folder, known)
+
+
+def save_tiny_model(folder: Path, name: str, **shape: object) -> Path:
+    """A random model of any transformers class ("Gemma2ForCausalLM", "T5Model"), 24 wide, 2 layers, with the same tokenizer."""
+    cls = getattr(transformers, name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = cls(cls.config_class(**{**SHAPE, "vocab_size": len(WORDS), **shape}))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(4.0)
+    model.save_pretrained(folder)
+    return write_tokenizer(folder, WORDS)
+
+
+def write_tokenizer(folder: Path, known: list[str]) -> Path:
+    """A word-level tokenizer of the words `known` in a model's folder."""
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(known)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.save(str(folder / "tokenizer.json"))

@@ -137,7 +137,7 @@ def test_a_base_refuses_other_weights_under_the_same_name(tmp_path: Path) -> Non
     with pytest.raises(ArtifactError, match="the adapter does not fit"):
         base.build()
     folder.rename(tmp_path / "elsewhere")
-    with pytest.raises(PretrainedError, match="hf download"):
+    with pytest.raises(PretrainedError, match="there is no such folder"):
         base.build()
 
 

@@ -8,7 +8,8 @@ import torch
 
 from sigma_core.artifacts import ArtifactError
 from sigma_core.config import profile_config
-from sigma_core.training.checkpoint import LORA_TARGETS, LoraCheckpoint, SigmaBase, is_head, tensors_of
+from sigma_core.pretrained_checks import LORA_TARGETS
+from sigma_core.training.checkpoint import LoraCheckpoint, SigmaBase, is_head, tensors_of
 from sigma_core.training.lora import adapter_config, freeze_all_but_adapter
 from tests.model_world import tiny_world
 
