@@ -149,7 +149,15 @@ def _encoder(arm: Arm, materials: Materials, store: ArtifactStore, progress: Pro
         answers = known_answers(materials.refit_catalog)
         with repeatable(runtime.deterministic):
             encoder = train_grounded_encoder(
-                pairs, materials.refit_catalog, materials.ids, settings, runtime.seed, None, progress, answers
+                pairs,
+                materials.refit_catalog,
+                materials.ids,
+                settings,
+                runtime.seed,
+                None,
+                progress,
+                answers,
+                training_device(runtime),
             )
         store.write("encoder", key, encoder)
     return store.read(GroundedEncoder, "encoder", key)

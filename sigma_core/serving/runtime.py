@@ -208,7 +208,7 @@ class LoadedRecommender:
             raise RequestError("no item passes the filters: " + ("; ".join(read.told) or "loosen them") + ".")
         settings = {"temperature": wish.temperature, **task.preset, **wish.given()}
         recommender = with_settings(self.engine.recommender, **settings)
-        eligible = torch.from_numpy(eligible_N)[None]
+        eligible = torch.from_numpy(eligible_N)[None].to(recommender.device)
         with torch.inference_mode():
             focus = self.engine.focus([read.request.focus])
             found = recommender.beam([user], [[read.request]], focus, eligible)
