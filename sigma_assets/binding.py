@@ -18,6 +18,7 @@ from sigma_core.artifacts import digest_arrays, digest_frame, digest_json, write
 from sigma_core.config import ConfigError, SigmaConfig, load_config, profile_config
 from sigma_core.data.offers import offers_of
 from sigma_core.data.sources import Source, open_source
+from sigma_core.devices import check_device
 from sigma_core.pretrained import PretrainedError, find_pretrained
 from sigma_core.root_file import ROOT_FILE, Binding, RootError, read_binding
 
@@ -98,13 +99,8 @@ def _need_here(config: SigmaConfig, before: SigmaConfig | None) -> None:
                 find_pretrained("minilm" if name == "mini" else name)  # whose words mini reads
             except PretrainedError as error:
                 raise ConfigError(f"setting {section}.backbone: {error}") from error
-    if config.runtime.device != "cpu" and is_new("runtime", "device"):
-        import torch
-
-        if not torch.cuda.is_available():
-            raise ConfigError(
-                f"setting runtime.device: torch finds no CUDA device here; needed cpu (arrived: {config.runtime.device!r})."
-            )
+    if is_new("runtime", "device"):
+        check_device(config.runtime.device)
 
 
 def save(root: Path, binding: Binding) -> None:

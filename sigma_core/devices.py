@@ -45,6 +45,16 @@ def missing_device(name: str) -> str:
     return ""
 
 
+def check_device(name: str) -> None:
+    """Nothing happens where torch can use the device.
+
+    Raises:
+        ConfigError: it cannot; the message says what is here and what to do.
+    """
+    if reason := missing_device(name):
+        raise ConfigError(f"setting runtime.device: {reason}")
+
+
 def training_device(runtime: "RuntimeConfig") -> "torch.device":
     """The device of `runtime`, ready to train on: with `runtime.deterministic` its matrix products may be repeatable.
 
@@ -53,8 +63,7 @@ def training_device(runtime: "RuntimeConfig") -> "torch.device":
     """
     import torch
 
-    if reason := missing_device(runtime.device):
-        raise ConfigError(f"setting runtime.device: {reason}")
+    check_device(runtime.device)
     if runtime.device != CPU and runtime.deterministic:  # cuBLAS reads it once, before its first product
         os.environ.setdefault(_CUBLAS, ":4096:8")
     return torch.device(runtime.device)

@@ -30,7 +30,7 @@ _UNREPEATABLE = {  # on CUDA, by the documentation of torch.use_deterministic_al
 _LOW_PRECISION = ("linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "scaled_dot_product_attention")
 
 
-class Crossing(RuntimeError):
+class CrossingError(RuntimeError):
     """An operation that CUDA refuses."""
 
 
@@ -41,21 +41,21 @@ class PretendTensor(torch.Tensor):
 
     @staticmethod
     def __new__(cls, inner: torch.Tensor) -> "PretendTensor":
-        made = torch.Tensor._make_wrapper_subclass(  # noqa: SLF001 torch's way for such tensors
+        made = torch.Tensor._make_wrapper_subclass(
             cls, inner.size(), strides=inner.stride(), storage_offset=inner.storage_offset(), dtype=inner.dtype,
             device=torch.device(NAME, 0),
         )  # fmt: skip
         made.inner = inner
         return made
 
-    __torch_function__ = torch._C._disabled_torch_function_impl  # noqa: SLF001
+    __torch_function__ = torch._C._disabled_torch_function_impl
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return _run(func, *args, **(kwargs or {}))
 
     def numpy(self, *_: Any, **__: Any) -> Any:
-        raise Crossing("a tensor of the device was asked for numpy; copy it with .cpu() first")
+        raise CrossingError("a tensor of the device was asked for numpy; copy it with .cpu() first")
 
     def __array__(self, *_: Any, **__: Any) -> Any:
         return self.numpy()
@@ -108,11 +108,11 @@ class _Op(NamedTuple):
 
 @cache
 def _op(func: Any) -> _Op:
-    schema = func._schema  # noqa: SLF001
+    schema = func._schema
     given = list(enumerate(schema.arguments))
     return _Op(
         f"{schema.name}.{schema.overload_name}".rstrip("."),
-        torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"),  # noqa: SLF001
+        torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"),
         bool(given) and given[0][1].alias_info is not None,
         tuple((n, arg.name) for n, arg in given if arg.alias_info is not None and arg.alias_info.is_write),
         schema.name in _COPIES,
@@ -129,15 +129,15 @@ def _check(op: _Op, args: tuple[Any, ...], found: list[torch.Tensor]) -> None:
             ]  # indices may lie on the CPU
         mixed = [tuple(t.shape) for t in found if t.dim() > 0 and not isinstance(t, PretendTensor)]
         if mixed:
-            raise Crossing(f"{op.name} mixes tensors of the device with CPU tensors of shapes {mixed}")
+            raise CrossingError(f"{op.name} mixes tensors of the device with CPU tensors of shapes {mixed}")
     if torch.are_deterministic_algorithms_enabled():
         if base in _PRODUCTS and "CUBLAS_WORKSPACE_CONFIG" not in os.environ:
-            raise Crossing(
+            raise CrossingError(
                 f"{op.name}: deterministic algorithms are on and CUBLAS_WORKSPACE_CONFIG is not set"
             )
         sums = base in {"aten::cumsum", "aten::cumsum_"} and args[0].is_floating_point()
         if sums or base in _UNREPEATABLE or op.name in _UNREPEATABLE:
-            raise Crossing(f"{op.name} has no deterministic form on CUDA")
+            raise CrossingError(f"{op.name} has no deterministic form on CUDA")
 
 
 def _own(value: Any, found: list[torch.Tensor]) -> Any:
@@ -189,7 +189,7 @@ def _low_precision(name: str) -> Any:
         dtype = torch.get_autocast_dtype(NAME)
         with torch._C._ExcludeDispatchKeyGuard(
             torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastPrivateUse1)
-        ):  # noqa: SLF001
+        ):
             args, kwargs = tree_map_only(
                 torch.Tensor, lambda t: t.to(dtype) if t.dtype == torch.float32 else t, (args, kwargs)
             )

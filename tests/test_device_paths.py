@@ -35,7 +35,7 @@ from tests.grounding.tiny_bert import write_tiny_bert
 from tests.instruction.small_world import small_catalog
 from tests.model.tiny_llm import save_tiny_llm
 from tests.model_world import TinyWorld, tiny_user, tiny_world
-from tests.pretend_device import NAME, Crossing, PretendTensor, on_device
+from tests.pretend_device import NAME, CrossingError, PretendTensor, on_device
 from tests.serving.live_world import live_day
 from tests.serving.test_beam_memory import ITEMS, USERS, lists
 from tests.training.small_training import HashEncoder, small_features, small_shards, training_config
@@ -83,7 +83,7 @@ def test_the_device_refuses_what_a_gpu_refuses(monkeypatch: pytest.MonkeyPatch) 
         lambda: there + here, lambda: here[torch.arange(2, device=NAME)], lambda: torch.cat((here, there)),
         lambda: here.add_(there), lambda: there.numpy(), lambda: np.asarray(there),
     ):  # fmt: skip
-        with pytest.raises(Crossing):
+        with pytest.raises(CrossingError):
             wrong()
     with repeatable(True):
         for unrepeatable in (
@@ -91,7 +91,7 @@ def test_the_device_refuses_what_a_gpu_refuses(monkeypatch: pytest.MonkeyPatch) 
             lambda: there[None].median(dim=1),
             lambda: there[None] @ there,
         ):
-            with pytest.raises(Crossing):
+            with pytest.raises(CrossingError):
                 unrepeatable()
 
 
@@ -190,7 +190,7 @@ def served(live: LiveDay) -> list[Any]:
 def test_a_served_day_answers_there_and_keeps_no_states_of_users() -> None:
     live = live_day()
     live.engine.recommender = device_twin(tiny_world(1, 23))
-    live.open_session(SessionCache("m", 1.0))
+    live.open_session(SessionCache("model-1", 1.0))
     assert served(live) == served(live_day())
     assert live.sessions is not None
     assert len(live.sessions) == 0

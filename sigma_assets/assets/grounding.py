@@ -13,11 +13,11 @@ from sigma_assets.resources import SigmaResource
 from sigma_assets.window import Window, frames_of
 from sigma_core import columns as c
 from sigma_core.data.catalog import ItemCatalog
+from sigma_core.devices import training_device
 from sigma_core.grounding.embed import embed_items
 from sigma_core.grounding.encoder import GroundedEncoder
 from sigma_core.grounding.id_embeddings import ItemIdEmbeddings, fit_id_embeddings
 from sigma_core.grounding.relevance_pairs import RelevancePairs
-from sigma_core.devices import training_device
 from sigma_core.repeatable import repeatable
 
 ANNOTATION_CACHE = ".annotations"  # inside the root: answers of the annotator, by content

@@ -23,6 +23,7 @@ from sigma_core.artifacts import ArtifactStore, digest_json
 from sigma_core.benchmarks.arms import FULL_ID, WHOLE_CATALOG, Arm
 from sigma_core.config import SigmaConfig
 from sigma_core.data.catalog import ItemCatalog
+from sigma_core.devices import training_device
 from sigma_core.grounding.embed import ItemEmbeddings, embed_items
 from sigma_core.grounding.encoder import GroundedEncoder
 from sigma_core.grounding.id_embeddings import ItemIdEmbeddings

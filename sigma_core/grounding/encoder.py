@@ -21,6 +21,7 @@ from sigma_core.pretrained import Pretrained, merge_lora
 from sigma_core.tracking import Progress, no_progress
 
 if TYPE_CHECKING:
+    import torch
     from tokenizers import Tokenizer
 
 _PROJECTION: Final = "projection.safetensors"
