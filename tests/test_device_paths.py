@@ -27,6 +27,7 @@ from sigma_core.serving.live import LiveDay
 from sigma_core.serving.runtime import Wish
 from sigma_core.serving.session_cache import SessionCache
 from sigma_core.tracking import NullTracker, no_progress
+from sigma_core.training import probe
 from sigma_core.training.checkpoint import LoraCheckpoint, SigmaBase
 from sigma_core.training.lora import train_lora
 from sigma_core.training.sft import train_base
@@ -96,9 +97,16 @@ def test_the_device_refuses_what_a_gpu_refuses(monkeypatch: pytest.MonkeyPatch) 
 
 
 # --------------------------------------------------------------------------------------- training
+@pytest.fixture(autouse=True)
+def short_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = {"PROBE_STEPS": 1, "BEAM_STEPS": 1, "SHARPENINGS": (1.0,), "CATALOG_WEIGHTS": (0.0, 0.5)}
+    for name, value in few.items():
+        monkeypatch.setattr(probe, name, value)
+
+
 def trained(backbone: str, device: bool, **training: Any) -> tuple[SigmaBase, LoraCheckpoint]:
     config = training_config(
-        backbone, base_steps=2, lora_steps=1, contexts_per_batch=3, branches_per_context=2, **training
+        backbone, base_steps=1, lora_steps=1, contexts_per_batch=2, branches_per_context=2, **training
     )
     features, codebooks = small_features(2)
     wanted = on_device(config) if device else config
@@ -179,7 +187,7 @@ def test_step_one_is_kept_and_used_again_there(tmp_path: Path) -> None:
 def served(live: LiveDay) -> list[Any]:
     """Lists of the API and of a notebook, with the steps behind them."""
     live.loaded.engine.focus = live.focus  # type: ignore[method-assign, assignment]
-    asked = [{"query": "soda", "explain": True}, {"filters": {"category_out": ("candy",)}}, {"user_id": "u0"}]
+    asked = [{"query": "soda", "explain": True}, {"filters": {"categories": ["coffee"]}}, {"user_id": "u0"}]
     found = live.answer([live.prepare(RecommendRequest(n=5, **one)) for one in asked])
     rows = live.loaded.answer(None, Wish(query="soda", explain=True)).rows
     return [told([one.ranked]) for one in found] + [
