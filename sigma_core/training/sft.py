@@ -370,9 +370,12 @@ def train_base(
     model.prefix_tokens.centroids.copy_(torch.from_numpy(codebooks.codebooks[: shape.prefix_length]))
     model.prefix_match.copy_(torch.from_numpy(prefix_match(features, codebooks.codebooks[0])))
     fit_to_words(model, words_of(model))
-    parameters = base_parameters(model, config)
+    trained = base_parameters(model, config).keys()
     data, probe_data = split_probe(build_training_set(shards, features.item_ids, features.folded))
     trainer = make_trainer(model, features, data, probe_data, encoder, config)
+    parameters = {
+        n: p for n, p in model.named_parameters() if n in trained
+    }  # those that moved with the model
     before = probe_loss(trainer, probe_data, features.prefix, config.runtime.seed)
     settings = config.training
     figures = run_steps(
