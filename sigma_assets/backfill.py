@@ -21,6 +21,7 @@ from sigma_assets.stages import SOURCES
 from sigma_assets.window import readable
 from sigma_assets.world import World
 from sigma_core.artifacts import ArtifactError
+from sigma_core.devices import check_device
 
 if TYPE_CHECKING:
     from sigma_assets.runner import Done, Runner
@@ -51,6 +52,7 @@ def backfill(
     days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
     with root_lock(root, "materialize"):
         binding, notes = resolve(root, request)
+        check_device(binding.config().runtime.device)  # also where the root knows it: it may have moved
         world = World(root, binding)
         plans = {day: plan_day(day, world.span) for day in days}
         save(root, binding)

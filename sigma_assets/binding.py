@@ -19,6 +19,7 @@ from sigma_core.artifacts import digest_arrays, digest_frame, digest_json, write
 from sigma_core.config import ConfigError, DataConfig, SigmaConfig, load_config, profile_config
 from sigma_core.data.offers import offers_of
 from sigma_core.data.sources import Source, open_source
+from sigma_core.devices import check_device
 from sigma_core.grounding.chat import ChatError, check_chat
 from sigma_core.pretrained import HUB_NAMES, PretrainedError, find_pretrained
 from sigma_core.root_file import ROOT_FILE, Binding, RootError, read_binding
@@ -109,13 +110,8 @@ def _need_here(config: SigmaConfig, before: SigmaConfig | None) -> None:
             check_chat(config.grounding)
         except (PretrainedError, ChatError) as error:
             raise ConfigError(f"setting grounding.annotator: {error}") from error
-    if config.runtime.device != "cpu" and is_new("runtime", "device"):
-        import torch
-
-        if not torch.cuda.is_available():
-            raise ConfigError(
-                f"setting runtime.device: torch finds no CUDA device here; needed cpu (arrived: {config.runtime.device!r})."
-            )
+    if is_new("runtime", "device"):
+        check_device(config.runtime.device)
 
 
 def _check_fits(section: str, name: str, config: SigmaConfig) -> None:

@@ -19,6 +19,7 @@ from sigma_assets.planner import PlanError, Step, evaluation_days, plan, plan_da
 from sigma_assets.progress import Reporter
 from sigma_assets.promotion_orders import why_kept
 from sigma_assets.world import World
+from sigma_core.devices import check_device
 
 if TYPE_CHECKING:
     from sigma_assets.runner import Done, Runner
@@ -54,6 +55,7 @@ def materialize(
     """
     with root_lock(root, "materialize"):
         binding, notes = resolve(root, request)
+        check_device(binding.config().runtime.device)  # also where the root knows it: it may have moved
         world = World(root, binding)
         steps = plan_day(as_of, world.span)
         save(root, binding)  # only now: a date that cannot be made binds nothing

@@ -188,13 +188,21 @@ def machine_rows(root: Path = Path("var")) -> list[Row]:
         Row("machine", "memory", "ok", f"{total_memory_gib():.1f} GiB, {free_memory_gib():.1f} free"),
         Row("machine", "disk", "ok", f"{free_disk_gib(root):.1f} GiB free at {root}"),
     ]
-    gpu = shutil.which("nvidia-smi") is not None
-    said = (
-        "driver found; CUDA is untested here: --set runtime.device=cuda"
-        if gpu
-        else "none; everything runs on the CPU"
+    return [*rows, gpu_row(shutil.which("nvidia-smi") is not None, _version("torch", version))]
+
+
+def gpu_row(has_driver: bool, torch_version: str) -> Row:
+    """Whether a CUDA driver is there, and whether the installed torch can use it."""
+    if not has_driver:
+        return Row("machine", "gpu", "ok", "none; everything runs on the CPU")
+    if torch_version.endswith("+cpu"):
+        remedy = "to use it install torch from a CUDA index (pytorch.org/get-started)"
+        return Row(
+            "machine", "gpu", "warn", f"driver found; torch {torch_version} is for the CPU alone", remedy
+        )
+    return Row(
+        "machine", "gpu", "ok", "driver found; no release was run on one yet: --set runtime.device=cuda"
     )
-    return [*rows, Row("machine", "gpu", "ok", said)]
 
 
 def profile_rows(root: Path = Path("var")) -> list[Row]:
@@ -221,6 +229,7 @@ def root_rows(root: Path = Path("var")) -> list[Row]:
     try:
         from sigma_core.artifacts import MANIFEST, ArtifactError, ArtifactStore, read_manifest
         from sigma_core.config import ConfigError
+        from sigma_core.devices import missing_device
         from sigma_core.root_file import ROOT_FILE, RootError, read_binding
     except ImportError:  # a package is missing, and has its own row
         return []
@@ -236,6 +245,16 @@ def root_rows(root: Path = Path("var")) -> list[Row]:
         answered = f"{len(days)} days with lists" + (f", the latest {days[-1]}" if days else "")
         found = f"{root}: {binding.source}, {config.profile}, data of {binding.start} to {binding.end}; {answered}"
         rows.append(Row("root", ROOT_FILE, "ok", found))
+        if reason := missing_device(config.runtime.device):
+            rows.append(
+                Row(
+                    "root",
+                    "runtime.device",
+                    "warn",
+                    reason,
+                    "--set runtime.device=cpu; nothing is made again",
+                )
+            )
     except (RootError, ArtifactError, ConfigError) as error:
         rows.append(_broken(ROOT_FILE, error))
     wrong: list[ArtifactError] = []

@@ -21,7 +21,10 @@ class RuntimeConfig(Section):
     """Machine settings. Trainings repeat bit by bit with the same number of threads, all else with any."""
 
     threads: int = Field(2, ge=1, description="CPU threads of torch, faiss and BLAS; 1 on a busy machine")
-    device: str = Field("cpu", description="torch device: cpu or cuda")
+    device: str = Field(
+        "cpu",
+        description="torch device of trainings, embedding and answers: cpu, cuda, or one of several (cuda:1)",
+    )
     seed: int = Field(17, description="seed of every random choice")
     deterministic: bool = Field(
         True, description="trainings repeat bit by bit, with more than one thread too"
@@ -31,7 +34,9 @@ class RuntimeConfig(Section):
     @classmethod
     def _possible(cls, device: str) -> str:
         if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
-            raise ValueError("needed cpu, cuda, or one of several like cuda:1")
+            raise ValueError(
+                "needed cpu, cuda, or one of several like cuda:1; others (mps, xpu) are not wired"
+            )
         return device
 
 

@@ -13,6 +13,7 @@ from sigma_assets.resources import SigmaResource
 from sigma_assets.window import Window, frames_of
 from sigma_core import columns as c
 from sigma_core.data.catalog import ItemCatalog
+from sigma_core.devices import training_device
 from sigma_core.grounding.embed import embed_items
 from sigma_core.grounding.encoder import GroundedEncoder
 from sigma_core.grounding.id_embeddings import ItemIdEmbeddings, fit_id_embeddings
@@ -85,7 +86,8 @@ def grounded_encoder(
     with sigma.tracker(context) as tracker:
         with repeatable(sigma.config.runtime.deterministic):
             encoder = train_grounded_encoder(
-                pairs, catalog, id_embeddings, sigma.config.grounding, seed, tracker, sigma.progress(context), answers
+                pairs, catalog, id_embeddings, sigma.config.grounding, seed, tracker, sigma.progress(context), answers,
+                training_device(sigma.config.runtime),
             )  # fmt: skip
         probe = catalog.frame[c.TEXT].unique().sort().head(16).to_list()
         losses = {
@@ -101,6 +103,7 @@ def refit_item_embeddings(
     """Grounded vectors of the catalog of the last day that the refit learns from: what codebooks are fitted on."""
     items = catalog.frame
     ids, texts = items[c.ITEM_ID].to_list(), items[c.TEXT].to_list()
+    encoder.to(training_device(sigma.config.runtime))
     vectors, encoded = embed_items(ids, texts, encoder, progress=sigma.progress(context))
     context.log.info(f"{encoded} texts encoded for {items.height} items")
     yield from publish(context, sigma, vectors, item_ids=items[c.ITEM_ID])

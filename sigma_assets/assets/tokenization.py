@@ -11,6 +11,7 @@ from sigma_assets.publish import Published, publish
 from sigma_assets.resources import SigmaResource
 from sigma_core import columns as c
 from sigma_core.data.catalog import ItemCatalog
+from sigma_core.devices import training_device
 from sigma_core.grounding.embed import ItemEmbeddings, embed_items
 from sigma_core.grounding.encoder import GroundedEncoder
 from sigma_core.grounding.id_embeddings import ItemIdEmbeddings
@@ -64,7 +65,7 @@ def item_embeddings(
     """Grounded vectors v_text of a day's catalog; a text that was encoded before is looked up."""
     items, known = catalog.frame, sigma.known_vectors(context.partition_key)
     ids, texts = items[c.ITEM_ID].to_list(), items[c.TEXT].to_list()
-    remembering = sigma.remembering(encoder)
+    remembering = sigma.remembering(encoder.to(training_device(sigma.config.runtime)))
     vectors, _ = embed_items(ids, texts, remembering, known, sigma.progress(context))
     context.log.info(f"{remembering.num_encoded} texts encoded for {items.height} items")
     counts = {"texts_encoded": remembering.num_encoded, "texts_recalled": remembering.num_recalled}

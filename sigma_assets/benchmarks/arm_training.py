@@ -23,6 +23,7 @@ from sigma_core.artifacts import ArtifactStore, digest_json
 from sigma_core.benchmarks.arms import FULL_ID, WHOLE_CATALOG, Arm
 from sigma_core.config import SigmaConfig
 from sigma_core.data.catalog import ItemCatalog
+from sigma_core.devices import training_device
 from sigma_core.grounding.embed import ItemEmbeddings, embed_items
 from sigma_core.grounding.encoder import GroundedEncoder
 from sigma_core.grounding.id_embeddings import ItemIdEmbeddings
@@ -149,7 +150,15 @@ def _encoder(arm: Arm, materials: Materials, store: ArtifactStore, progress: Pro
         answers = known_answers(materials.refit_catalog)
         with repeatable(runtime.deterministic):
             encoder = train_grounded_encoder(
-                pairs, materials.refit_catalog, materials.ids, settings, runtime.seed, None, progress, answers
+                pairs,
+                materials.refit_catalog,
+                materials.ids,
+                settings,
+                runtime.seed,
+                None,
+                progress,
+                answers,
+                training_device(runtime),
             )
         store.write("encoder", key, encoder)
     return store.read(GroundedEncoder, "encoder", key)

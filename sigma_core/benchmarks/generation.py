@@ -165,7 +165,7 @@ def recall_by_prefixes(
     from sigma_core.instruction.collate import Request
     from sigma_core.serving.runtime import load_recommender
 
-    loaded = load_recommender(root)
+    loaded = load_recommender(root, device="cpu")  # clocks here know nothing of a GPU's queue
     targets = next_purchases(root, loaded.day, days, loaded.engine.rows)
     people = people_with_targets(root, loaded, targets, users)
     text = just_for_you()

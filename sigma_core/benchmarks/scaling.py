@@ -70,7 +70,7 @@ def run_scaling(root: Path, settings: ScalingSettings, progress: Progress = no_p
     from sigma_core.benchmarks.record import answering_digests, source_fingerprint
     from sigma_core.serving.runtime import load_recommender
 
-    loaded = load_recommender(root)
+    loaded = load_recommender(root, device="cpu")  # clocks here know nothing of a GPU's queue
     torch.set_num_threads(settings.threads)  # after loading, which sets the root's own
     refit, not_measured = refit_inputs(root, loaded), dict(NOT_MEASURED)
     raw, products, people = _base(root, loaded.day, settings)

@@ -152,7 +152,7 @@ def _loaded(root: Path, shards: int) -> tuple[Any, ...]:
     from sigma_core.serving.runtime import load_recommender
     from sigma_core.training.batches import build_training_set
 
-    loaded = load_recommender(root)
+    loaded = load_recommender(root, device="cpu")  # clocks here know nothing of a GPU's queue
     store, engine, config = ArtifactStore(root), loaded.engine, read_binding(root).config()
     keys = [key for key in store.partitions("sft_shards") if key <= loaded.day.isoformat()][-shards:]
     data = build_training_set(

@@ -69,6 +69,8 @@ def adapter_fitness(
     try:
         loss = probe_loss(trainer, probe, features.prefix, config.runtime.seed)
         valid = beams_valid(trainer, probe, features.prefix, config.runtime.seed)
+    except (torch.OutOfMemoryError, torch.AcceleratorError):  # of the machine, not of the adapter
+        raise
     except (RuntimeError, ValueError, IndexError) as error:  # weights that are finite and make no sense
         return Fitness(misfit=f"its probe crashed: {type(error).__name__}: {error}")
     return Fitness(0, "", valid, loss, checkpoint.figures.get("base_loss"))

@@ -118,6 +118,11 @@ class Recommender:
         length = self.ranges.length_Q
         self.group_of_N = torch.repeat_interleave(torch.arange(len(length), device=length.device), length)
 
+    @property
+    def device(self) -> torch.device:
+        """Where model and item table lie; masks and numbers of sets must lie there too."""
+        return self.items.tensors.vectors_NE.device
+
     @torch.inference_mode()
     def rank(
         self,
@@ -152,7 +157,7 @@ class Recommender:
     ) -> "Searched":
         """Step 1 for a batch of users; `sets_B` names the set of item statistics of each user's day."""
         model, items = self.model, self.items.tensors
-        device = items.vectors_NE.device
+        device = self.device
         sets = torch.zeros(len(users), dtype=torch.long, device=device) if sets_B is None else sets_B
         batch, read = self.read(users, requests, focus)
         user = batch.request_user_R
@@ -192,7 +197,8 @@ class Recommender:
         about = about.reshape(-1, tensors.text_NT.shape[1])
         vectors = tensors.vectors_NE
         batch = TensorBatch(tree, torch.as_tensor(about, device=vectors.device), vectors.device)
-        if self.sessions is not None and is_known(model.backbone):
+        # kept states lie in the CPU's memory, and a GPU reads a prompt sooner than it fetches them
+        if self.sessions is not None and is_known(model.backbone) and self.device.type == "cpu":
             names = [user.user_id for user in users]
             return batch, read_continued(model, batch, names, vectors, self.lexical, self.sessions)
         start_RD, layers = self._read(batch)
@@ -227,14 +233,15 @@ class Recommender:
         if self.config.prefix_mass >= 1:
             return exists
         probability = log_prob.exp()
-        before = probability.cumsum(dim=1) - probability
+        total = (
+            probability.cpu().cumsum(dim=1).to(probability.device)
+        )  # CUDA's own does not repeat bit by bit
+        before = total - probability
         return exists & (before < self.config.prefix_mass - 1e-6)
 
     def _eligible(self, asks: Sequence[Ask]) -> Tensor:
         shape = len(asks), len(self.items.tensors.vectors_NE)
-        all_of_them = torch.ones(1, 1, dtype=torch.bool, device=self.items.tensors.vectors_NE.device).expand(
-            shape
-        )
+        all_of_them = torch.ones(1, 1, dtype=torch.bool, device=self.device).expand(shape)
         if all(ask.exclude is None or not len(ask.exclude) for ask in asks):
             return all_of_them  # one value in memory, whatever the catalog
         out = all_of_them.contiguous()

@@ -21,6 +21,7 @@ from sigma_core.pretrained import Pretrained, merge_lora
 from sigma_core.tracking import Progress, no_progress
 
 if TYPE_CHECKING:
+    import torch
     from tokenizers import Tokenizer
 
 _PROJECTION: Final = "projection.safetensors"
@@ -86,6 +87,11 @@ class GroundedEncoder:
         """Width of v_text."""
         return int(self.weight.shape[0])
 
+    def to(self, device: "torch.device | str") -> Self:
+        """Itself, with the model on the device; what it saves and its digest stay the same."""
+        self.model.to(device)
+        return self
+
     def encode(
         self, texts: Sequence[str], progress: Progress = no_progress, *, few: bool = False
     ) -> np.ndarray:
@@ -134,7 +140,7 @@ class GroundedEncoder:
         folder.mkdir()
         adapter.mkdir()
         if self.source is None:
-            state = {name: tensor.contiguous() for name, tensor in self.model.state_dict().items()}
+            state = {name: tensor.cpu().contiguous() for name, tensor in self.model.state_dict().items()}
             save_file(state, folder / tb.WEIGHTS, metadata={"format": "pt"})
             _write_text(folder / tb.CONFIG, _model_config(self.model))
         for name, content in self.tokenizer_files.items():
@@ -192,7 +198,7 @@ class GroundedEncoder:
             self._digest = digest_json([arrays, scale, self._reading(), *rest])
         elif self._digest is None:
             state = {
-                f"model.{name}": tensor.numpy() for name, tensor in self.model.cpu().state_dict().items()
+                f"model.{name}": tensor.cpu().numpy() for name, tensor in self.model.state_dict().items()
             }
             arrays = digest_arrays({**state, "weight": self.weight, "bias": self.bias})
             odd = [self._reading()] if self._reading() else []

@@ -27,7 +27,7 @@ def principal_projection(vectors: "Tensor", text_dim: int) -> "Linear":
     _, directions = torch.linalg.eigh(vectors.double().T @ vectors.double())
     weight = directions.flip(1)[:, :text_dim].T
     pivot = weight.abs().argmax(dim=1, keepdim=True)
-    head = torch.nn.Linear(vectors.shape[1], text_dim)
+    head = torch.nn.Linear(vectors.shape[1], text_dim).to(vectors.device)
     with torch.no_grad():
         head.weight.copy_(
             weight * weight.gather(1, pivot).sign()
@@ -51,5 +51,5 @@ def project(head: "Linear", pooled: "Tensor") -> np.ndarray:
     import torch
 
     with torch.no_grad():
-        out: np.ndarray = torch.nn.functional.normalize(head(pooled), dim=1).numpy()
+        out: np.ndarray = torch.nn.functional.normalize(head(pooled), dim=1).cpu().numpy()
     return out

@@ -48,7 +48,7 @@ def run_frozen_layers(
     padding_side: str = "right",
     progress: Progress = no_progress,
 ) -> TextPool:
-    """The pool of `texts` after all layers of `network` but the `num_top` last."""
+    """The pool of `texts` after all layers of `network` but the `num_top` last, on the network's device."""
     import torch
 
     buckets = sorted(pad_buckets)
@@ -57,19 +57,26 @@ def run_frozen_layers(
     masks: dict[int, list[Tensor]] = {length: [] for length in buckets}
     bucket = np.zeros(len(texts), dtype=np.int64)
     place = np.zeros(len(texts), dtype=np.int64)
+    device = next(network.model.parameters()).device
     lower = network.layers[: len(network.layers) - num_top]
     with torch.inference_mode():
         for done, batch in enumerate(batches, start=1):
             length = batch.ids.shape[1]
             bucket[batch.rows] = buckets.index(length)
             place[batch.rows] = sum(len(part) for part in states[length]) + np.arange(len(batch.rows))
-            hidden = network.run(lower, network.embed(batch.ids), batch.mask)
+            mask = batch.mask.to(device)
+            hidden = network.run(lower, network.embed(batch.ids.to(device)), mask)
             states[length].append(hidden[: len(batch.rows)].clone())
-            masks[length].append(batch.mask[: len(batch.rows)])
+            masks[length].append(mask[: len(batch.rows)])
             progress(done, len(batches), "batches of texts through the frozen layers")
     return TextPool(
-        states=[torch.cat(states[n]).clone() if states[n] else torch.zeros(0, n) for n in buckets],
-        masks=[torch.cat([*masks[n], torch.zeros((0, n), dtype=torch.bool)]).clone() for n in buckets],
+        states=[
+            torch.cat(states[n]).clone() if states[n] else torch.zeros(0, n, device=device) for n in buckets
+        ],
+        masks=[
+            torch.cat([*masks[n], torch.zeros((0, n), dtype=torch.bool, device=device)]).clone()
+            for n in buckets
+        ],
         bucket=bucket,
         place=place,
     )

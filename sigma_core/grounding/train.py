@@ -27,6 +27,7 @@ from sigma_core.tracking import NullTracker, Progress, Tracker, no_progress
 
 if TYPE_CHECKING:
     import polars as pl
+    import torch
 
     from sigma_core.data.catalog import ItemCatalog
 
@@ -40,12 +41,14 @@ def train_grounded_encoder(
     tracker: Tracker | None = None,
     progress: Progress = no_progress,
     answers: "pl.DataFrame | None" = None,
+    device: "torch.device | str" = "cpu",
 ) -> GroundedEncoder:
     """The encoder trained on `pairs`, with held-out recall per view in its summary: of the frozen backbone's
     whole vectors, before training (the same cut to `text_dim`), after the projection alone, and after all.
 
     `answers` are what texts stand for beside the pairs (`relevance_pairs.text_answers`): masked among the negatives.
-    Same inputs, config and seed: same digest. Global torch state is left as it was.
+    Same inputs, config, seed and device: same digest. It is trained on `device` and returned on the CPU. Global torch state is left
+    as it was.
 
     Raises:
         BackboneError: the backbone is not on this machine.
@@ -56,6 +59,7 @@ def train_grounded_encoder(
     from sigma_core.grounding.trainer import Trainer
 
     opened = tb.open_backbone(config.backbone)
+    opened.model.to(device)
     network, pooling = _network(opened, config)
     num_top = _num_top(network, config)
     check_targets(network.layers[-num_top:], config.lora_targets)
@@ -72,7 +76,8 @@ def train_grounded_encoder(
         every = np.arange(len(pool.bucket))
         base = pooled_states(pool, network, num_top, every)
         head = principal_projection(base[torch.from_numpy(plan.item_texts)], config.text_dim)
-        recall = {"frozen": held_out_recall(plan, base.numpy())}
+        frozen = base.cpu().numpy()
+        recall = {"frozen": held_out_recall(plan, frozen)}
         recall["before"] = held_out_recall(plan, project(head, base))
         trainer = Trainer(plan, id_embeddings.factors, config, seed, tracker, progress)
         trainer.run_head(head, base)
@@ -83,16 +88,16 @@ def train_grounded_encoder(
         others = {
             f"recall@{cutoff}_{when}": held_out_recall(plan, vectors, cutoff)
             for cutoff in OTHER_CUTOFFS
-            for when, vectors in (("frozen", base.numpy()), ("after", trained))
+            for when, vectors in (("frozen", frozen), ("after", trained))
         }
     tracker.table(
         "grounding/held_out_recall", [{"when": when, **by_view} for when, by_view in recall.items()]
     )
     return GroundedEncoder(
-        network.model,
+        network.model.cpu(),
         opened.files,
-        head.weight.detach().numpy(),
-        head.bias.detach().numpy(),
+        head.weight.detach().cpu().numpy(),
+        head.bias.detach().cpu().numpy(),
         pad_buckets=config.pad_buckets,
         adapter=adapter,
         source=opened.source,

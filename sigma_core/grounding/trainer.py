@@ -133,11 +133,13 @@ class Trainer:
         )
         # save_embedding_layers: left to itself peft looks the base model up on the Hub
         state = get_peft_model_state_dict(adapted, save_embedding_layers=False)
-        tensors = {name: tensor.detach().numpy().copy() for name, tensor in state.items()}
+        tensors = {name: tensor.detach().cpu().numpy().copy() for name, tensor in state.items()}
         adapter = Adapter(_adapter_config(wanted, config.backbone), tensors)
         whole = adapted.merge_and_unload() if is_merged else adapted.unload()
         if not is_merged:
-            merge_lora(whole, adapter.tensors, adapter.config)
+            device = next(whole.parameters()).device
+            merge_lora(whole.cpu(), adapter.tensors, adapter.config)  # where loading does it
+            whole.to(device)
         network.model = whole.eval().requires_grad_(False)
         return adapter
 
@@ -199,11 +201,12 @@ class Trainer:
     ) -> tuple["Tensor", "Tensor"]:
         import torch
 
-        config = self._config
+        config, device = self._config, anchor_BD.device
+        factors = self._factors = self._factors.to(device)
         a_B1, p_1B = batch.anchor[:, None], batch.positive[None, :]
         no_negative_BB = (batch.positive[:, None] == p_1B) | self._plan.is_known(a_B1, p_1B)
         rows_B = info_nce_rows(
-            anchor_BD, positive_BD, config.temperature_text, torch.from_numpy(~no_negative_BB)
+            anchor_BD, positive_BD, config.temperature_text, torch.from_numpy(~no_negative_BB).to(device)
         )
         contrastive = rows_B.mean()
         for number, view in enumerate(self._views):
@@ -213,10 +216,10 @@ class Trainer:
         distilled = similarity_kl(
             anchor_BD,
             positive_BD,
-            self._factors[torch.from_numpy(batch.anchor_id)],
-            self._factors[torch.from_numpy(batch.positive_id)],
-            has_anchor_id_B=torch.from_numpy(batch.anchor_id >= 0),
-            has_positive_id_B=torch.from_numpy(batch.positive_id >= 0),
+            factors[torch.from_numpy(batch.anchor_id)],
+            factors[torch.from_numpy(batch.positive_id)],
+            has_anchor_id_B=torch.from_numpy(batch.anchor_id >= 0).to(device),
+            has_positive_id_B=torch.from_numpy(batch.positive_id >= 0).to(device),
             temperature_text=config.temperature_text,
             temperature_id=config.temperature_id,
         )

@@ -128,7 +128,11 @@ def fit_of(match_N: Tensor, range_2: Tensor) -> Tensor:
 def match_range(match_XK: Tensor) -> Tensor:
     """Typical match of the prefixes (their median) and that of the best `BEST_PREFIXES` together, (X, 2)."""
     best = match_XK.topk(min(BEST_PREFIXES, match_XK.shape[1]), dim=1).values.mean(dim=1)
-    return torch.stack((match_XK.median(dim=1).values, best), dim=1)
+    if match_XK.device.type == "cpu":
+        middle = match_XK.median(dim=1).values
+    else:  # CUDA's median is refused where trainings shall repeat bit by bit; this is the same value
+        middle = match_XK.sort(dim=1).values[:, (match_XK.shape[1] - 1) // 2]
+    return torch.stack((middle, best), dim=1)
 
 
 class PrefixScores(NamedTuple):

@@ -89,7 +89,8 @@ class BeamMemory:
         self._used += users
         self.remembered += len(users)
         rows = np.concatenate([np.arange(u * self._num_tasks, (u + 1) * self._num_tasks) for u in users])
-        part = {name: torch.from_numpy(self._kept[name][rows]) for name in _BY_REQUEST}
+        device = self._recommender.device
+        part = {name: torch.as_tensor(self._kept[name][rows], device=device) for name in _BY_REQUEST}
         share, row = self._shares(rows, part["log_prob"].shape[1])
         beams = Beams(
             part["prefix"].long(),
@@ -98,11 +99,11 @@ class BeamMemory:
             torch.zeros_like(part["log_prob"]),  # lists made ahead know no words
             torch.zeros_like(part["log_prob"]),
             part["activity"],
-            torch.from_numpy(share),
-            torch.from_numpy(row),
+            torch.as_tensor(share, device=device),
+            torch.as_tensor(row, device=device),
             part["generated"],
         )
-        return Searched(beams, None, torch.zeros(len(rows), dtype=torch.long))
+        return Searched(beams, None, torch.zeros(len(rows), dtype=torch.long, device=device))
 
     def _shares(self, requests: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
         """The pointer's shares (R, K, J) and item rows (R, J): a column an item that is pointed at."""

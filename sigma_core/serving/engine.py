@@ -12,6 +12,7 @@ import polars as pl
 
 from sigma_core import columns as c
 from sigma_core.data.item_activity import aligned_counts
+from sigma_core.devices import answering_device
 from sigma_core.generation.recommender import Ask, Recommendation, Recommender
 from sigma_core.instruction.aspects import aspects_of
 from sigma_core.instruction.collate import Collator, UserContext, encode_contexts
@@ -37,7 +38,7 @@ class Engine:
         encoder: "GroundedEncoder",
         config: "SigmaConfig",
     ) -> None:
-        """Build the model and the tables.
+        """Build the model and the tables, on `runtime.device` where it is there.
 
         Raises:
             ArtifactError: the artifacts do not belong together.
@@ -49,7 +50,8 @@ class Engine:
         self.index, self.encoder, self.config = index, encoder, config
         self.rows = {item: row for row, item in enumerate(index.item_ids)}
         groups = dict(catalog.frame.select(c.ITEM_ID, c.TEXT_GROUP).iter_rows())
-        model = checkpoint.build(base)
+        device = answering_device(config.runtime)
+        model = checkpoint.build(base).to(device)
         words = words_of(model)
         tau = config.generation.apf_temperature or checkpoint.apf_temperature
         self.recommender = Recommender(
@@ -58,6 +60,7 @@ class Engine:
                 aligned_counts(catalog.frame, index.item_ids),
                 model.shape.codebook_size,
                 [groups[item] for item in index.item_ids],
+                device,
             ),
             Collator(
                 words,
@@ -65,7 +68,7 @@ class Engine:
                 model.shape.codebook_size,
                 config.instruction.prompt_favorites,
             ),
-            words.vectors(),
+            words.vectors().to(device),
             config.generation,
             tau,
             checkpoint.typical_sigma,

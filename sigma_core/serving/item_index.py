@@ -13,6 +13,8 @@ import numpy as np
 from sigma_core.artifacts import digest_arrays, digest_json, read_json, write_json
 
 if TYPE_CHECKING:
+    import torch
+
     from sigma_core.generation.recommender import ItemTable
     from sigma_core.tokenization.item_features import ItemFeatures
     from sigma_core.training.checkpoint import LoraCheckpoint, SigmaBase
@@ -50,9 +52,13 @@ class ItemIndex:
         self._digest: str | None = None
 
     def table(
-        self, counts_NA: np.ndarray, num_codes: int, text_groups: Sequence[str] | None = None
+        self,
+        counts_NA: np.ndarray,
+        num_codes: int,
+        text_groups: Sequence[str] | None = None,
+        device: "torch.device | str" = "cpu",
     ) -> "ItemTable":
-        """The index as tensors.
+        """The index as tensors on the device.
 
         Args:
             counts_NA: how much each item is bought (`item_activity.aligned_counts`), aligned with `item_ids`.
@@ -68,10 +74,10 @@ class ItemIndex:
         prefixes = self.prefixes.astype(np.int64)
         return ItemTable(
             ItemTensors(
-                torch.from_numpy(self.vectors), torch.from_numpy(self.text), torch.from_numpy(prefixes)
+                *(torch.as_tensor(part, device=device) for part in (self.vectors, self.text, prefixes))
             ),
-            activity_tensors(counts_NA[None], prefixes[:, 0], num_codes, torch.device("cpu")),
-            None if numbers is None else torch.from_numpy(numbers.reshape(-1)),
+            activity_tensors(counts_NA[None], prefixes[:, 0], num_codes, torch.device(device)),
+            None if numbers is None else torch.as_tensor(numbers.reshape(-1), device=device),
         )
 
     def save(self, directory: Path) -> None:

@@ -297,7 +297,7 @@ class LiveDay:
         from sigma_core.generation.explain import explain
 
         recommender = self._variant(settings)
-        eligible = torch.from_numpy(np.stack([one.eligible_N for one in group]))
+        eligible = torch.from_numpy(np.stack([one.eligible_N for one in group])).to(recommender.device)
         with torch.inference_mode():
             found = recommender.beam(
                 [one.context for one in group], [[one.request] for one in group], focus, eligible

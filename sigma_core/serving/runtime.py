@@ -208,7 +208,7 @@ class LoadedRecommender:
             raise RequestError("no item passes the filters: " + ("; ".join(read.told) or "loosen them") + ".")
         settings = {"temperature": wish.temperature, **task.preset, **wish.given()}
         recommender = with_settings(self.engine.recommender, **settings)
-        eligible = torch.from_numpy(eligible_N)[None]
+        eligible = torch.from_numpy(eligible_N)[None].to(recommender.device)
         with torch.inference_mode():
             focus = self.engine.focus([read.request.focus])
             found = recommender.beam([user], [[read.request]], focus, eligible)
@@ -354,8 +354,8 @@ def _past(event: "Past | tuple[Any, ...] | str") -> "Past":
     return past
 
 
-def load_recommender(root: Path, as_of: str | None = None) -> LoadedRecommender:
-    """Load what one day's answers need from `root`.
+def load_recommender(root: Path, as_of: str | None = None, device: str | None = None) -> LoadedRecommender:
+    """Load what one day's answers need from `root`, to its `runtime.device` or another one.
 
     Raises:
         RequestError: the day or one of its artifacts is not there, or they do not belong together.
@@ -373,6 +373,10 @@ def load_recommender(root: Path, as_of: str | None = None) -> LoadedRecommender:
     month = f"{day[:7]}-01"
     try:
         config = read_binding(root).config()
+        if device is not None:
+            config = config.model_copy(
+                update={"runtime": config.runtime.model_copy(update={"device": device})}
+            )
         catalog = store.read(ItemCatalog, "item_catalog", day)
         index = store.read(ItemIndex, "item_index", day)
         check_whole(root, day, index.item_ids, "item_catalog", set(catalog.frame[c.ITEM_ID]))

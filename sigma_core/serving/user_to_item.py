@@ -185,7 +185,7 @@ def _lists(
         (part[n : n + size], part is known) for part in (known, missing) for n in range(0, len(part), size)
     ]
     for places, is_known in batches:
-        one = torch.ones(1, 1, dtype=torch.bool, device=recommender.items.tensors.vectors_NE.device)
+        one = torch.ones(1, 1, dtype=torch.bool, device=recommender.device)
         everything = one.expand(len(places) * len(requests), len(engine.index.item_ids))
         with torch.inference_mode():
             if is_known:

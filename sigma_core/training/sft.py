@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sigma_core.devices import training_device
 from sigma_core.grounding.cross_fitting import EVERYONE
 from sigma_core.instruction.collate import Collator
 from sigma_core.training.batches import StepInputs, TrainingSet, build_training_set
@@ -52,7 +53,7 @@ class Trainer:
         from sigma_core.model.losses import PrefixGroups
 
         self.model, self.config, self.collator, self.focus = model, config, collator, focus
-        self.device = torch.device(config.runtime.device)
+        self.device = training_device(config.runtime)
         self.texts = features.texts
         self.lexical = lexical.to(self.device)
         self.streams: dict[int, ItemStreams] = fold_streams(features, self.device)
@@ -301,7 +302,10 @@ def make_trainer(
 ) -> Trainer:
     """A trainer over the item table, with every focus text of both sets grounded.
 
+    The model is on `runtime.device` from here on.
+
     Raises:
+        ConfigError: torch has no such device here.
         ValueError: no example is left to train on, or items shall be put into words and cannot.
     """
     from sigma_core.model.words import words_of
@@ -312,6 +316,7 @@ def make_trainer(
             "Check sft_shards of the training window and the refit's catalog."
         )
     check_item_text(config, features.texts)
+    model.to(training_device(config.runtime))
     words = words_of(model)
     focus = focus_table(sorted({*data.focus_texts, *probe.focus_texts}), encoder)
     collator = Collator(
@@ -320,9 +325,7 @@ def make_trainer(
         model.shape.codebook_size,
         config.instruction.prompt_favorites,
     )
-    return Trainer(
-        model.to(config.runtime.device), features, focus, collator, words.vectors(), config, data.counts
-    )
+    return Trainer(model, features, focus, collator, words.vectors(), config, data.counts)
 
 
 def train_base(
@@ -367,9 +370,12 @@ def train_base(
     model.prefix_tokens.centroids.copy_(torch.from_numpy(codebooks.codebooks[: shape.prefix_length]))
     model.prefix_match.copy_(torch.from_numpy(prefix_match(features, codebooks.codebooks[0])))
     fit_to_words(model, words_of(model))
-    parameters = base_parameters(model, config)
+    trained = base_parameters(model, config).keys()
     data, probe_data = split_probe(build_training_set(shards, features.item_ids, features.folded))
     trainer = make_trainer(model, features, data, probe_data, encoder, config)
+    parameters = {
+        n: p for n, p in model.named_parameters() if n in trained
+    }  # those that moved with the model
     before = probe_loss(trainer, probe_data, features.prefix, config.runtime.seed)
     settings = config.training
     figures = run_steps(
