@@ -22,11 +22,16 @@ from sigma_core.data.sources.base import (
     PRODUCT_COLUMNS,
     SourceError,
     Vectors,
+    calendar_times,
     event_dates,
+    in_calendar,
     need_folder,
     need_no_gap,
+    need_plain,
     product_master,
     raw_events,
+    read_table,
+    told_columns,
 )
 from sigma_core.data.sources.offer_files import OFFER_ITEMS, OFFERS, read_offers
 
@@ -72,13 +77,13 @@ class Tabular:
     def products(self) -> pl.DataFrame:
         """The product master; an item may be there once, and must say something about itself in some column."""
         file = _need(self._items_file)
-        frame = _read(file)
+        frame = read_table(file)
         _need_columns(frame, file, (c.ITEM_ID,))
         words = [name for name in (c.TITLE, c.ITEM_TYPE, c.CATEGORY) if name in frame.columns]
         if not words:
             raise SourceError(
                 f"{file}: none of the columns {c.TITLE}, {c.ITEM_TYPE}, {c.CATEGORY} is there (arrived: "
-                f"{', '.join(frame.columns)}); at least one is needed to describe an item."
+                f"{told_columns(frame)}); at least one is needed to describe an item."
             )
         kept = [name for name in PRODUCT_COLUMNS if name in frame.columns]
         items = product_master(frame.select(_ids(frame, c.ITEM_ID, file), *kept))
@@ -89,8 +94,9 @@ class Tabular:
         """USER_ID and the profile columns as phrases ("age 25-34"); no rows when there is no users file."""
         if self._users_file is None:
             return pl.DataFrame(schema={c.USER_ID: pl.String})
-        frame = _read(self._users_file)
+        frame = read_table(self._users_file)
         _need_columns(frame, self._users_file, (c.USER_ID,))
+        need_plain(frame, self._users_file, frame.columns)
         users = frame.select(
             _ids(frame, c.USER_ID, self._users_file),
             *(_phrase(name) for name in frame.columns if name != c.USER_ID),
@@ -125,7 +131,7 @@ class Tabular:
     def offers(self) -> Offers:
         """offers.* and offer_items.*: what was put forward to whom, and when."""
         files = (self._find(OFFERS, needed=False), self._find(OFFER_ITEMS, needed=False))
-        return read_offers(*files, _read, self._folder)
+        return read_offers(*files, read_table, self._folder)
 
     def _find(self, table: str, *, needed: bool) -> Path | None:
         found = [self._folder / f"{table}{s}" for s in _SUFFIXES if (self._folder / f"{table}{s}").exists()]
@@ -137,14 +143,16 @@ class Tabular:
         return found[0] if found else None
 
     def _read_events(self, file: Path) -> pl.DataFrame:
-        frame = _read(file)
+        frame = read_table(file)
         _need_columns(frame, file, (c.USER_ID, c.ITEM_ID, c.EVENT_TIME))
+        texts = [name for name in (c.EVENT_TYPE, c.QUERY_TEXT) if name in frame.columns]
+        need_plain(frame, file, texts)
         columns = [
             _ids(frame, c.USER_ID, file),
             _ids(frame, c.ITEM_ID, file),
             _times(frame, file),
             *(_ids(frame, name, file) for name in (c.SESSION_ID,) if name in frame.columns),
-            *(_text(name) for name in (c.EVENT_TYPE, c.QUERY_TEXT) if name in frame.columns),
+            *map(_text, texts),
             *(_number(frame, name, file) for name in (c.QUANTITY, c.PRICE) if name in frame.columns),
         ]
         rows = raw_events(frame.select(columns)).with_columns(
@@ -164,20 +172,11 @@ def _need(file: Path | None) -> Path:
     return file
 
 
-def _read(file: Path) -> pl.DataFrame:
-    """The whole table; CSV as text, so that an id like 007 keeps its zeros."""
-    try:
-        return pl.read_csv(file, infer_schema=False) if file.suffix == ".csv" else pl.read_parquet(file)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SourceError(f"{file} is not a readable {file.suffix[1:]} table: {reason}") from error
-
-
 def _need_columns(frame: pl.DataFrame, file: Path, names: tuple[str, ...]) -> None:
     missing = [name for name in names if name not in frame.columns]
     if missing:
         raise SourceError(
-            f"{file}: column {', '.join(missing)} is missing; arrived: {', '.join(frame.columns)}; "
+            f"{file}: column {', '.join(missing)} is missing; arrived: {told_columns(frame)}; "
             f"needed: {', '.join(names)}."
         )
 
@@ -214,13 +213,10 @@ def _phrase(name: str) -> pl.Expr:
 
 
 def _times(frame: pl.DataFrame, file: Path) -> pl.Expr:
-    """Event times as naive microseconds; null where a value cannot be read."""
+    """Event times as naive microseconds; null where a value cannot be read, or is of no year from 1 to 9999."""
     dtype, column = frame.schema[c.EVENT_TIME], pl.col(c.EVENT_TIME)
-    if isinstance(dtype, pl.Datetime):
-        utc = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if dtype.time_zone else column
-        return utc.cast(pl.Datetime("us"))
-    if dtype in (pl.Date, pl.Null):
-        return column.cast(pl.Datetime("us"))
+    if isinstance(dtype, pl.Datetime | pl.Date | pl.Null):
+        return calendar_times(c.EVENT_TIME, dtype)
     if dtype != pl.String:
         raise SourceError(
             f"{file}, column {c.EVENT_TIME}: {dtype} arrived; a timestamp or text like 2017-10-23 18:05:00 is needed."
@@ -232,7 +228,7 @@ def _times(frame: pl.DataFrame, file: Path) -> pl.Expr:
         .dt.replace_time_zone(None)
     )
     readers = [plain.str.to_datetime(f, strict=False, time_unit="us") for f in _TIME_FORMATS]
-    times = pl.coalesce(*readers, zoned).alias(c.EVENT_TIME)
+    times = in_calendar(pl.coalesce(*readers, zoned), "us").alias(c.EVENT_TIME)
     if frame.height and frame.select(times.is_null().all()).item():
         sample = frame[c.EVENT_TIME].drop_nulls().head(1).to_list()
         raise SourceError(
@@ -253,17 +249,22 @@ def _number(frame: pl.DataFrame, name: str, file: Path) -> pl.Expr:
                 f"{file}, column {name}, row {lost.item(0, 'row')}: {lost.item(0, name)!r} arrived; a number or "
                 "nothing is needed."
             )
-        return parsed
+        return _finite(parsed)
     if not (dtype.is_numeric() or dtype == pl.Null):
         raise SourceError(f"{file}, column {name}: {dtype} arrived; numbers are needed.")
-    return pl.col(name).cast(pl.Float64)
+    return _finite(pl.col(name).cast(pl.Float64))
+
+
+def _finite(numbers: pl.Expr) -> pl.Expr:
+    """NaN and infinity are no quantity and no price: null, like a value that is missing."""
+    return pl.when(numbers.is_finite()).then(numbers).name.keep()
 
 
 def _read_vectors(file: Path) -> Vectors | None:
     """Item ids (sorted) and float32 vectors [N, d] of a vector table; None when the file is not there."""
     if not file.exists():
         return None
-    frame = _read(file)
+    frame = read_table(file)
     _need_columns(frame, file, (c.ITEM_ID, "vector"))
     table = frame.select(_ids(frame, c.ITEM_ID, file), "vector").sort(c.ITEM_ID)
     _need_unique(table, c.ITEM_ID, file)
@@ -271,7 +272,12 @@ def _read_vectors(file: Path) -> Vectors | None:
         raise SourceError(
             f"{file}, column vector: {table.schema['vector']} arrived; a list of numbers is needed."
         )
-    listed = table["vector"].cast(pl.List(pl.Float32))
+    try:
+        listed = table["vector"].cast(pl.List(pl.Float32))
+    except pl.exceptions.PolarsError as error:
+        raise SourceError(
+            f"{file}, column vector: {table.schema['vector']} arrived; a list of numbers is needed."
+        ) from error
     widths = listed.list.len().unique().to_list()
     if len(widths) != 1 or not widths[0]:
         raise SourceError(
