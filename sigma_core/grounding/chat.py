@@ -63,6 +63,9 @@ class EndpointChat:
             raise ChatError(
                 "grounding.annotator_model is empty; name the model that the endpoint should run."
             )
+        key = (key or "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise ChatError(f"{KEY_VARIABLE} holds characters that no key has; set it to the key alone.")
         self.name, self._url, self._key = model, url.rstrip("/"), key
         self._max_tokens, self._wait = max_tokens, wait
 
@@ -90,9 +93,12 @@ class EndpointChat:
             except httpx.TransportError as error:
                 problem = f"{type(error).__name__}: {error}"
                 continue
+            said = " ".join((reply.text.replace(self._key, "***") if self._key else reply.text).split())[
+                :_SHOWN
+            ]
             if reply.status_code == httpx.codes.OK:
-                return _text_of(reply)
-            problem = f"status {reply.status_code}: {' '.join(reply.text.split())[:_SHOWN]}"
+                return _text_of(reply, said)
+            problem = f"status {reply.status_code}: {said}"
             if reply.status_code not in RETRIED:
                 break
         raise ChatError(
@@ -154,11 +160,11 @@ def open_chat(config: GroundingConfig, environment: Mapping[str, str] = os.envir
     )
 
 
-def _text_of(reply: Any) -> str:
+def _text_of(reply: Any, said: str) -> str:
     try:
         text = reply.json()["choices"][0]["message"]["content"]
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise ChatError(
-            f"the annotator's answer is not that of a chat completion: {reply.text[:_SHOWN]!r}. Check grounding.annotator_url."
+            f"the annotator's answer is not that of a chat completion: {said!r}. Check grounding.annotator_url."
         ) from error
     return text if isinstance(text, str) else ""
