@@ -89,7 +89,7 @@ class WebhookSink:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: Any) -> None:
+    def redirect_request(self, *_: Any, **__: Any) -> None:
         return None  # the 3xx answer is then an HTTPError
 
 

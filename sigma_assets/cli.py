@@ -57,8 +57,8 @@ def one_line(error: BaseException) -> str:
     module = type(error).__module__
     if module.startswith(("sigma_", "typer")) or isinstance(error, ValueError):
         return text
-    if isinstance(error, OSError) and error.errno in _REMEDIES:
-        return f"{text}. {_REMEDIES[error.errno]}"
+    if isinstance(error, OSError) and (to_do := _REMEDIES.get(error.errno or 0)):
+        return f"{text}. {to_do}"
     return f"{type(error).__name__}: {text} (run again with -v for the traceback)"
 
 

@@ -345,8 +345,9 @@ class ArtifactStore:
             kind = read_manifest(directory)["artifact"]
             if kind != cls.__name__:
                 raise ArtifactError(f"{directory} holds a {kind}, a {cls.__name__} was needed.")
+            failed: Exception | None = None
             try:
-                value, failed = cls.load(directory), None
+                value = cls.load(directory)
             except _UNREADABLE as error:
                 failed = error
             if version is None or _version(directory) != version:
