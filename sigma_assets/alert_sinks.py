@@ -5,7 +5,7 @@
     SIGMA_ALERT_SMTP_HOST, _PORT [25], _USER, _PASSWORD, _STARTTLS [1 where a user is given]
     SIGMA_ALERT_FROM, SIGMA_ALERT_TO (with commas)
 
-Every attempt ends after `TIMEOUT_SECONDS`, whatever the other side does. Our choice.
+Every attempt ends after `TIMEOUT_SECONDS` (a mail of several steps after four times that), whatever the other side does. Our choice.
 """
 
 import http.client
@@ -15,6 +15,7 @@ import os
 import smtplib
 import socket
 import ssl
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -30,6 +31,8 @@ _TEXT_CHARS: Final = 2900  # ... and sections over 3,000
 _REASON_CHARS: Final = 300
 _NOT_NOW: Final = {408, 425, 429}
 _SETUP: Final = {401, 403, 404, 405, 407, 410}  # about the address or who asks, so about every alert
+_REDIRECTED: Final = 3  # 3xx
+_MAIL_STEPS: Final = 4  # greeting, encryption, login, the message
 _TOO_LARGE: Final = 552
 
 
@@ -58,25 +61,61 @@ class WebhookSink:
     name: str = "webhook"
 
     def send(self, alert: Alert) -> None:
-        """Post; anything but a 2xx answer within the timeout is a `DeliveryError`, and so is an address that is none."""
+        """Post; anything but a 2xx answer within the timeout is a `DeliveryError`, and so is an address that is none.
+
+        Redirections are not followed: what would be asked there is a GET without the alert, and its answer no receipt.
+        """
         body = json.dumps(slack_payload(alert)).encode()
         try:
             request = urllib.request.Request(  # noqa: S310 the scheme was checked by sinks_of
                 self.url, data=body, headers={"Content-Type": "application/json"}, method="POST"
             )
-            with urllib.request.urlopen(request, timeout=self.timeout) as answer:  # noqa: S310
-                answer.read(1000)
+            _within(self.timeout, lambda: self._post(request))
         except urllib.error.HTTPError as error:
-            is_setup = error.code in _SETUP
+            is_setup = error.code in _SETUP or error.code // 100 == _REDIRECTED
             is_final = 400 <= error.code < 500 and not is_setup and error.code not in _NOT_NOW
-            raise DeliveryError(
-                f"the webhook answered {error.code}", is_final=is_final, is_setup=is_setup
-            ) from error
+            moved = "; it has moved: give SIGMA_ALERT_WEBHOOK_URL its new address"
+            what = f"the webhook answered {error.code}{moved if error.code // 100 == _REDIRECTED else ''}"
+            raise DeliveryError(what, is_final=is_final, is_setup=is_setup) from error
         except (ValueError, http.client.InvalidURL) as error:  # its text may hold the secret
             what = f"SIGMA_ALERT_WEBHOOK_URL is no address that can be asked ({type(error).__name__})"
             raise DeliveryError(what, is_setup=True) from None
         except (OSError, http.client.HTTPException) as error:  # refused, timed out, no HTTP
             raise DeliveryError(f"the webhook was not reached: {_reason(error)}") from error
+
+    def _post(self, request: urllib.request.Request) -> None:
+        with urllib.request.build_opener(_NoRedirect).open(request, timeout=self.timeout) as answer:
+            answer.read(1000)
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        return None  # the 3xx answer is then an HTTPError
+
+
+def _within(seconds: float, call: Callable[[], None]) -> None:
+    """Wait at most so long for `call`, which may go on alone: a socket's own timeout begins anew with every byte, and never for DNS.
+
+    Raises:
+        TimeoutError: it had not ended; otherwise what `call` raised.
+    """
+    outcome: list[BaseException | None] = []
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as error:  # noqa: BLE001 raised again by whoever waits
+            outcome.append(error)
+        else:
+            outcome.append(None)
+
+    thread = threading.Thread(target=run, name="alert", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not outcome:
+        raise TimeoutError
+    if outcome[0] is not None:
+        raise outcome[0]
 
 
 @dataclass(frozen=True)
@@ -97,12 +136,7 @@ class EmailSink:
         """Send; whatever the server refuses, the timeout ends or no address can be is a `DeliveryError`."""
         try:
             message = self._message(alert)
-            with smtplib.SMTP(self.host, self.port, timeout=self.timeout) as server:
-                if self.starttls:
-                    server.starttls(context=ssl.create_default_context())
-                if self.user:
-                    server.login(self.user, self.password)
-                server.send_message(message)
+            _within(_MAIL_STEPS * self.timeout, lambda: self._mail(message))
         except smtplib.SMTPAuthenticationError as error:
             raise DeliveryError(
                 f"{self.host} refused the login ({error.smtp_code})", is_setup=True
@@ -115,6 +149,14 @@ class EmailSink:
             is_final = code == _TOO_LARGE or (isinstance(error, smtplib.SMTPDataError) and code >= 500)
             what = f"{self.host}:{self.port} did not take the mail: {_reason(error)}"
             raise DeliveryError(what, is_final=is_final) from error
+
+    def _mail(self, message: EmailMessage) -> None:
+        with smtplib.SMTP(self.host, self.port, timeout=self.timeout) as server:
+            if self.starttls:
+                server.starttls(context=ssl.create_default_context())
+            if self.user:
+                server.login(self.user, self.password)
+            server.send_message(message)
 
     def _message(self, alert: Alert) -> EmailMessage:
         message = EmailMessage()

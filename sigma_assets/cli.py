@@ -5,9 +5,11 @@ latter and `search` never import dagster, peft or great_expectations). Errors ar
 `-v` shows the traceback. Source: issue "SIGMA end to end", section CLI.
 """
 
+import errno
 import logging
 import signal
 import sys
+from typing import Final
 
 import sigma_assets.cli_abtest
 import sigma_assets.cli_benchmark
@@ -20,6 +22,15 @@ import sigma_assets.cli_pipeline
 import sigma_assets.cli_promotion
 import sigma_assets.cli_serving  # noqa: F401  (these register the verbs)
 from sigma_assets.cli_app import app
+
+_FULL: Final = "Nothing half written counts. Make room (`sigma prune` takes old days away), then run the same command again."
+_REMEDIES: Final = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EACCES: "Give this user the right to it, or use another --root.",
+    errno.EROFS: "Nothing can be written there; use another --root.",
+    errno.EIO: "The disk failed to read or write it. What was written whole before stays; look at the disk, then run the same command again.",
+}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -46,6 +57,8 @@ def one_line(error: BaseException) -> str:
     module = type(error).__module__
     if module.startswith(("sigma_", "typer")) or isinstance(error, ValueError):
         return text
+    if isinstance(error, OSError) and (to_do := _REMEDIES.get(error.errno or 0)):
+        return f"{text}. {to_do}"
     return f"{type(error).__name__}: {text} (run again with -v for the traceback)"
 
 

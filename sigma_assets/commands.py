@@ -121,14 +121,16 @@ def ablate(
 def follow_events(root: Path, events: Path, told: Callable[[str], None], *, follow: bool) -> None:
     """Take events in and refresh their users, telling what happens line by line. With `follow` it never ends.
 
-    Takes over a newly published day between two looks.
+    Takes over a newly published day between two looks. A file that cannot be read is told once and tried again at every
+    look; without `follow` it is an error, after all others were taken in.
 
     Raises:
         RequestError: the root holds nothing to answer from.
-        SourceError: there is nothing at `events`, or a file of another kind.
+        SourceError: there is nothing at `events`, or a file of another kind, or one that cannot be read.
     """
     import time
 
+    from sigma_core.data.sources.base import SourceError
     from sigma_core.serving.event_files import event_files
     from sigma_core.serving.holder import Holder, load_live_day
     from sigma_core.serving.live_store import LiveStore
@@ -137,8 +139,15 @@ def follow_events(root: Path, events: Path, told: Callable[[str], None], *, foll
     live = load_live_day(root)
     store = LiveStore.of_root(root)
     holder = Holder(root, live, None, store, live.config.nearline)
+    before: list[str] = []
     while True:
         done = holder.take_in(events, told)
+        if done.unread and not follow:
+            raise SourceError("; ".join(done.unread))
+        for line in done.unread:
+            if line not in before:
+                told(f"left for the next look: {line}")
+        before = done.unread
         if not follow:
             counts = store.counts()
             told(

@@ -12,11 +12,21 @@ T = TypeVar("T")
 
 
 def append(path: Path, entry: dict[str, Any]) -> None:
-    """Put an entry at the end, on disk when this returns. Hold the root's lock."""
-    with path.open("a") as file:
-        file.write(json.dumps(entry, sort_keys=True) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    """Put an entry at the end, on disk when this returns and not there at all when it fails. Hold the root's lock."""
+    with path.open("a+b") as file:
+        end, line = file.seek(0, os.SEEK_END), json.dumps(entry, sort_keys=True).encode() + b"\n"
+        file.seek(max(end - 1, 0))
+        if (
+            end and file.read(1) != b"\n"
+        ):  # an editor left it out: this entry would become part of the one before
+            line = b"\n" + line
+        try:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError as error:
+            os.ftruncate(file.fileno(), end)
+            raise type(error)(error.errno, error.strerror, str(path)) from error
 
 
 def entries(path: Path, make: Callable[..., T], what: str) -> list[T]:
@@ -28,10 +38,10 @@ def entries(path: Path, make: Callable[..., T], what: str) -> list[T]:
     if not path.exists():
         return []
     found = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
             found.append(make(**json.loads(line)))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise ArtifactError(
                 f"{path}, line {number} is no {what} ({error}); mend or remove it."
             ) from error

@@ -137,9 +137,9 @@ _OUTLIVED: Final = "{root} is in use by a run of `sigma ui`, which has ended bef
 def _in_the_way(root: Path, text: str) -> str:
     try:
         values = json.loads(text)
-    except json.JSONDecodeError:
+        holder = f"`sigma {values['verb']}` (process {values['pid']}, since {values['since']})"
+    except (ValueError, LookupError, TypeError):
         return f"{root} is in use by another process. Wait for it, or use another --root."
-    holder = f"`sigma {values['verb']}` (process {values['pid']}, since {values['since']})"
     to_do = "Wait for it, or use another --root."
     if values["verb"] == UI:
         to_do = "Close it first (Ctrl-C where it runs), or start the job in the UI; `sigma rollback` and `sigma promote` go beside it."

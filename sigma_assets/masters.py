@@ -3,10 +3,10 @@
 Stores and finds them; what they mean is `sigma_core/data/masters.py`. Our choice.
 """
 
-import uuid
 from dataclasses import replace
 from datetime import date
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 from typing import Final
 
@@ -15,9 +15,15 @@ import polars as pl
 from sigma_assets.binding import ROOT_FILE, Binding, RootError, read_binding, save
 from sigma_assets.periods import day_key
 from sigma_core import columns as c
-from sigma_core.artifacts import digest_frame, digest_json
+from sigma_core.artifacts import digest_frame, digest_json, write_bytes
 from sigma_core.data.masters import Listing, listing_of
-from sigma_core.data.sources.base import PRODUCT_COLUMNS, SourceError, product_master, read_table
+from sigma_core.data.sources.base import (
+    PRODUCT_COLUMNS,
+    SourceError,
+    product_master,
+    read_table,
+    told_columns,
+)
 
 FOLDER: Final = "product_masters"
 
@@ -93,7 +99,7 @@ def read_catalog_file(path: Path) -> pl.DataFrame:
     words = [name for name in PRODUCT_COLUMNS if name in frame.columns]
     if c.ITEM_ID not in frame.columns or not words:
         raise SourceError(
-            f"{path} has the columns {', '.join(frame.columns)}; {c.ITEM_ID} and at least one of "
+            f"{path} has the columns {told_columns(frame)}; {c.ITEM_ID} and at least one of "
             f"{', '.join(PRODUCT_COLUMNS)} are needed."
         )
     items = product_master(frame).sort(c.ITEM_ID)
@@ -114,7 +120,7 @@ def current_master(root: Path, binding: Binding, day: date) -> pl.DataFrame:
     if listing is not None:
         return listing.items
     path = _file(root, binding.parts["products"])
-    return pl.read_parquet(path) if path.exists() else binding.open_source().products()
+    return _table(path) if path.exists() else binding.open_source().products()
 
 
 def known_items_of(root: Path) -> pl.Series | None:
@@ -134,12 +140,20 @@ def _read(root: Path, digest: str) -> pl.DataFrame:
     path = _file(root, digest)
     if not path.exists():
         raise RootError(f"{path} is missing, though root.json names it; put it back from a backup.")
-    return pl.read_parquet(path)
+    return _table(path)
+
+
+def _table(path: Path) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RootError(f"{path} is damaged ({reason}); put it back from a backup.") from error
 
 
 def _store(root: Path, products: pl.DataFrame) -> None:
-    path = _file(root, digest_frame(products))
+    """Keep a master; it is on the disk when this returns, for `root.json` will name it."""
+    path, buffer = _file(root, digest_frame(products)), BytesIO()
     path.parent.mkdir(parents=True, exist_ok=True)
-    tmp = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    products.write_parquet(tmp)
-    tmp.replace(path)
+    products.write_parquet(buffer)
+    write_bytes(path, buffer.getvalue())

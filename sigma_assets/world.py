@@ -21,8 +21,8 @@ from sigma_core.artifacts import (
     ArtifactStore,
     DamagedError,
     digest_json,
-    read_json,
     read_manifest,
+    read_object,
     write_json,
 )
 from sigma_core.data.masters import Listing
@@ -112,7 +112,7 @@ class World:
         path = self.store.path(asset, partition)
         try:
             written = (path / MANIFEST).stat().st_mtime_ns
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         if path not in self._manifests or self._manifests[path][0] != written:
             try:
@@ -149,7 +149,7 @@ class World:
     def failure(self, asset: str, partition: str) -> str | None:
         """Which check the partition's last run failed, in words; None when it passed or never ran."""
         path = self._failure_file(asset, partition)
-        return str(read_json(path)["message"]) if path.exists() else None
+        return str(read_object(path, ["message"])["message"]) if path.exists() else None
 
     def mark_failure(self, asset: str, partition: str, message: str) -> None:
         """Remember that the newest run of the partition failed, beside (never inside) the artifacts."""
@@ -161,7 +161,7 @@ class World:
     def failed_events(self, asset: str, partition: str) -> str:
         """Digest of the raw events of the partition's day when its last run failed; "" where the mark tells none."""
         path = self._failure_file(asset, partition)
-        return str(read_json(path).get("events", "")) if path.exists() else ""
+        return str(read_object(path, []).get("events", "")) if path.exists() else ""
 
     def clear_failure(self, asset: str, partition: str) -> None:
         """Forget the failure: the partition was written."""

@@ -1,13 +1,11 @@
 """Artifacts on disk: what one is, how it is written so that a reader never sees half of it, and how it is found again.
 
-Holds the `Artifact` protocol, the atomic directory write (manifest last, then one rename), digests of canonical
-content, and `ArtifactStore`, which owns `<root>/<asset>/<partition>/`. It knows no asset, no model and no Dagster.
+Holds the `Artifact` protocol, the atomic directory write (manifest last, then one rename), and
+`ArtifactStore`, which owns `<root>/<asset>/<partition>/`. It knows no asset, no model and no Dagster.
 Our choice; the paper is silent.
 """
 
 import errno
-import hashlib
-import io
 import json
 import os
 import shutil
@@ -19,15 +17,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar, runtime_checkable
 
-import numpy as np
 import polars as pl
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
+
+from sigma_core.digests import digest_arrays as digest_arrays
+from sigma_core.digests import digest_bytes as digest_bytes
+from sigma_core.digests import digest_frame as digest_frame
+from sigma_core.digests import digest_json as digest_json
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
 _MANIFEST_KEYS = ("artifact", "digest", "lineage", "summary")
 _PUBLISH_TRIES = 100
+_READ_TRIES = 5
 TABLE = "table.parquet"
 
 if TYPE_CHECKING:
@@ -35,6 +38,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound="Artifact")
 D = TypeVar("D", bound="DataclassInstance")
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    RuntimeError,
+    AttributeError,
+    pl.exceptions.PolarsError,
+    SafetensorError,
+)
+"""What a `load` raises over files that are not what `save` wrote, in the words of many libraries."""
 
 
 class ArtifactError(RuntimeError):
@@ -63,43 +77,6 @@ class Artifact(Protocol):
         """Counts and figures worth showing beside the artifact (JSON values only)."""
 
 
-# ----------------------------------------------------------------------------------------- digests
-def digest_bytes(*parts: bytes | memoryview) -> str:
-    """Hex blake2b-128 of the parts, each prefixed with its length so that no two splits collide."""
-    h = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        h.update(len(part).to_bytes(8, "little"))
-        h.update(part)
-    return h.hexdigest()
-
-
-def digest_json(value: Any) -> str:
-    """Digest of a JSON value, independent of key order."""
-    return digest_bytes(json.dumps(value, sort_keys=True, default=str, separators=(",", ":")).encode())
-
-
-def digest_arrays(arrays: Mapping[str, np.ndarray]) -> str:
-    """Digest of named arrays: name, dtype, shape and bytes, in name order."""
-    parts: list[bytes | memoryview] = []
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        flat = array.reshape(-1).view(np.uint8).data
-        parts += [name.encode(), str(array.dtype).encode(), str(array.shape).encode(), flat]
-    return digest_bytes(*parts)
-
-
-def digest_frame(frame: pl.DataFrame) -> str:
-    """Digest of a frame: schema and values, in the frame's own row and column order.
-
-    Hashes uncompressed Parquet without its footer (which names a polars version); IPC bytes depend on memory layout.
-    """
-    buffer = io.BytesIO()
-    frame.rechunk().write_parquet(buffer, compression="uncompressed", statistics=False)
-    data = buffer.getvalue()
-    footer = int.from_bytes(data[-8:-4], "little")
-    return digest_bytes(str(frame.schema).encode(), data[: -8 - footer])
-
-
 # ---------------------------------------------------------------------------------- atomic writing
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file atomically: a reader sees the old one or the whole new one."""
@@ -110,6 +87,8 @@ def write_bytes(path: Path, data: bytes) -> None:
             handle.flush()
             os.fsync(handle.fileno())
         tmp.replace(path)
+    except OSError as error:
+        raise _named(error, path) from error
     finally:
         tmp.unlink(missing_ok=True)  # only there when the disk was full or the process was stopped
 
@@ -125,6 +104,10 @@ def read_json(path: Path, remedy: str | None = None) -> Any:
         return json.loads(path.read_text())
     except FileNotFoundError as error:
         raise ArtifactError(f"{path} does not exist.") from error
+    except PermissionError as error:
+        raise ArtifactError(f"{path} may not be read by this user; give the right to read it.") from error
+    except OSError as error:  # a folder in its place, a disk that fails
+        raise DamagedError(f"{path} cannot be read ({error.strerror}); {remedy or _remedy(path)}.") from error
     except (ValueError, RecursionError) as error:  # no JSON, no UTF-8
         raise DamagedError(f"{path} is not valid JSON ({error}); {remedy or _remedy(path)}.") from error
 
@@ -194,9 +177,11 @@ def write_artifact(
         }
         for path in tmp.rglob("*"):  # on the disk before the manifest says that they are whole
             if path.is_file():
-                _sync(path)
+                sync(path)
         write_json(tmp / MANIFEST, manifest)
         publish(tmp, directory)
+    except OSError as error:
+        raise _named(error, directory) from error
     finally:
         shutil.rmtree(tmp, ignore_errors=True)
     return manifest
@@ -222,20 +207,34 @@ def publish(tmp: Path, directory: Path) -> None:
                     old.rename(directory)
             if is_there or directory.exists():  # else the former version stays where `sweep` finds it
                 shutil.rmtree(old, ignore_errors=True)
-        _sync(directory.parent)
+        sync(directory.parent)
         return
     raise ArtifactError(
         f"{directory} is being written by other processes without end; let one of them finish."
     )
 
 
-def _sync(path: Path) -> None:
+def _named(error: OSError, path: Path) -> OSError:
+    """The error with the place that was to be written in its message; libraries leave it out, or name a temporary one."""
+    return type(error)(error.errno, error.strerror or str(error), str(path)) if error.errno else error
+
+
+def sync(path: Path) -> None:
     """Wait until the file's content, or the folder's list of names, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _version(directory: Path) -> tuple[int, int] | None:
+    """What tells a written artifact from the one that takes its place; None while there is none."""
+    try:
+        found = (directory / MANIFEST).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
@@ -248,9 +247,11 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     if not path.exists():
         raise ArtifactError(f"{directory} holds no complete artifact (no {MANIFEST}). Materialize it first.")
     manifest = read_object(path, _MANIFEST_KEYS)
-    if manifest.get("schema_version", 0) > SCHEMA_VERSION:
+    if not isinstance(schema := manifest.get("schema_version", 0), int):
+        raise DamagedError(f"{path}: schema_version is no number; {_remedy(path)}.")
+    if schema > SCHEMA_VERSION:
         raise ArtifactError(
-            f"{directory} was written with schema {manifest['schema_version']}, this code reads up to "
+            f"{directory} was written with schema {schema}, this code reads up to "
             f"{SCHEMA_VERSION}. Use the newer release, or another --root."
         )
     return manifest
@@ -332,23 +333,34 @@ class ArtifactStore:
         return write_artifact(artifact, self.path(asset, partition), **binding)
 
     def read(self, cls: type[T], asset: str, partition: str | None = None) -> T:
-        """Load a complete artifact as `cls`.
+        """Load a complete artifact as `cls`; one that is replaced meanwhile is read again, so that no value mixes two versions.
 
         Raises:
             ArtifactError: it is not there, or it holds another kind of artifact.
             DamagedError: its files are not what was written.
         """
         directory = self.path(asset, partition)
-        kind = read_manifest(directory)["artifact"]
-        if kind != cls.__name__:
-            raise ArtifactError(f"{directory} holds a {kind}, a {cls.__name__} was needed.")
-        try:
-            return cls.load(directory)
-        except (OSError, pl.exceptions.PolarsError, SafetensorError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+        for _ in range(_READ_TRIES):
+            version = _version(directory)
+            kind = read_manifest(directory)["artifact"]
+            if kind != cls.__name__:
+                raise ArtifactError(f"{directory} holds a {kind}, a {cls.__name__} was needed.")
+            failed: Exception | None = None
+            try:
+                value = cls.load(directory)
+            except _UNREADABLE as error:
+                failed = error
+            if version is None or _version(directory) != version:
+                continue  # replaced meanwhile: some files may be of the former version, some of the new one
+            if failed is None:
+                return value
+            if type(failed).__module__.startswith("sigma_"):  # says what to do itself
+                raise failed
+            reason = (str(failed).splitlines() or [""])[0] or type(failed).__name__
             raise DamagedError(
                 f"{directory} is damaged ({reason}); delete it and materialize again."
-            ) from error
+            ) from failed
+        raise ArtifactError(f"{directory} is being replaced without end by another process; let it finish.")
 
     def remove(self, asset: str, partition: str) -> None:
         """Take a complete artifact away: no reader, and no `sweep` after a kill, sees half of it."""

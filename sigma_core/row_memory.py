@@ -6,12 +6,13 @@ neither encoders nor codebooks. Our choice.
 
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from sigma_core.artifacts import digest_bytes
+from sigma_core.artifacts import digest_bytes, sync
 
 SUFFIX: Final = ".safetensors"
 
@@ -33,11 +34,13 @@ class RowMemory:
             for path in sorted(self._folder.glob(f"[!.]*{SUFFIX}")):
                 try:
                     stored = load_file(path)
-                    names = stored["keys"].tobytes().hex()
-                except (SafetensorError, OSError, KeyError):
-                    path.unlink(missing_ok=True)
+                    names, rows = stored["keys"].tobytes().hex(), list(stored["rows"])
+                    if len(names) != 32 * len(rows):
+                        raise ValueError("another number of keys than of rows")
+                except (SafetensorError, OSError, KeyError, ValueError, TypeError):
+                    _give_up(path)
                     continue
-                self._rows.update({names[32 * i : 32 * i + 32]: row for i, row in enumerate(stored["rows"])})
+                self._rows.update({names[32 * i : 32 * i + 32]: row for i, row in enumerate(rows)})
         return self._rows
 
     def keep(self, keys: Sequence[str], rows: np.ndarray) -> None:
@@ -50,10 +53,17 @@ class RowMemory:
         packed = np.frombuffer(bytes.fromhex("".join(keys)), dtype=np.uint8).reshape(-1, 16)
         try:
             save_file({"keys": packed, "rows": np.ascontiguousarray(rows)}, tmp)
+            sync(tmp)  # rows of zeros after a power cut would be believed for ever
             tmp.replace(self._folder / f"{name}{SUFFIX}")
         finally:
             tmp.unlink(missing_ok=True)
         self.known().update(zip(keys, rows, strict=True))
+
+
+def _give_up(path: Path) -> None:
+    """Remove a broken file; one that cannot be removed (a folder, no right) costs its rows each time."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def remembered(

@@ -1,6 +1,8 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
+from safetensors.numpy import save_file
 
 from sigma_core.row_memory import RowMemory, remembered
 
@@ -30,3 +32,19 @@ def test_a_broken_file_costs_its_rows_once_more(tmp_path: Path) -> None:
         path.write_bytes(path.read_bytes()[:20])
     assert RowMemory(tmp_path).known() == {}
     assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_without_their_keys_are_no_rows(tmp_path: Path) -> None:
+    save_file({"keys": np.zeros((1, 16), np.uint8), "rows": np.ones((2, 2))}, tmp_path / "a.safetensors")
+    save_file({"keys": np.zeros((1, 16), np.uint8)}, tmp_path / "b.safetensors")
+    (tmp_path / "c.safetensors").mkdir()
+    assert RowMemory(tmp_path).known() == {}
+
+
+def test_rows_are_on_the_disk_before_they_have_their_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr("os.fsync", lambda _: seen.append(len(list(tmp_path.glob("[!.]*")))))
+    RowMemory(tmp_path).keep(["ab" * 16], np.ones((1, 2), np.float32))
+    assert seen == [0]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from sigma_core import versions
-from sigma_core.artifacts import digest_bytes, digest_json
+from sigma_core.artifacts import digest_bytes, digest_json, sync
 
 if TYPE_CHECKING:
     from sigma_core.generation.recommender import Recommender, Searched
@@ -154,6 +154,7 @@ class BeamMemory:
         tmp = self.path.with_name(f".{self.path.name}.tmp")
         try:
             save_file(tensors, tmp, metadata={"binding": self._binding})
+            sync(tmp)  # beams of zeros after a power cut would be taken for known ones
             tmp.replace(self.path)
         finally:
             tmp.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import polars as pl
 
 from sigma_core import columns as c
-from sigma_core.data.sources.base import SourceError
+from sigma_core.data.sources.base import SourceError, calendar_times
 from sigma_core.serving.live_store import Cursor, LiveEvent, LiveStore, Refused, micros
 
 LINES: Final = (".jsonl", ".ndjson", ".json")
@@ -100,7 +100,13 @@ def event_files(path: Path) -> list[Path]:
 
 
 def batches(file: Path, store: LiveStore, size: int) -> Iterator[Batch]:
-    """What the file holds beyond its cursor. Ask for the next batch after the one before is stored."""
+    """What the file holds beyond its cursor. Ask for the next batch after the one before is stored.
+
+    Raises:
+        SourceError: it is no file, or no Parquet table of events, or not a whole one yet.
+    """
+    if not file.is_file():
+        raise SourceError(f"{file} is no file; needed are event files, {', '.join((*LINES, PARQUET))}.")
     source = str(file.resolve())
     known = store.cursor(source)
     if file.suffix == PARQUET:
@@ -159,18 +165,30 @@ def _parquet(file: Path, source: str, known: Cursor | None, size: int) -> Iterat
     mark = f"{stat.st_size}:{stat.st_mtime_ns}"
     position = known.position if known is not None and known.mark == mark else 0
     wanted = (c.USER_ID, c.ITEM_ID, c.EVENT_TIME, c.EVENT_TYPE, c.SESSION_ID, c.QUANTITY)
-    scan = pl.scan_parquet(file)
-    here = [name for name in wanted if name in scan.collect_schema()]
-    while True:
-        rows = scan.select(here).slice(position, size).collect().to_dicts()
-        if not rows:
-            return
-        events: list[LiveEvent] = []
-        refused: list[Refused] = []
-        for number, row in enumerate(rows, start=position):
-            try:
-                events.append(read_event(row))
-            except EventError as error:
-                refused.append(Refused(number, str(error)))
-        position += len(rows)
-        yield Batch(events, refused, Cursor(source, mark, position))
+    try:
+        schema = pl.read_parquet_schema(file)
+        if lost := [name for name in wanted[:3] if name not in schema]:
+            raise SourceError(
+                f"{file}: column {', '.join(lost)} is missing; arrived: {', '.join(schema)[:400]}."
+            )
+        scan = pl.scan_parquet(file).select(name for name in wanted if name in schema)
+        if isinstance(schema[c.EVENT_TIME], pl.Date | pl.Datetime):
+            scan = scan.with_columns(calendar_times(c.EVENT_TIME, schema[c.EVENT_TIME]))
+        while rows := scan.slice(position, size).collect().to_dicts():
+            yield _batch(rows, position, Cursor(source, mark, position + len(rows)))
+            position += len(rows)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise SourceError(f"{file} is not a readable parquet table: {reason}") from error
+
+
+def _batch(rows: list[dict[str, Any]], first: int, cursor: Cursor) -> Batch:
+    """The rows from number `first` on, each an event or refused."""
+    events: list[LiveEvent] = []
+    refused: list[Refused] = []
+    for number, row in enumerate(rows, start=first):
+        try:
+            events.append(read_event(row))
+        except EventError as error:
+            refused.append(Refused(number, str(error)))
+    return Batch(events, refused, cursor)

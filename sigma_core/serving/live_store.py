@@ -148,17 +148,25 @@ class LiveStore:
         """Open or create it.
 
         Raises:
-            ValueError: it was written by a newer release.
+            ValueError: it was written by a newer release, or is no store.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._local = threading.local()
-        connection = self._connection
-        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        if version > _SCHEMA_VERSION:
-            raise ValueError(f"{path} has schema {version}, this release reads up to {_SCHEMA_VERSION}.")
-        connection.executescript(_SCHEMA)
-        connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+        try:
+            connection = self._connection
+            version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+            if version > _SCHEMA_VERSION:
+                raise ValueError(f"{path} has schema {version}, this release reads up to {_SCHEMA_VERSION}.")
+            connection.executescript(_SCHEMA)
+            connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+        except sqlite3.DatabaseError as error:
+            if "locked" in str(error):
+                raise
+            raise ValueError(
+                f"{path} cannot be used as a live store ({error}). Where the disk is full, make room. Else put it back from a backup, or "
+                f"move it and its -wal and -shm files away and give the events since the last materialized day again."
+            ) from error
 
     @classmethod
     def of_root(cls, root: Path) -> "LiveStore":
@@ -177,15 +185,18 @@ class LiveStore:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing; waits for other writers."""
+        """All or nothing; waits for other writers. After an error, whoever raised it, the connection is free for the next."""
         connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")
         try:
+            connection.execute("BEGIN IMMEDIATE")
             yield connection
-        except BaseException:
-            connection.execute("ROLLBACK")
+            connection.execute("COMMIT")
+        except BaseException as error:
+            if connection.in_transaction:  # SQLite itself rolls back when the disk is full
+                connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.DatabaseError):
+                raise type(error)(f"{self.path}: {error}; nothing of this was stored") from error
             raise
-        connection.execute("COMMIT")
 
     # -------------------------------------------------------------------------------------- events
     def ingest(

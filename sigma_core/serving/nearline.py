@@ -7,7 +7,7 @@ Source: paper, nearline serving (behaviour aggregated by the minute, results to 
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -19,6 +19,7 @@ from sigma_core import columns as c
 from sigma_core.artifacts import TABLE, ArtifactStore
 from sigma_core.config import NearlineConfig
 from sigma_core.data.events import POSITIVE_TYPES
+from sigma_core.data.sources.base import SourceError
 from sigma_core.instruction.collate import NUM_STATS, Prompt, Request, UserContext
 from sigma_core.serving.event_files import batches, event_files
 from sigma_core.serving.live_context import Taken, live_context, session_prompt
@@ -69,6 +70,7 @@ class Progressed:
     duplicates: int = 0
     refused: int = 0
     refreshed: int = 0
+    unread: list[str] = field(default_factory=list)
 
 
 class Nearline:
@@ -86,21 +88,25 @@ class Nearline:
         live.load_into(store)
 
     def run(self, path: Path, told: Callable[[str], None] = lambda _: None) -> Progressed:
-        """Read what is new at `path` and refresh every due user."""
+        """Read what is new at `path` and refresh every due user. A file that cannot be read holds up no other: see `unread`."""
         done = Progressed()
         for file in event_files(path):
-            for batch in batches(file, self.store, self.config.batch_events):
-                taken = self.store.ingest(batch.events, batch.cursor, batch.refused)
-                done.new += taken.new
-                done.duplicates += taken.duplicates
-                done.refused += taken.refused
-                told(
-                    f"{file.name}: {taken.new} new events, {taken.duplicates} known, {taken.refused} refused"
-                )
+            try:
+                self._take_in(file, done, told)
+            except (SourceError, OSError) as error:  # broken, or somebody is still copying it
+                done.unread.append(str(error))
         while refreshed := self.refresh():
             done.refreshed += refreshed
             told(f"{done.refreshed} users refreshed")
         return done
+
+    def _take_in(self, file: Path, done: Progressed, told: Callable[[str], None]) -> None:
+        for batch in batches(file, self.store, self.config.batch_events):
+            taken = self.store.ingest(batch.events, batch.cursor, batch.refused)
+            done.new += taken.new
+            done.duplicates += taken.duplicates
+            done.refused += taken.refused
+            told(f"{file.name}: {taken.new} new events, {taken.duplicates} known, {taken.refused} refused")
 
     def refresh(self) -> int:
         """Bring at most `batch_users` due users up to date; how many it were."""

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -237,6 +237,46 @@ def test_an_address_that_cannot_be_asked_is_told_without_the_secret_in_it(tmp_pa
     told = (tmp_path / LOG).read_text().splitlines()[1]
     assert '"undelivered"' in told
     assert "secret" not in told
+
+
+@contextmanager
+def answering(*parts: bytes) -> Iterator[int]:
+    """A server that sends these parts to whoever connects, a tenth of a second apart."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def talk() -> None:
+            with suppress(OSError):
+                while True:
+                    caller, _ = server.accept()
+                    with caller:
+                        caller.recv(65_536)
+                        for part in parts:
+                            caller.sendall(part)
+                            time.sleep(0.1)
+
+        threading.Thread(target=talk, daemon=True).start()
+        yield server.getsockname()[1]
+
+
+def test_a_redirection_is_no_receipt(tmp_path: Path) -> None:
+    """Followed, it would be a GET without the alert; and the page it leads to says 200."""
+    log = AlertLog(tmp_path)
+    log.raise_alert(ALERT)
+    page = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+    with (
+        answering(page) as there,
+        answering(f"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:{there}/\r\n\r\n".encode()) as port,
+    ):
+        assert log.deliver([WebhookSink(f"http://127.0.0.1:{port}/")], no_sleep) == 1
+    assert "it has moved: give SIGMA_ALERT_WEBHOOK_URL its new address" in log.path.read_text()
+
+
+def test_a_server_that_never_ends_its_answer_costs_the_timeout() -> None:
+    """Every byte begins a socket's timeout anew."""
+    with answering(b"HTTP/1.1 200 OK\r\nX-Endless: ", *[b"x"] * 50) as port:
+        sink = WebhookSink(f"http://127.0.0.1:{port}/", timeout=0.3)
+        with pytest.raises(DeliveryError, match="no answer within"):
+            sink.send(ALERT)
 
 
 def test_a_sink_with_a_bug_raises_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

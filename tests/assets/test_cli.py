@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import shutil
@@ -170,6 +171,10 @@ def test_a_root_remembers_its_threads(tmp_path: Path) -> None:
 
 def test_foreign_errors_name_their_type_ours_speak_for_themselves() -> None:
     assert one_line(StepError("sft_shards[2024-10-01]:\n no answer")) == "sft_shards[2024-10-01]: no answer"
+    full = OSError(errno.ENOSPC, "No space left on device", "a.json")
+    assert one_line(full).startswith(
+        "[Errno 28] No space left on device: 'a.json'. Nothing half written counts. Make room"
+    )
     assert one_line(OSError("disk full")).startswith("OSError: disk full (run again with -v")
 
 

@@ -6,15 +6,17 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 import polars as pl
 import pytest
 
-from sigma_assets import io_manager
+from sigma_assets import io_manager, masters
 from sigma_assets.alerts import AlertLog
+from sigma_assets.binding import RootError
 from sigma_assets.instance import open_instance, reconcile
 from sigma_assets.planner import Step
 from sigma_assets.runner import Runner, StepError
@@ -269,3 +271,81 @@ def test_what_a_process_wrote_is_shared_as_long_as_it_lies_on_disk(tmp_path: Pat
     other = ItemCatalog(catalog.frame.head(1))
     world.store.write("item_catalog", DAYS[0], other)  # another process
     assert io_manager.load(world, "item_catalog", DAYS[0]).frame.equals(other.frame)
+
+
+class TwoFiles:
+    """An artifact of two files that say the same; `between` is called after the first one was read."""
+
+    between: ClassVar[list[Callable[[], None]]] = []
+
+    def __init__(self, *said: str) -> None:
+        self.said = said
+
+    def save(self, directory: Path) -> None:
+        for name in "ab":
+            (directory / name).write_text(self.said[0])
+
+    @classmethod
+    def load(cls, directory: Path) -> "TwoFiles":
+        first = (directory / "a").read_text()
+        if cls.between:
+            cls.between.pop()()
+        return cls(first, (directory / "b").read_text())
+
+    def digest(self) -> str:
+        return self.said[0]
+
+    def summary(self) -> dict[str, str]:
+        return {}
+
+
+def test_a_value_is_never_made_of_two_versions(tmp_path: Path) -> None:
+    """A rollback publishes lists while a server reads them: some files old, some new, or gone with the old folder."""
+    store = ArtifactStore(tmp_path)
+    store.write("lists", "2024-03-01", TwoFiles("old"))
+    TwoFiles.between[:] = [lambda: store.write("lists", "2024-03-01", TwoFiles("new"))]
+    assert store.read(TwoFiles, "lists", "2024-03-01").said == ("new", "new")
+
+
+def test_a_folder_in_the_place_of_a_manifest_costs_its_own_partition(tmp_path: Path) -> None:
+    world = small_world(tmp_path)
+    (world.store.path("interaction_events", DAYS[0]) / MANIFEST).mkdir(parents=True)
+    (world.root / "interaction_events" / DAYS[1]).write_text("a file")
+    assert [world.why_stale(STAGES["interaction_events"], day) for day in DAYS] == ["missing", "missing"]
+
+
+@pytest.mark.parametrize("table", [pl.DataFrame({"a": [1]}), pl.DataFrame()])
+def test_a_table_of_other_columns_is_named_with_the_remedy(tmp_path: Path, table: pl.DataFrame) -> None:
+    store = ArtifactStore(tmp_path)
+    store.write("interaction_events", DAYS[0], InteractionEvents(toy_events()))
+    table.write_parquet(store.path("interaction_events", DAYS[0]) / "table.parquet")
+    with pytest.raises(DamagedError, match=rf"{DAYS[0]} is damaged .* delete it and materialize again"):
+        store.read(InteractionEvents, "interaction_events", DAYS[0])
+
+
+def test_an_error_of_writing_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*a.json"):
+        write_json(tmp_path / "a.json", {})
+    with pytest.raises(OSError, match=r"No space left on device: .*events"):
+        write_artifact(InteractionEvents(toy_events()), tmp_path / "events")
+
+
+def test_a_damaged_product_master_is_named_and_one_that_is_named_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = small_world(tmp_path)
+    order: list[str] = []
+    sync = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda at: (order.append(Path(f"/proc/self/fd/{at}").readlink().name), sync(at))[1]
+    )
+    masters.remember_first(world.root, world.binding)
+    assert ".parquet." in order[0]
+    (file,) = (world.root / masters.FOLDER).iterdir()
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(RootError, match=rf"{file.name} is damaged .* put it back from a backup"):
+        masters.current_master(world.root, world.binding, world.binding.start)

@@ -27,6 +27,14 @@ def test_a_second_process_learns_who_holds_the_root(tmp_path: Path) -> None:
             pass
 
 
+def test_a_lock_file_of_something_else_is_a_lock_all_the_same(tmp_path: Path) -> None:
+    with root_lock(tmp_path, "ui"):
+        for text in ("[]", "{}", "null", "half of {"):
+            (tmp_path / ".lock").write_text(text)
+            with pytest.raises(LockedError, match="in use by another process"), root_lock(tmp_path, "prune"):
+                pass
+
+
 def test_the_lock_is_free_after_the_block(tmp_path: Path) -> None:
     for _ in range(2):
         with root_lock(tmp_path / "new", "evaluate"):

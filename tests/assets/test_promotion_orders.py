@@ -1,5 +1,6 @@
 """Orders by hand: the newest counts, what was taken back stays barred until it is promoted, and a broken line is no order."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,22 @@ def test_an_order_and_the_adapter_compared_with_are_part_of_the_lineage(tmp_path
     give_order(world.root, "promote", D, (D, "new"), "", "again")
     assert decision_lineage(world, D) != first
     assert decision_lineage(world, "2024-10-29") == {}
+
+
+def test_a_last_line_without_its_end_does_not_swallow_the_next_order(tmp_path: Path) -> None:
+    give_order(tmp_path, "promote", D, (D, "one"), "", "good")
+    (tmp_path / ORDERS).write_bytes((tmp_path / ORDERS).read_bytes().rstrip())  # an editor
+    give_order(tmp_path, "promote", D, (D, "two"), "", "good")
+    assert [one.checkpoint for one in orders(tmp_path)] == ["one", "two"]
+
+
+def test_an_order_that_the_disk_refused_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    give_order(tmp_path, "promote", D, (D, "one"), "", "good")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match=rf"No space left on device: .*{ORDERS}"):
+        give_order(tmp_path, "promote", D, (D, "two"), "", "good")
+    assert [one.checkpoint for one in orders(tmp_path)] == ["one"]

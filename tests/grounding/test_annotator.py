@@ -47,7 +47,10 @@ class Stub:
                 group = asked.split('"')[1]
                 text = json.dumps({"phrases": ANSWERS.get(group, [f"{group} time"])})
                 content = {"choices": [{"message": {"content": stub.text or f"Sure! {text}"}}]}
-                reply = json.dumps(content if status == 200 else {"error": f"refused with {status}"}).encode()
+                refusal = {
+                    "error": f"refused with {status}: {stub.keys[-1]}"
+                }  # many servers say the key again
+                reply = json.dumps(content if status == 200 else refusal).encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(reply)))
                 self.end_headers()
@@ -131,6 +134,15 @@ def test_a_busy_server_is_asked_again_and_a_refusal_is_not(stub: Stub, tmp_path:
     stub.failures = [500, 500, 500]
     with pytest.raises(ChatError, match="Answers so far are cached"):
         chat(stub).ask('"hot dogs"')
+
+
+def test_a_key_with_a_line_feed_is_the_key_and_one_that_is_none_is_not_told(stub: Stub) -> None:
+    """As a header it would be refused by the library, in words that hold it."""
+    assert "cookout" in chat(stub, key="k-123\n").ask('"hot dogs"')
+    assert stub.keys == ["Bearer k-123"]
+    with pytest.raises(ChatError, match="SIGMA_ANNOTATOR_API_KEY holds a line break") as refused:
+        chat(stub, key="k-1\n23")
+    assert "23" not in str(refused.value)
 
 
 def test_an_unreachable_server_is_an_error_that_says_so() -> None:

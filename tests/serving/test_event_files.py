@@ -103,3 +103,19 @@ def test_a_line_that_no_store_can_hold_is_refused_and_the_file_goes_on(tmp_path:
     file.write_text(line(1) + line(2, user_id="u\ud800") + line(3, session_id="\ud800") + line(4))
     assert take(file, store) == (2, 2)
     assert take(file, store) == (0, 0)
+
+
+def test_a_time_of_no_calendar_costs_its_own_row(tmp_path: Path) -> None:
+    times = pl.Series([2**62, micros(datetime(2024, 10, 29))]).cast(pl.Datetime("us"))
+    frame = pl.DataFrame({"user_id": "u", "item_id": "i", "event_time": times})
+    frame.write_parquet(tmp_path / "a.parquet")
+    assert take(tmp_path / "a.parquet", LiveStore(tmp_path / "live.sqlite")) == (1, 1)
+
+
+def test_a_parquet_file_without_the_columns_is_no_file_without_events(tmp_path: Path) -> None:
+    pl.DataFrame({"user": ["u"]}).write_parquet(tmp_path / "a.parquet")
+    with pytest.raises(SourceError, match=r"a.parquet: column user_id, item_id, event_time is missing"):
+        take(tmp_path / "a.parquet", LiveStore(tmp_path / "live.sqlite"))
+    (tmp_path / "b.parquet").write_bytes(b"PAR1, half of it")
+    with pytest.raises(SourceError, match=r"b.parquet is not a readable parquet table"):
+        take(tmp_path / "b.parquet", LiveStore(tmp_path / "live.sqlite"))

@@ -1,13 +1,16 @@
 """What the API refuses, and what a client and the log never see."""
 
+import json
 import logging
 import re
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from pydantic import ValidationError
 
 from sigma_core.serving.http.app import create_app
+from sigma_core.serving.http.schemas import BatchRequest
 from sigma_core.serving.http.security import KeyRing
 from tests.serving.live_world import holder, live_day
 from tests.serving.test_http import EASY, KEY, LOCAL
@@ -104,3 +107,23 @@ def test_a_fault_shows_neither_trace_nor_user_in_answer_or_log(caplog: pytest.Lo
     assert "KeyError" in caplog.text, "the log says what it was"
     assert "secret-person" not in "".join(r.getMessage() for r in caplog.records if r.name == "sigma.serve")
     assert "/v1/users/{user_id}" in caplog.text
+
+
+def test_a_body_of_nothing_but_errors_tells_one_of_them() -> None:
+    """Collecting 125,000 of them held up everybody else for seconds."""
+    wrong = {"requests": [{"filters": {"only_items": [1] * 4000}, "history": [{}] * 500}] * 32}
+    with pytest.raises(ValidationError) as told:
+        BatchRequest.model_validate(wrong)
+    assert told.value.error_count() <= 2
+
+
+@pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded"])
+def test_a_page_of_another_site_changes_nothing(client: TestClient, kind: str | None) -> None:
+    """A browser sends these without asking; JSON it asks for first, and is told no."""
+    event = {"user_id": "u0", "item_id": "i00", "event_time": "2024-10-29T00:00:00"}
+    headers = {"origin": "http://elsewhere.example"} | ({"content-type": kind} if kind else {})
+    body = json.dumps({"events": [event]}).encode()
+    assert client.post("/v1/events", content=body, headers=headers).status_code == 422
+    asks = {"origin": headers["origin"], "access-control-request-method": "POST"}
+    answer = client.options("/v1/events", headers=asks)
+    assert "access-control-allow-origin" not in answer.headers

@@ -202,3 +202,44 @@ def test_a_store_of_a_newer_release_is_refused(tmp_path: Path) -> None:
         connection.execute("PRAGMA user_version = 99")
     with pytest.raises(ValueError, match="schema 99"):
         LiveStore(tmp_path / "s")
+
+
+def test_a_full_disk_is_told_and_the_next_events_are_taken_in(store: LiveStore) -> None:
+    pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
+    store._connection.execute(f"PRAGMA max_page_count = {pages}")
+    many = [event(n, user="u" * 100) for n in range(2000)]
+    with pytest.raises(
+        sqlite3.OperationalError, match=r"live.sqlite: database or disk is full; nothing of this"
+    ):
+        store.ingest(many)
+    store._connection.execute("PRAGMA max_page_count = 1000000")
+    assert store.ingest(many).new == 2000
+
+
+def test_a_commit_that_fails_leaves_no_transaction_open(store: LiveStore) -> None:
+    """It would hold the store's lock, and refuse every later event of its thread, until the process ends."""
+
+    class Failing:
+        def __init__(self, real: sqlite3.Connection) -> None:
+            self.real, self.left = real, 1
+
+        def execute(self, said: str, *values: Any) -> Any:
+            if said == "COMMIT" and self.left:
+                self.left = 0
+                raise sqlite3.OperationalError("disk I/O error")
+            return self.real.execute(said, *values)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.real, name)
+
+    store._local.connection = Failing(store._connection)
+    with pytest.raises(sqlite3.OperationalError, match="disk I/O error"):
+        store.ingest([event(1)])
+    assert store.counts()["events"] == 0
+    assert store.ingest([event(1)]).new == 1
+
+
+def test_a_file_that_is_no_store_is_named_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "live.sqlite").write_bytes(b"no store" * 1000)
+    with pytest.raises(ValueError, match=r"live.sqlite cannot be used as a live store .* move it"):
+        LiveStore(tmp_path / "live.sqlite")

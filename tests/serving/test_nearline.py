@@ -312,3 +312,12 @@ def test_killed_at_any_moment_it_loses_nothing_and_counts_nothing_twice(tmp_path
     assert killed.counts()["events"] == want.new
     assert killed.counts()["due"] == 0
     assert same(killed, undisturbed, 12)
+
+
+def test_a_file_that_is_still_being_copied_holds_up_no_other(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.parquet").write_bytes(b"PAR1, half of it")
+    write(tmp_path / "in" / "b.jsonl", rows())
+    done = Nearline(live_day(), LiveStore(tmp_path / "live.sqlite"), history, CONFIG).run(tmp_path / "in")
+    assert done.new > 0
+    assert ["a.parquet is not a readable" in why for why in done.unread] == [True]

@@ -83,3 +83,17 @@ def test_a_bucket_refills_with_time_and_callers_do_not_share_it() -> None:
     assert limit.take("a") == pytest.approx(0.5)
     now[0] = 1.5
     assert limit.take("a") == 0
+
+
+def test_a_key_file_that_is_not_taken_over_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A key that was meant to be gone is still accepted: somebody has to know."""
+    monkeypatch.setattr("sigma_core.serving.http.security._LOOK_AGAIN_S", 0.0)
+    (tmp_path / "keys").write_text(FIRST)
+    ring = KeyRing(file=tmp_path / "keys")
+    (tmp_path / "keys").write_text("short")
+    assert ring.check(FIRST)
+    assert ring.check(FIRST)
+    assert [record.message.count("cannot be taken over") for record in caplog.records] == [1]
+    assert FIRST not in caplog.text

@@ -11,6 +11,7 @@ what was dropped. The data are the user's own download.
 import gzip
 import json
 import logging
+import zlib
 from ast import literal_eval
 from collections import Counter
 from collections.abc import Iterator
@@ -178,7 +179,7 @@ class Amazon:
                         good += bool(values)
                         self._counts["unreadable_lines"] += not values
                         yield values
-        except (OSError, EOFError, UnicodeDecodeError) as error:
+        except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
             raise SourceError(f"{file} cannot be read after line {read}: {error}") from error
         if read and not good:
             raise SourceError(f"{file}: none of its {read} lines is a JSON object; JSON lines are needed.")
@@ -247,6 +248,8 @@ def _parsed(line: str) -> dict[str, Any]:
     """The line's object; {} when it is none. 2014 metadata are Python literals (never run, only read)."""
     try:
         values = json.loads(line)
+    except RecursionError:
+        return {}
     except ValueError:
         try:
             values = literal_eval(line.strip())
@@ -261,7 +264,7 @@ def _review(values: dict[str, Any]) -> Review:
     time = values.get("timestamp", values.get("sort_timestamp", values.get("unixReviewTime")))
     try:
         seconds = float(time)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return Review(user, item, None)
     seconds = seconds / 1000 if seconds > LATEST_SECONDS else seconds
     return Review(user, item, seconds if 0 <= seconds <= LATEST_SECONDS else None)

@@ -5,6 +5,7 @@ Pure functions of one metadata record of any of the three formats (2014, 2018, 2
 
 import html
 import re
+import sys
 from typing import Any, Final
 
 MAX_CATEGORY: Final = 60  # a longer "category" of 2018 is a sentence of the product's features
@@ -16,8 +17,8 @@ _JUNK: Final = ("getTime", "function(", "{")
 
 
 def plain_text(value: str) -> str:
-    """The text without tags and entities, blanks single. Entities twice: the files hold "&amp;amp;"."""
-    text = html.unescape(html.unescape(value))
+    """The text without tags, entities and halves of characters, blanks single. Entities twice: the files hold "&amp;amp;"."""
+    text = html.unescape(html.unescape(value)).encode("utf-8", "ignore").decode()
     return " ".join(_TAGS.sub(" ", _BLOCKS.sub(" ", text)).split())
 
 
@@ -63,7 +64,7 @@ def price_of(value: Any) -> float | None:
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, int | float):
-        return float(value) if 0 < value < float("inf") else None
+        return float(value) if 0 < value <= sys.float_info.max else None
     if not isinstance(value, str) or any(mark in value for mark in _JUNK):
         return None
     match = _PRICE.search(value)

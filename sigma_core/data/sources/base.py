@@ -5,6 +5,8 @@ and knows nothing of catalogs, days or tasks. Our choice; the paper is silent on
 """
 
 import codecs
+import re
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
@@ -33,6 +35,10 @@ MAX_GAP_DAYS: Final = 365
 """More days in a row without any event, and the rows before them are taken for mistyped."""
 
 Vectors = tuple[list[str], np.ndarray]
+_UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
+_A_DAY: Final = {"d": 1, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
+_SHOWN_COLUMNS: Final = 30
+_SHOWN_CHARACTERS: Final = 200
 
 
 class SourceError(ValueError):
@@ -109,6 +115,20 @@ def product_master(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def in_calendar(times: pl.Expr, unit: str) -> pl.Expr:
+    """Times or days (unit "d") of the years 1 to 9999, which Python has; null for others, whose conversion ends the process."""
+    first, last = ((day - date(1970, 1, 1)).days * _A_DAY[unit] for day in (date.min, date.max))
+    return pl.when(times.to_physical().cast(pl.Int64).is_between(first, last, closed="left")).then(times)
+
+
+def calendar_times(name: str, dtype: pl.DataType) -> pl.Expr:
+    """A column of times, dates or nothing as naive microseconds: those with a zone become UTC, a date alone is midnight."""
+    column = in_calendar(pl.col(name), dtype.time_unit if isinstance(dtype, pl.Datetime) else "d")
+    if isinstance(dtype, pl.Datetime) and dtype.time_zone:
+        column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+    return in_calendar(column.cast(pl.Datetime("us")), "us").alias(name)
+
+
 def event_dates(events: pl.DataFrame, where: str, today: date | None = None) -> tuple[date, date]:
     """First and last day of the events that have a time, tomorrow at the latest: one mistyped year must not move the calendar.
 
@@ -162,11 +182,11 @@ def need_folder(path: Path | None, source: str, what: str) -> Path:
 
 
 def read_table(path: Path) -> pl.DataFrame:
-    """A Parquet or CSV file as it is; the values of a CSV as text.
+    """A Parquet or CSV file as it is; the values of a CSV as text, so that an id like 007 keeps its zeros.
 
     Raises:
-        SourceError: it is not there, of another kind, or not readable, as a CSV in another encoding than UTF-8 or with other
-            separators than commas is; the message says which.
+        SourceError: it is not there, of another kind, not readable (as a CSV in another encoding than UTF-8 or with other
+            separators than commas is), or a CSV that names a column twice; the message says which.
     """
     if not path.is_file():
         raise SourceError(f"{path} does not exist, or is no file; needed a .parquet or .csv file.")
@@ -174,14 +194,20 @@ def read_table(path: Path) -> pl.DataFrame:
         raise SourceError(f"{path} ends in {path.suffix or 'nothing'}; needed a .parquet or .csv file.")
     is_csv = path.suffix == ".csv"
     try:
-        frame = pl.read_csv(path, infer_schema=False) if is_csv else pl.read_parquet(path)
-        is_odd = is_csv and (frame.width == 1 or "\x00" in frame.columns[0])
-        if is_odd and (hint := _csv_hint(path)):
-            raise SourceError(f"{path} is not a readable csv table: {hint}")
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        hint = _csv_hint(path) if is_csv else ""
-        raise SourceError(f"{path} is not a readable {path.suffix[1:]} table: {hint or reason}") from error
+        if not is_csv:
+            return pl.read_parquet(path)
+        frame = pl.read_csv(path, infer_schema=False)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:_SHOWN_CHARACTERS]
+        if is_csv:
+            reason = _csv_hint(path) or f"{reason}; needed is UTF-8 text, quotes in pairs"
+        raise SourceError(f"{path} is not a readable {path.suffix[1:]} table: {reason}") from error
+    is_odd = frame.width == 1 or "\x00" in frame.columns[0]
+    if is_odd and (hint := _csv_hint(path)):
+        raise SourceError(f"{path} is not a readable csv table: {hint}")
+    there = set(frame.columns)
+    if twice := [name for name in map(_first_of, frame.columns) if name in there]:
+        raise SourceError(f"{path}: column {twice[0]} is there twice; which one counts? Keep one of them.")
     return frame
 
 
@@ -199,7 +225,32 @@ def _csv_hint(path: Path) -> str:
             return (
                 f"its text is not UTF-8 ({error.object[:60]!r}); save it as UTF-8 (iconv -f cp1252 -t utf-8)."
             )
-    mark = max(";\t|", key=head.decode().count)
-    if mark in head.decode() and "," not in head.decode():
+    text = head.decode(errors="replace")
+    mark = max(";\t|", key=text.count)
+    if mark in text and "," not in text:
         return f"its columns are parted by {mark!r}; needed are commas, and numbers with a decimal point."
     return ""
+
+
+def _first_of(name: str) -> str:
+    """The name that polars gave the first column of a CSV where it calls a later one of that name `name`; "" elsewhere."""
+    match = re.fullmatch(r"(.+)_duplicated_\d+", name, re.DOTALL)
+    return match[1] if match else ""
+
+
+def told_columns(frame: pl.DataFrame) -> str:
+    """The names of the frame's columns for a message, the first ones of many."""
+    names = [name[:_SHOWN_CHARACTERS] for name in frame.columns[:_SHOWN_COLUMNS]]
+    more = f" and {frame.width - len(names):,} more" if frame.width > len(names) else ""
+    return ", ".join(names) + more
+
+
+def need_plain(frame: pl.DataFrame, file: Path, names: Iterable[str]) -> None:
+    """Refuse lists, records and bytes where a plain value is needed.
+
+    Raises:
+        SourceError: a column holds such; the message names it.
+    """
+    for name in names:
+        if (dtype := frame.schema[name]).is_nested() or dtype in (pl.Binary, pl.Object):
+            raise SourceError(f"{file}, column {name}: {dtype} arrived; one plain value a row is needed.")

@@ -11,7 +11,7 @@ import polars as pl
 
 from sigma_core import columns as c
 from sigma_core.data.offers import OFFERED_SCHEMA, SENT_SCHEMA, Offers
-from sigma_core.data.sources.base import SourceError
+from sigma_core.data.sources.base import SourceError, need_plain, told_columns
 
 OFFERS: Final = "offers"
 OFFER_ITEMS: Final = "offer_items"
@@ -39,9 +39,8 @@ def read_offers(
 def _typed(frame: pl.DataFrame, file: Path, names: list[str]) -> pl.DataFrame:
     missing = [name for name in names if name not in frame.columns]
     if missing:
-        raise SourceError(
-            f"{file}: column {', '.join(missing)} is missing; arrived: {', '.join(frame.columns)}."
-        )
+        raise SourceError(f"{file}: column {', '.join(missing)} is missing; arrived: {told_columns(frame)}.")
+    need_plain(frame, file, names)
     columns = [
         _day(frame, name)
         if name in (c.STARTS_ON, c.ENDS_ON)

@@ -22,12 +22,16 @@ from sigma_core.data.sources.base import (
     PRODUCT_COLUMNS,
     SourceError,
     Vectors,
+    calendar_times,
     event_dates,
+    in_calendar,
     need_folder,
     need_no_gap,
+    need_plain,
     product_master,
     raw_events,
     read_table,
+    told_columns,
 )
 from sigma_core.data.sources.offer_files import OFFER_ITEMS, OFFERS, read_offers
 
@@ -94,7 +98,7 @@ class Tabular:
         if not words:
             raise SourceError(
                 f"{file}: none of the columns {c.TITLE}, {c.ITEM_TYPE}, {c.CATEGORY} is there (arrived: "
-                f"{', '.join(frame.columns)}); at least one is needed to describe an item."
+                f"{told_columns(frame)}); at least one is needed to describe an item."
             )
         kept = [name for name in PRODUCT_COLUMNS if name in frame.columns]
         items = product_master(frame.select(_ids(frame, c.ITEM_ID, file), *kept))
@@ -107,6 +111,7 @@ class Tabular:
             return pl.DataFrame(schema={c.USER_ID: pl.String})
         frame = read_table(self._users_file)
         _need_columns(frame, self._users_file, (c.USER_ID,))
+        need_plain(frame, self._users_file, frame.columns)
         users = frame.select(
             _ids(frame, c.USER_ID, self._users_file),
             *(_phrase(frame, name) for name in frame.columns if name != c.USER_ID),
@@ -155,12 +160,14 @@ class Tabular:
     def _read_events(self, file: Path) -> pl.DataFrame:
         frame = read_table(file)
         _need_columns(frame, file, (c.USER_ID, c.ITEM_ID, c.EVENT_TIME))
+        texts = [name for name in (c.EVENT_TYPE, c.QUERY_TEXT) if name in frame.columns]
+        need_plain(frame, file, texts)
         columns = [
             _ids(frame, c.USER_ID, file),
             _ids(frame, c.ITEM_ID, file),
             _times(frame, file),
             *(_ids(frame, name, file) for name in (c.SESSION_ID,) if name in frame.columns),
-            *(_text(name) for name in (c.EVENT_TYPE, c.QUERY_TEXT) if name in frame.columns),
+            *map(_text, texts),
             *(_number(frame, name, file) for name in (c.QUANTITY, c.PRICE) if name in frame.columns),
         ]
         rows = raw_events(frame.select(columns)).with_columns(
@@ -186,7 +193,7 @@ def _need_columns(frame: pl.DataFrame, file: Path, names: tuple[str, ...]) -> No
     missing = [name for name in names if name not in frame.columns]
     if missing:
         raise SourceError(
-            f"{file}: column {', '.join(missing)} is missing; arrived: {', '.join(frame.columns)}; "
+            f"{file}: column {', '.join(missing)} is missing; arrived: {told_columns(frame)}; "
             f"needed: {', '.join(names)}."
         )
 
@@ -231,13 +238,10 @@ def _phrase(frame: pl.DataFrame, name: str) -> pl.Expr:
 
 
 def _times(frame: pl.DataFrame, file: Path) -> pl.Expr:
-    """Event times as naive microseconds; null where a value cannot be read."""
+    """Event times as naive microseconds; null where a value cannot be read, or is of no year from 1 to 9999."""
     dtype, column = frame.schema[c.EVENT_TIME], pl.col(c.EVENT_TIME)
-    if isinstance(dtype, pl.Datetime):
-        utc = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if dtype.time_zone else column
-        return utc.cast(pl.Datetime("us"))
-    if dtype in (pl.Date, pl.Null):
-        return column.cast(pl.Datetime("us"))
+    if isinstance(dtype, pl.Datetime | pl.Date | pl.Null):
+        return calendar_times(c.EVENT_TIME, dtype)
     if dtype != pl.String:
         raise SourceError(
             f"{file}, column {c.EVENT_TIME}: {dtype} arrived; a timestamp or text like 2017-10-23 18:05:00 is needed."
@@ -249,7 +253,7 @@ def _times(frame: pl.DataFrame, file: Path) -> pl.Expr:
         with_t.str.to_datetime(f, strict=False, time_unit="us").dt.replace_time_zone(None)
         for f in _ZONED_FORMATS
     ]
-    times = pl.coalesce(*readers).alias(c.EVENT_TIME)
+    times = in_calendar(pl.coalesce(*readers), "us").alias(c.EVENT_TIME)
     if frame.height and frame.select(times.is_null().all()).item():
         sample = frame[c.EVENT_TIME].drop_nulls().head(1).to_list()
         raise SourceError(
@@ -270,7 +274,7 @@ def _doubts(frame: pl.DataFrame, rows: pl.DataFrame) -> dict[str, int]:
             text.str.contains(_OFFSET),
         )
     elif isinstance(dtype, pl.Datetime) and dtype.time_zone not in (None, "UTC"):
-        own_day, has_zone = given.dt.date(), given.is_not_null()
+        own_day, has_zone = in_calendar(given, dtype.time_unit).dt.date(), given.is_not_null()
     day = rows[c.EVENT_TIME].dt.date()
     zoned, moved = frame.select(
         has_zone.sum().alias("zoned"), (has_zone & (own_day != day)).sum().alias("moved")
@@ -301,9 +305,9 @@ def _number(frame: pl.DataFrame, name: str, file: Path) -> pl.Expr:
     return _finite(pl.col(name).cast(pl.Float64))
 
 
-def _finite(number: pl.Expr) -> pl.Expr:
-    """Null for NaN and infinity: NaN is above every bound, so it would pass for a price."""
-    return pl.when(number.is_finite()).then(number)
+def _finite(numbers: pl.Expr) -> pl.Expr:
+    """NaN and infinity are no quantity and no price: null, like a value that is missing. NaN is above every bound."""
+    return pl.when(numbers.is_finite()).then(numbers).name.keep()
 
 
 def _read_vectors(file: Path) -> Vectors | None:
@@ -318,7 +322,12 @@ def _read_vectors(file: Path) -> Vectors | None:
         raise SourceError(
             f"{file}, column vector: {table.schema['vector']} arrived; a list of numbers is needed."
         )
-    listed = table["vector"].cast(pl.List(pl.Float32))
+    try:
+        listed = table["vector"].cast(pl.List(pl.Float32))
+    except pl.exceptions.PolarsError as error:
+        raise SourceError(
+            f"{file}, column vector: {table.schema['vector']} arrived; a list of numbers is needed."
+        ) from error
     widths = listed.list.len().unique().to_list()
     if len(widths) != 1 or not widths[0]:
         raise SourceError(

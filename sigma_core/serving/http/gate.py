@@ -136,7 +136,7 @@ class Gate:
         most = self.config.max_body_bytes
         too_large = Refused(413, "size", f"a body may hold {most} bytes", Connection="close")
         length = _header(scope, b"content-length")
-        if length.isdigit() and int(length) > most:
+        if length.isdecimal() and int(length) > most:
             raise too_large
         chunks: list[bytes] = []
         size = 0

@@ -1,6 +1,7 @@
 """What goes over the wire: requests, answers and their limits, with the examples OpenAPI shows. No logic.
 
-Every text is bounded, numbers are finite, unknown keys are refused. Our choice.
+Every text is bounded, numbers are finite, unknown keys are refused, the first wrong entry ends the reading of its list (a body
+can hold 100,000 of them). Our choice.
 """
 
 from typing import Annotated, Any, Final, Literal
@@ -40,20 +41,22 @@ class Filters(Wire):
     or "under $5" become the same filters.
     """
 
-    departments: list[Words] = Field([], max_length=50)
-    categories: list[Words] = Field([], max_length=50)
-    brands: list[Words] = Field([], max_length=50)
-    price_bands: list[Words] = Field([], max_length=10)
-    only: list[Words] = Field([], max_length=20, description="words of which an item must fit one")
-    without: list[Words] = Field([], max_length=20, description="words that no item may fit")
+    departments: list[Words] = Field([], max_length=50, fail_fast=True)
+    categories: list[Words] = Field([], max_length=50, fail_fast=True)
+    brands: list[Words] = Field([], max_length=50, fail_fast=True)
+    price_bands: list[Words] = Field([], max_length=10, fail_fast=True)
+    only: list[Words] = Field(
+        [], max_length=20, description="words of which an item must fit one", fail_fast=True
+    )
+    without: list[Words] = Field([], max_length=20, description="words that no item may fit", fail_fast=True)
     min_price: float | None = Field(None, ge=0, le=1e9, description="of the typical unit price, included")
     max_price: float | None = Field(
         None, ge=0, le=1e9, description="included; an item without a known price does not pass a bound"
     )
     only_items: list[Id] | None = Field(
-        None, max_length=20_000, description="ids in stock: all that may be returned"
+        None, max_length=20_000, description="ids in stock: all that may be returned", fail_fast=True
     )
-    exclude_items: list[Id] = Field([], max_length=1000)
+    exclude_items: list[Id] = Field([], max_length=1000, fail_fast=True)
     only_new: bool = Field(False, description="items launched in the last weeks only")
     owned: Literal["task", "keep", "hide_items", "hide_texts"] = Field(
         "task",
@@ -98,7 +101,7 @@ class RecommendRequest(Wire):
         None, description="inline profile in words, instead of user_id"
     )
     history: list[HistoryEvent] | None = Field(
-        None, max_length=MAX_HISTORY, description="inline history, instead of user_id"
+        None, max_length=MAX_HISTORY, description="inline history, instead of user_id", fail_fast=True
     )
     task: Words | None = Field(None, description=told_tasks())
     query: Words | None = Field(None, description="what the user types")
@@ -122,7 +125,7 @@ class RecommendRequest(Wire):
 class BatchRequest(Wire):
     """Several requests, answered in one go."""
 
-    requests: list[RecommendRequest] = Field(min_length=1, max_length=MAX_BATCH)
+    requests: list[RecommendRequest] = Field(min_length=1, max_length=MAX_BATCH, fail_fast=True)
 
 
 class EventIn(Wire):
@@ -149,7 +152,7 @@ class EventsRequest(Wire):
         }
     )
 
-    events: list[EventIn] = Field(min_length=1, max_length=500)
+    events: list[EventIn] = Field(min_length=1, max_length=500, fail_fast=True)
 
 
 class RefusedEvent(BaseModel):

@@ -5,6 +5,7 @@ Keys live in memory as hashes only and are compared in constant time, all of the
 
 import hashlib
 import hmac
+import logging
 import os
 import threading
 import time
@@ -15,6 +16,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
+LOG: Final = logging.getLogger("sigma.serve")
 MIN_KEY: Final = 16
 KEYS_VARIABLE: Final = "SIGMA_API_KEYS"
 FILE_VARIABLE: Final = "SIGMA_API_KEYS_FILE"
@@ -51,7 +53,7 @@ class KeyRing:
         self._fixed, self._file = tuple(_hashed(key) for key in keys), file
         self._from_file: tuple[bytes, ...] = ()
         self._stamp: tuple[int, int, int] | None = None
-        self._looked = 0.0
+        self._looked, self._told = 0.0, ""
         self._lock = threading.Lock()
         if file is not None:
             self._read(strict=True)
@@ -75,7 +77,7 @@ class KeyRing:
         return digest.hex()[:8] if match else None
 
     def _read(self, *, strict: bool) -> None:
-        """Take over the file's keys when it has changed. A file that vanished or is broken keeps the keys read last."""
+        """Take over the file's keys when it has changed. A file that vanished or is broken keeps the keys read last, which is logged."""
         if self._file is None or (not strict and time.monotonic() - self._looked < _LOOK_AGAIN_S):
             return
         with self._lock:
@@ -90,6 +92,15 @@ class KeyRing:
             except (OSError, ValueError) as error:
                 if strict:
                     raise SecurityError(f"API keys file {self._file}: {error}") from error
+                if self._told != (
+                    why := f"{type(error).__name__}: {error}"
+                ):  # a key may be meant to be gone by now
+                    LOG.error(
+                        "API keys file %s cannot be taken over, the keys read last count: %s", self._file, why
+                    )
+                    self._told = why
+            else:
+                self._told = ""
 
 
 def _hashed(key: str) -> bytes:

@@ -55,6 +55,7 @@ def serve(root: Path, options: ServeOptions) -> None:
         import uvicorn
 
         from sigma_core.serving.http.app import create_app
+        from sigma_core.serving.http.connections import MAX_HEADER_BYTES, ImpatientProtocol
     except ModuleNotFoundError as error:
         raise RequestError(_MISSING.format(error=error)) from error
     from sigma_core.serving.holder import Holder, load_live_day
@@ -88,7 +89,8 @@ def serve(root: Path, options: ServeOptions) -> None:
         timeout_graceful_shutdown=10,
         limit_concurrency=MAX_CONNECTIONS,
         timeout_keep_alive=KEEP_ALIVE_S,
-        h11_max_incomplete_event_size=65_536,
+        http=ImpatientProtocol,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
     )
 
 
