@@ -4,7 +4,7 @@ matplotlib is imported when a plot is made. Holds no numbers of its own and writ
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from sigma_core.evaluation.report import side

@@ -1,7 +1,7 @@
 """What the report's page draws: places of differences in percent, and charts. Places and shapes only, no number. Our choice."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from sigma_core.charts import Axis, Line, Mark, Point, chart
 from sigma_core.evaluation.report import MAIN_METRIC, verdict
