@@ -20,7 +20,7 @@ COMMON: Final = (
     "personal_decayed",
     "item_knn",
 )  # opponents every task has
-WIDE: Final = 144  # columns that the whole table of a report takes
+WIDE: Final = 160  # columns that the whole table of a report takes
 
 
 def print_steps(world: World, done: Sequence["Done"], stream: TextIO) -> None:
@@ -114,4 +114,4 @@ def _table(*names: str) -> Table:
 
 
 def _console(stream: TextIO) -> Console:
-    return Console(file=stream, width=None if stream.isatty() else 160, highlight=False)
+    return Console(file=stream, width=None if stream.isatty() else WIDE, highlight=False)

@@ -70,7 +70,7 @@ def test_on_a_narrow_terminal_a_report_loses_columns_and_no_letters(monkeypatch:
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
     shown = {}
-    for columns in ("80", "150"):
+    for columns in ("80", "160"):
         monkeypatch.setenv("COLUMNS", columns)
         out = Terminal()
         print_report(report, out)
@@ -78,4 +78,4 @@ def test_on_a_narrow_terminal_a_report_loses_columns_and_no_letters(monkeypatch:
         assert "personal_frequency_filled" in shown[columns]
         assert "…" not in shown[columns]
     assert max(map(len, re.sub(r"\x1b\[\d*m", "", shown["80"]).splitlines())) <= 80
-    assert ("just_for_you*" in shown["80"], "ceiling" in shown["150"].splitlines()[0]) == (True, True)
+    assert ("just_for_you*" in shown["80"], "ceiling" in shown["160"].splitlines()[0]) == (True, True)
