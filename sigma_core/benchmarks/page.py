@@ -121,11 +121,15 @@ def _middle(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str | 
         return None
     place = columns.index(LOW)
     for name in [*columns[max(place - 1, 0) : place], *columns]:
-        cells = [(row.get(LOW), row.get(name), row.get(HIGH)) for row in rows]
-        known = all(isinstance(value, int | float) for cell in cells for value in cell)
-        if name not in (LOW, HIGH) and known and all(low <= value <= high for low, value, high in cells):
+        if name not in (LOW, HIGH) and all(
+            _is_inside(row.get(LOW), row.get(name), row.get(HIGH)) for row in rows
+        ):
             return name
     return None
+
+
+def _is_inside(low: Any, value: Any, high: Any) -> bool:
+    return all(isinstance(one, int | float) for one in (low, value, high)) and bool(low <= value <= high)
 
 
 def _intervals(rows: Sequence[Mapping[str, Any]], middle: str) -> list[dict[str, float]]:
