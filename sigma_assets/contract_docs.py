@@ -131,7 +131,7 @@ def _index(contracts: Mapping[str, Contract], results: Results, root: Path | Non
         ]
         head = "<tr><th>Table</th><th>What it holds</th><th>Owner</th><th>Due</th><th>Rules</th><th>Newest</th></tr>"
         parts.append(
-            f'<h2>{_e(group.capitalize())}</h2><div class="wide"><table class="index">{head}{"".join(rows)}</table></div>'
+            f'<h2>{_e(group.capitalize())}</h2><div class="wide" tabindex="0"><table class="index">{head}{"".join(rows)}</table></div>'
         )
     return "\n".join(parts)
 
@@ -169,8 +169,8 @@ def _body(contract: Contract, results: Mapping[str, Sequence[Result]]) -> str:
         rules = "".join(_rule(one) for one in table.expectations)
         parts.append(
             f"<h2>{_e(name)}</h2><p>{_e(table.description)} Key: <code>{_e(', '.join(table.key))}</code>.</p>"
-            f'<h3>Rules</h3><div class="wide"><table><tr><th>Rule</th><th></th><th>Expectation</th></tr>{rules}</table></div>'
-            f'<h3>Columns</h3><div class="wide"><table><tr><th>Column</th><th>Type</th><th>Meaning</th></tr>{columns}</table></div>'
+            f'<h3>Rules</h3><div class="wide" tabindex="0"><table><tr><th>Rule</th><th>Broken</th><th>Expectation</th></tr>{rules}</table></div>'
+            f'<h3>Columns</h3><div class="wide" tabindex="0"><table><tr><th>Column</th><th>Type</th><th>Meaning</th></tr>{columns}</table></div>'
         )
     return "\n".join(parts)
 
@@ -200,8 +200,8 @@ def _results(results: Mapping[str, Sequence[Result]]) -> str:
             rows.append(
                 f'<tr><td>{partition}</td><td colspan="4"><small>no record of its checks</small></td></tr>'
             )
-    head = "<tr><th>Partition</th><th>Check</th><th></th><th>What it found</th><th>UTC</th></tr>"
-    return f'<div class="wide"><table>{head}{"".join(rows)}</table></div>'
+    head = "<tr><th>Partition</th><th>Check</th><th>Result</th><th>What it found</th><th>UTC</th></tr>"
+    return f'<div class="wide" tabindex="0"><table>{head}{"".join(rows)}</table></div>'
 
 
 def _badge(results: Sequence[Result]) -> str:

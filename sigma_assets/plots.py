@@ -28,12 +28,15 @@ def bars(title: str, names: Sequence[str], series: Mapping[str, Sequence[float]]
     width = 0.8 / max(len(series), 1)
     for number, (label, heights) in enumerate(series.items()):
         left = [place + number * width for place in range(len(names))]
-        axes.bar(left, list(heights), width=width, label=label)
+        drawn = axes.bar(left, list(heights), width=width, label=label)
+        axes.bar_label(drawn, fmt="{:.3g}", fontsize=6)  # bars of nearly one height can be told apart
     axes.set_xticks([place + 0.4 - width / 2 for place in range(len(names))], names, fontsize=7)
     axes.set_title(title, fontsize=9)
     axes.tick_params(axis="y", labelsize=7)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(y=0.12)
     if len(series) > 1:
-        axes.legend(fontsize=7)
+        figure.legend(fontsize=7, loc="outside lower center", ncols=len(series), frameon=False)
     return _markdown(figure, title)
 
 

@@ -4,6 +4,7 @@ Holds the `Reporter` of the command line and the progress callback that assets h
 holds a terminal, the callback writes to the run's log instead. Everything goes to stderr: stdout belongs to results.
 """
 
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -50,7 +51,8 @@ class Reporter:
     def _draw(self, text: str) -> None:
         if self._is_terminal:
             self._erase()
-            self.stream.write(f"{self._head} {text}"[:150])
+            width = shutil.get_terminal_size().columns - 1  # a line that wraps could not be erased
+            self.stream.write(f"{self._head} {text}"[:width])
             self.stream.flush()
             self._drawn = time.monotonic()
 

@@ -323,7 +323,7 @@ TO_DO: Final = (
 def decision_table(value: PromotedModel) -> str:
     """The findings as a Markdown table."""
     signs = {True: "holds", False: "BROKEN", None: "cannot tell"}
-    rows = [f"**{value.pointer.reason}**", "", "| looked at | | |", "|---|---|---|"]
+    rows = [f"**{value.pointer.reason}**", "", "| looked at | result | found |", "|---|---|---|"]
     for finding in value.pointer.evidence.get("findings", []):
         sign = signs[finding["holds"]] + ("" if finding["blocks"] else " (does not block)")
         rows.append(f"| {finding['name']} | {sign} | {finding['said']} |")

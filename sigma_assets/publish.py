@@ -5,6 +5,7 @@ no file and raises; otherwise the output goes out with its digest as data versio
 their order). Source: architecture.md, rule 4.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -92,11 +93,18 @@ def links_of(folder: Path, files: Mapping[str, str]) -> dict[str, Any]:
     return {name: dg.MetadataValue.path(str(folder.resolve() / file)) for name, file in files.items()}
 
 
+def legible(figure: bool | int | float | str) -> bool | int | float | str:
+    """A figure for people: six digits of a number with a fraction, "none" for an empty text. The artifact keeps all digits."""
+    if isinstance(figure, float) and math.isfinite(figure):
+        return float(f"{figure:.6g}")
+    return "none" if figure == "" else figure
+
+
 def metadata_of(name: str, value: Artifact, *, with_plot: bool = True) -> dict[str, Any]:
     """The artifact's summary and the origin of its columns as Dagster metadata, and a small plot where the asset has one."""
     metadata: dict[str, Any] = dict(column_lineage(name)) if name in STAGES else {}
     for key, figure in value.summary().items():
         is_plain = isinstance(figure, bool | int | float | str)
-        metadata[key] = figure if is_plain else dg.MetadataValue.json(figure)
+        metadata[key] = legible(figure) if is_plain else dg.MetadataValue.json(figure)
     picture = plot_of(name, value) if with_plot else None
     return metadata | ({"plot": dg.MetadataValue.md(picture)} if picture else {})

@@ -20,6 +20,7 @@ COMMON: Final = (
     "personal_decayed",
     "item_knn",
 )  # opponents every task has
+WIDE: Final = 160  # columns that the whole table of a report takes
 
 
 def print_steps(world: World, done: Sequence["Done"], stream: TextIO) -> None:
@@ -65,32 +66,32 @@ def size_of(world: World, steps: Sequence[Step]) -> str:
 
 
 def print_report(report: dict[str, Any], stream: TextIO) -> None:
-    """One row a task: recall@20 of SIGMA and the four common opponents, the strongest one, the lift of the instruction."""
-    table = _table(
-        "task",
-        "targets",
-        "ceiling",
-        "sigma",
-        *(name.replace("_", " ") for name in COMMON),
-        "best opponent",
-        "lift seen/unseen",
-    )
+    """One row a task: recall@20 of SIGMA and the four common opponents, the strongest one, the lift of the instruction.
+
+    A terminal too narrow for all of it has neither the ceiling nor the common opponents, and says so.
+    """
+    console = _console(stream)
+    is_wide = console.width >= WIDE
+    common = [name.replace("_", " ") for name in COMMON]
+    more = ["ceiling", "sigma", *common] if is_wide else ["sigma"]
+    table = _table("task", "targets", *more, "best opponent", "lift seen/unseen")
     for name, task in report["tasks"].items():
         recalls = {model: (scores or {}).get("recall@20") for model, scores in task["models"].items()}
         others = {m: r for m, r in recalls.items() if r is not None and m in task["intervals"]}
         best = max(others, key=lambda model: (others[model], model), default=None)
         lift = task["instruction_lift"]
         table.add_row(
-            name + (" (underpowered)" if task["underpowered"] else ""),
+            name + ((" (underpowered)" if is_wide else "*") if task["underpowered"] else ""),
             f"{task['num_targets'] or 0:,}",
-            _figure(task["ceiling@20"]),
+            *([_figure(task["ceiling@20"])] if is_wide else []),
             _figure(recalls.get("sigma")),
-            *(_figure(recalls.get(model)) for model in COMMON),
+            *([_figure(recalls.get(model)) for model in COMMON] if is_wide else []),
             f"{best} {_figure(others[best])}" if best else "-",
             "-" if lift is None else f"{_figure(lift['seen']['value'])}/{_figure(lift['unseen']['value'])}",
         )
-    console = _console(stream)
     console.print(table)
+    if not is_wide:
+        console.print(f"* too few targets; {WIDE} columns show the ceiling and {', '.join(common)} too")
     catalog = report["catalog"]
     console.print(
         f"recall@20 over the {catalog['items']:,} items of the day's catalog; {catalog['targets']:,} targets in it, "
@@ -107,11 +108,10 @@ def _figure(value: float | None) -> str:
 def _table(*names: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in names:
-        table.add_column(
-            name, justify="left" if name in {"asset", "partition", "task", "best opponent", ""} else "right"
-        )
+        is_text = name in {"asset", "partition", "task", "best opponent", "examples", ""}
+        table.add_column(name, justify="left" if is_text else "right", overflow="fold")  # nothing is cut off
     return table
 
 
 def _console(stream: TextIO) -> Console:
-    return Console(file=stream, width=None if stream.isatty() else 160, highlight=False)
+    return Console(file=stream, width=None if stream.isatty() else WIDE, highlight=False)

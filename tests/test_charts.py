@@ -94,3 +94,21 @@ def test_a_difference_has_a_colour_only_where_the_corrected_p_value_agrees() -> 
         return next(one for one in sections if "minus every opponent" in one.title).grid[0][1].tone
 
     assert [cell(0.01), cell(0.07), cell(0.01, True)] == ["bad", "", ""]
+
+
+def test_too_few_targets_have_no_colour_ties_are_both_best_and_order_is_that_of_the_tables() -> None:
+    """Two arms against SIGMA, both worse beyond the interval; season has too few targets to say so."""
+    cell = {"recall@20": {"mean": 0.5, "low": 0.4, "high": 0.6}}
+    worse = {"recall@20": {"mean": 0.2, "low": 0.1, "high": 0.3, "p": 0.001}}
+    both = {"season": cell, "query": cell}
+    record = {
+        "benchmark": {"verb": "ablation"}, "arms": {"gr_id": both, "sigma": both},
+        "titles": {"gr_id": "", "sigma": ""}, "compared_with": {"gr_id": "sigma", "sigma": "sigma"},
+        "differences": {"gr_id": {"season": worse, "query": worse}}, "ratios": {}, "frontier": {}, "training": {},
+        "tasks": {"season": {"underpowered": True}, "query": {"underpowered": False}},
+    }  # fmt: skip
+    values, differences = sections_of(record)[:2]
+    assert list(values.header) == ["arm", "query", "season*"]
+    assert [row[0].text for row in values.grid] == ["sigma", "gr_id"]
+    assert {cell.tone for row in values.grid for cell in row[1:]} == {"best"}
+    assert [cell.tone for cell in differences.grid[0][1:]] == ["bad", ""]

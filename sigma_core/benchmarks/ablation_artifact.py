@@ -34,7 +34,7 @@ def write_report(values: Mapping[str, Any], markdown: Path, pictures: Mapping[st
     from sigma_core.benchmarks.ablation_plots import difference_png, frontier_png
     from sigma_core.benchmarks.ablation_text import ablation_markdown
 
-    drawn = difference_png(list(values["tasks"]), values["differences"]), frontier_png(values)
+    drawn = difference_png(values["tasks"], values["differences"]), frontier_png(values)
     for png, title in zip(drawn, PICTURES, strict=True):
         write_bytes(pictures[title], png)
     markdown.write_text(ablation_markdown(values, {title: pictures[title].name for title in PICTURES}))

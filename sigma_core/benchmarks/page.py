@@ -22,6 +22,9 @@ BARS: Final = (
 )  # the first there is drawn
 LOW: Final = "low"  # a number followed by both is drawn as an interval
 HIGH: Final = "high"
+VERDICT: Final = "verdict"  # its cells, and an interval beside them, have the colour of the verdict
+P_VALUES: Final = ("p", "p_holm")
+LEAST_P: Final = 1e-4
 MAX_ROWS: Final = 400
 LEAST: Final = 5e-5  # smaller numbers are shown by their power of ten
 OPEN_LEAVES: Final = 40  # a longer list is folded
@@ -33,21 +36,23 @@ def page_of(record: Mapping[str, Any], title: str = "") -> str:
     results = {key: value for key, value in record.items() if key != "benchmark"}
     numbers = {key: value for key, value in results.items() if isinstance(value, int | float)}
     tables = {key: _table(value) for key, value in results.items() if _is_table(value)}
-    nested = {
-        key: _leaves(value)
-        for key, value in results.items()
-        if key not in numbers and key not in tables and key != "settings"
-    }
+    rest = {key: value for key, value in results.items() if key not in {*numbers, *tables, "settings"}}
+    nested = {key: _leaves(value) for key, value in rest.items() if _is_nested(value)}
+    sections = [(one, _table(one.rows) if one.rows else None) for one in sections_of(record)]
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined
     )  # values are only text
     environment.filters["number"] = shown
+    environment.filters["cell"] = shown_cell
     return environment.from_string(TEMPLATE.read_text()).render(
         title=title or f"sigma benchmark {made.get('verb', '')}".strip(),
         made=made,
-        open_leaves=OPEN_LEAVES,
+        open_leaves=0 if sections else OPEN_LEAVES,  # what the sections show is not said again
         numbers=numbers,
-        sections=[(one, _table(one.rows) if one.rows else None) for one in sections_of(record)],
+        sections=sections,
+        single={
+            k: "none" if value in ({}, []) else shown(value) for k, value in rest.items() if k not in nested
+        },
         tables=tables,
         nested=nested,
         settings=_leaves(made.get("settings", {})),
@@ -72,6 +77,19 @@ def shown(value: Any) -> str:
     return f"{value:.3g}" if abs(value) >= 1 else f"{value:.4f}"
 
 
+def shown_cell(value: Any, column: str, signed: bool = False) -> str:
+    """A value of a table's column: p values with four decimals and never as 0; `signed` numbers with their sign."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return shown(value)
+    if column in P_VALUES:
+        return f"<{LEAST_P:.4f}".replace("0.", ".") if value < LEAST_P else f"{value:.4f}"
+    return f"{'+' if signed and value >= 0 else ''}{shown(value)}"
+
+
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, Mapping | list) and bool(value)
+
+
 def _is_table(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(row, Mapping) for row in value)
 
@@ -81,23 +99,41 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     bar = next((name for name in BARS if name in columns), None)
     most = max((row.get(bar) or 0.0 for row in rows), default=0.0) if bar else 0.0
     shares = [round(100 * (row.get(bar) or 0.0) / most, 1) if bar and most else 0.0 for row in rows]
-    drawn: list[dict[str, float] | None] = [*_intervals(rows, columns)]
+    middle = _middle(rows, columns)
+    drawn: list[dict[str, float] | None] = [*_intervals(rows, middle)] if middle else []
     return {
         "columns": columns,
         "text": {name for name in columns[1:] if any(isinstance(row.get(name), str) for row in rows)},
+        "signed": {middle, LOW, HIGH} if middle and "difference" in middle else set(),
+        "verdict": VERDICT if VERDICT in columns else "",
         "bar": bar,
         "interval": bool(drawn),
         "rows": list(zip(rows, shares, drawn or [None for _ in rows], strict=True))[:MAX_ROWS],
     }
 
 
-def _intervals(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[dict[str, float]]:
-    """Where each row's interval, its middle and zero stand, in percent of the width; nothing where the table has none."""
-    if not {LOW, HIGH} <= set(columns) or columns[0] == LOW:
-        return []
-    middle = columns[columns.index(LOW) - 1]
-    if not all(isinstance(row.get(name), int | float) for row in rows for name in (middle, LOW, HIGH)):
-        return []
+def _middle(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str | None:
+    """The column whose interval `low` and `high` are: the one before `low`, else the first that lies inside in every row.
+
+    A record read from its file has its columns by name, so that any may stand before `low`. None where no column fits.
+    """
+    if not {LOW, HIGH} <= set(columns):
+        return None
+    place = columns.index(LOW)
+    for name in [*columns[max(place - 1, 0) : place], *columns]:
+        if name not in (LOW, HIGH) and all(
+            _is_inside(row.get(LOW), row.get(name), row.get(HIGH)) for row in rows
+        ):
+            return name
+    return None
+
+
+def _is_inside(low: Any, value: Any, high: Any) -> bool:
+    return all(isinstance(one, int | float) for one in (low, value, high)) and bool(low <= value <= high)
+
+
+def _intervals(rows: Sequence[Mapping[str, Any]], middle: str) -> list[dict[str, float]]:
+    """Where each row's interval, its middle and zero stand, in percent of the width."""
     least, most = min(0.0, *(row[LOW] for row in rows)), max(0.0, *(row[HIGH] for row in rows))
 
     def at(value: float) -> float:

@@ -8,12 +8,15 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from sigma_core.benchmarks.arms import ARMS
 from sigma_core.charts import Axis, Line, chart
 from sigma_core.evaluation.report import side
 from sigma_core.evaluation.report_drawings import reliability_chart
+from sigma_core.instruction.tasks import TASKS
 
 MAIN: Final = "recall@20"
 SIGMA: Final = "sigma"
+_ARM_TONES: Final = {"above": "bad", "below": "good"}  # of what an arm is compared with, minus the arm
 
 
 class Cell(NamedTuple):
@@ -52,25 +55,25 @@ def data_uri(png: bytes) -> str:
 def _ablation(record: Mapping[str, Any]) -> list[Section]:
     from sigma_core.benchmarks.ablation_plots import difference_png, frontier_png
 
-    tasks = list(record["tasks"])
-    heads = [_task_head(task, facts) for task, facts in record["tasks"].items()]
+    facts = _in_order(record["tasks"])
+    tasks = list(facts)
+    heads = [_task_head(task, found) for task, found in facts.items()]
     best = {task: _best(record["arms"], task) for task in tasks}
+    toned = {task: {} if found["underpowered"] else _ARM_TONES for task, found in facts.items()}
+    differences = _in_order(record["differences"], ARMS)
     arms = [
         [
             Cell(name, record["titles"][name]),
-            *(_value(by_task.get(task), "best" if name == best[task] else "") for task in tasks),
+            *(_value(by_task.get(task), "best" if name in best[task] else "") for task in tasks),
         ]
-        for name, by_task in record["arms"].items()
+        for name, by_task in _in_order(record["arms"], ARMS).items()
     ]
     worse = [
         [
             Cell(name, f"against {record['compared_with'][name]}"),
-            *(
-                _signed(by_task.get(task, {}).get(MAIN), {"above": "bad", "below": "good"}, corrected=False)
-                for task in tasks
-            ),
+            *(_signed(by_task.get(task, {}).get(MAIN), toned[task], corrected=False) for task in tasks),
         ]
-        for name, by_task in record["differences"].items()
+        for name, by_task in differences.items()
     ]
     ratios = [
         [
@@ -78,12 +81,13 @@ def _ablation(record: Mapping[str, Any]) -> list[Section]:
             Cell(f"{found['paper']:.2f}"),
             *(Cell(f"{found['ours'][task]:.2f}" if task in found["ours"] else "-") for task in tasks),
         ]
-        for name, found in record["ratios"].items()
+        for name, found in _in_order(record["ratios"], ARMS).items()
     ]
     out = [
         Section(
             f"{MAIN} by arm and task",
-            "Mean over seeds, below it the 95 % interval over resampled households. Bold: the highest of the task. "
+            "Mean over seeds, below it the 95 % interval over resampled households. Bold: the highest of the task, or all that have "
+            "it. "
             "A task with * has too few targets or households to call a winner.",
             ("arm", *heads),
             arms,
@@ -93,18 +97,18 @@ def _ablation(record: Mapping[str, Any]) -> list[Section]:
         out += [
             Section(
                 f"{MAIN}: what each arm is compared with, minus the arm",
-                "Red: the arm is worse (interval above 0), green: it is better, black: the interval holds 0. Colors are not "
-                "corrected for the number of arms and tasks; the record's p_holm is.",
+                "Red: the arm is worse (interval above 0), green: it is better, uncoloured: the interval holds 0, or too few "
+                "targets (*). Colors are not corrected for the number of arms and tasks; the record's p_holm is.",
                 ("arm", *heads),
                 worse,
             ),
-            Section("The same, drawn", picture=data_uri(difference_png(tasks, record["differences"]))),
+            Section("The same, drawn", picture=data_uri(difference_png(facts, differences))),
         ]
     if record["frontier"]:
         out.append(
             Section(
                 "Accuracy and diversity",
-                "SIGMA's lists at several temperatures (the numbers), with APF and with one constant sigma.",
+                "SIGMA's lists at several temperatures (the numbers), with APF and with one constant sigma. * too few targets.",
                 picture=data_uri(frontier_png(record)),
             )
         )
@@ -118,13 +122,14 @@ def _ablation(record: Mapping[str, Any]) -> list[Section]:
     return out
 
 
-def _best(models: Mapping[str, Any], task: str) -> str | None:
+def _best(models: Mapping[str, Any], task: str) -> set[str]:
+    """The names with the highest mean of the task."""
     means = {
         name: by_task[task][MAIN]["mean"]
         for name, by_task in models.items()
         if task in by_task and by_task[task][MAIN]["mean"] is not None
     }
-    return max(means, key=lambda name: means[name]) if means else None
+    return {name for name, mean in means.items() if mean == max(means.values())}
 
 
 # ---------------------------------------------------------------------------------------- backtest
@@ -140,18 +145,18 @@ def _backtest(record: Mapping[str, Any]) -> list[Section]:
             f"SIGMA against the strongest opponent of each task: {_of_dates(role, record)}",
             f"{MAIN}; difference: SIGMA minus the opponent with the highest value, 95 % interval over resampled households "
             "(a household's days together), p Holm-corrected. * too few targets to call a winner.",
-            rows=_against_strongest(pooled[role]["tasks"]),
+            rows=_against_strongest(_in_order(pooled[role]["tasks"])),
         )
         for role in names
     ]
-    tasks = [task for task, found in pooled["all"]["tasks"].items() if found["strongest"]]
+    shown = _in_order(pooled["all"]["tasks"])
+    tasks = {task: found for task, found in shown.items() if found["strongest"]}
     by_date = {day: _strongest_differences(found) for day, found in record["dates"].items()}
     if len(by_date) > 1:
         by_date["pooled"] = _strongest_differences(pooled["all"]["tasks"])
-    label = f"{MAIN}: SIGMA minus the day's strongest opponent (green: better, red: worse, corrected p < .05)"
+    label = f"{MAIN}: SIGMA minus the day's strongest opponent (green: better, red: worse, corrected p < .05; hollow: neither, or too few targets, *)"
     picture = data_uri(difference_png(tasks, by_date, label, good_is_up=True, corrected=True))
     out.append(Section("The difference by date", picture=picture))
-    shown = pooled["all"]["tasks"]
     heads = [_task_head(task, found) for task, found in shown.items()]
     rankers = _rankers(shown)
     targets = [Cell("targets"), *(Cell(f"{found['targets']:,}") for found in shown.values())]
@@ -168,8 +173,8 @@ def _backtest(record: Mapping[str, Any]) -> list[Section]:
         ),
         Section(
             f"{MAIN}: SIGMA minus every opponent",
-            "All dates pooled. Green: SIGMA is better (interval above 0 and corrected p < .05), red: worse, black: neither, or "
-            "too few targets (*).",
+            "All dates pooled. Green: SIGMA is better (interval above 0 and corrected p < .05), red: worse, uncoloured: neither, "
+            "or too few targets (*).",
             ("opponent", *heads),
             [
                 [
@@ -186,7 +191,7 @@ def _backtest(record: Mapping[str, Any]) -> list[Section]:
     ]
     if len(record["dates"]) > 1:
         out += [
-            Section(f"{day} ({record['roles'][day]})", rows=_against_strongest(found), folded=True)
+            Section(f"{day} ({record['roles'][day]})", rows=_against_strongest(_in_order(found)), folded=True)
             for day, found in record["dates"].items()
         ]
     return out
@@ -210,6 +215,7 @@ def _against_strongest(tasks: Mapping[str, Any]) -> list[dict[str, Any]]:
                     "strongest opponent": best,
                     "its recall": found["models"][best][MAIN]["mean"],
                     "p": difference["p"],
+                    "verdict": _verdict(found, difference),
                     "difference": difference["mean"],
                     "low": difference["low"],
                     "high": difference["high"],
@@ -220,8 +226,16 @@ def _against_strongest(tasks: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _strongest_differences(tasks: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        task: found["differences"][found["strongest"]] for task, found in tasks.items() if found["strongest"]
+        task: found["differences"][found["strongest"]] | {"underpowered": found["underpowered"]}
+        for task, found in tasks.items()
+        if found["strongest"]
     }
+
+
+def _verdict(found: Mapping[str, Any], difference: Mapping[str, Any]) -> str:
+    if found["underpowered"] or difference["low"] is None:
+        return "underpowered"
+    return side(difference["low"], difference["high"], difference["p"])
 
 
 def _tones(task: Mapping[str, Any]) -> Mapping[str, str]:
@@ -289,6 +303,12 @@ def _scaling(record: Mapping[str, Any]) -> list[Section]:
 
 
 # ------------------------------------------------------------------------------------------- cells
+def _in_order(named: Mapping[str, Any], order: Mapping[str, Any] = TASKS) -> dict[str, Any]:
+    """The same in that order, "task, confined" right after its task, whatever is not in it last; a JSON file has its own."""
+    place = {name: number for number, name in enumerate(order)}
+    return dict(sorted(named.items(), key=lambda pair: place.get(pair[0].split(",")[0], len(place))))
+
+
 def _task_head(task: str, facts: Mapping[str, Any]) -> str:
     return task + ("*" if facts["underpowered"] else "")
 

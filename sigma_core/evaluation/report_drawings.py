@@ -1,43 +1,36 @@
-"""What the report's page draws: places of differences in SVG units, and charts. Places and shapes only, no number. Our choice."""
+"""What the report's page draws: places of differences in percent, and charts. Places and shapes only, no number. Our choice."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from sigma_core.charts import Axis, Line, Mark, Point, chart
 from sigma_core.evaluation.report import MAIN_METRIC, verdict
 from sigma_core.evaluation.requests import SIGMA
 
-ROW_HEIGHT: Final = 22
-WIDTH: Final = 470  # of a forest
-LABELS: Final = 165  # of it, for names
-
 
 def forest(task: Mapping[str, Any]) -> dict[str, Any]:
-    """SIGMA minus each opponent: places of the points and of their 95 % intervals on a line with its zero.
+    """SIGMA minus each opponent, strongest first: places of the points and their 95 % intervals in percent of a track whose middle is 0.
 
     Each has the `verdict` that decides its colour: that of the table.
     """
     mine = task["models"][SIGMA][MAIN_METRIC]
     rows = []
-    for name, metrics in task["intervals"].items():
-        interval, other = metrics[MAIN_METRIC], task["models"][name][MAIN_METRIC]
+    recall = {name: task["models"][name][MAIN_METRIC] for name in task["intervals"]}
+    for name in sorted(recall, key=lambda name: -(recall[name] or 0.0)):  # as the bars beside it
+        interval, other = task["intervals"][name][MAIN_METRIC], recall[name]
         if interval is not None and other is not None and mine is not None:
             rows.append((name, mine - other, interval[0], interval[1]))
     reach = max((abs(bound) for _, _, low, high in rows for bound in (low, high)), default=0.0) or 1.0
 
     def x(value: float) -> float:
-        return round(LABELS + (WIDTH - LABELS - 10) * (0.5 + 0.5 * value / reach), 1)
+        return round(50 + 50 * value / reach, 2)
 
     return {
-        "width": WIDTH,
-        "labels": LABELS,
-        "height": ROW_HEIGHT * len(rows) + 24,
-        "zero": x(0.0),
         "reach": reach,
         "rows": [
-            {"name": name, "y": ROW_HEIGHT * i + 14, "x": x(value), "low": x(low), "high": x(high), "value": value,
+            {"name": name, "x": x(value), "low": x(low), "high": x(high), "span": round(x(high) - x(low), 2), "value": value,
              "from": low, "to": high, "verdict": verdict(task, name)}
-            for i, (name, value, low, high) in enumerate(rows)
+            for name, value, low, high in rows
         ],
     }  # fmt: skip
 

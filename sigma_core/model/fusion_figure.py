@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 STREAMS: Final = ("v_text", "v_ID", "v_img")
 _STRIP_ROWS: Final = 8  # a vector is drawn as a picture of so many rows
 _DPI: Final = 90
-_DRAWING: Final = 1  # raise it when equal numbers are drawn otherwise
+_DRAWING: Final = 2  # raise it when equal numbers are drawn otherwise
 
 
 def example_rows(has_id: np.ndarray, has_image: np.ndarray) -> list[int]:
@@ -76,7 +76,10 @@ def draw_fusion(
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.5, 0.5 + 1.5 * len(names)), dpi=_DPI)
-    figure.subplots_adjust(left=0.04, right=0.99, bottom=0.06, top=0.86, wspace=0.36, hspace=0.45)
+    figure.subplots_adjust(left=0.04, right=0.99, bottom=0.12, top=0.87, wspace=0.36, hspace=0.45)
+    figure.text(
+        0.04, 0.03, "a square a number: blue above 0, red below, each vector on its own scale", fontsize=7
+    )
     grid = figure.subplots(len(names), 5, squeeze=False, width_ratios=(3, 3, 3, 2, 3))
     flags_N3 = [(True, bool(i), bool(v)) for i, v in zip(streams.has_id_N, streams.has_image_N, strict=True)]
     for row, name in enumerate(names):

@@ -10,7 +10,7 @@ from sigma_assets.definitions import build_definitions
 from sigma_assets.instance import open_instance
 from sigma_assets.intake import Intake
 from sigma_assets.io_manager import load, write
-from sigma_assets.publish import publish
+from sigma_assets.publish import legible, publish
 from sigma_assets.stages import STAGES, Read
 from sigma_assets.tracking import NullRun
 from sigma_assets.window import Window, frames_of, readable
@@ -163,3 +163,11 @@ def test_month_ends_of_the_data_count_only_their_own_days(tmp_path: Path) -> Non
     world = small_world(tmp_path)
     assert month_span(date(2024, 9, 1), world.span) == (date(2024, 9, 9), date(2024, 9, 30))
     assert sources.interaction_history.__doc__
+
+
+def test_figures_are_shown_with_six_digits_and_an_empty_text_says_so() -> None:
+    """The artifact keeps all digits; a count and a flag stay what they are."""
+    assert [legible(x) for x in (5.756534361839295, 0.0019909890161620247, 12345678, True, "", "a")] == [
+        5.75653, 0.00199099, 12345678, True, "none", "a",
+    ]  # fmt: skip
+    assert legible(float("inf")) == float("inf")

@@ -20,7 +20,7 @@ from sigma_core.benchmarks.four_token_beam import (
 )
 from sigma_core.benchmarks.generation import GenerationSettings, next_purchases, run_generation
 from sigma_core.benchmarks.generation_world import generation_world
-from sigma_core.benchmarks.page import page_of, shown
+from sigma_core.benchmarks.page import page_of, shown, shown_cell
 from sigma_core.benchmarks.record import benchmark_record
 from sigma_core.benchmarks.scaling import exponent, multiplied
 from sigma_core.benchmarks.shards import compare, loop_inputs, plain_examples
@@ -225,7 +225,25 @@ def test_a_page_draws_intervals_on_one_scale_with_zero() -> None:
     assert page.count("left:25.0%") == 3  # zero twice, and the low end of the second
     assert "left:0.0%;width:100.0%" in page
     assert "left:25.0%;width:25.0%" in page
+    by_name = [
+        dict(sorted(row.items())) for row in rows
+    ]  # as the record's file has them: high stands before low
+    assert page_of({"differences": by_name}).count("left:25.0%") == 3
+    assert "left:37.5%" in page_of({"differences": by_name})  # the middle of the second, not its high end
     assert 'class="interval"' not in page_of({"plain": [{"low": 1.0, "high": 2.0}], "rows": [{"a": 1.0}]})
+
+
+def test_a_page_shows_p_values_signs_and_verdicts_as_the_report_does() -> None:
+    rows = [{"task": "a", "p": 1e-9, "verdict": "above", "difference": 0.1, "low": 0.05, "high": 0.2}]
+    page = page_of({"rows": rows, "note": "said", "none": None})
+    for part in (
+        "<td>&lt;.0001</td>",
+        '<td class="text above">above</td>',
+        "<td>+0.1000</td>",
+        "<dd>said</dd>",
+    ):
+        assert part in page
+    assert [shown_cell(p, "p") for p in (0.0, 1, 0.05)] == ["<.0001", "1.0000", "0.0500"]
 
 
 def test_what_a_user_only_looked_at_is_no_purchase(tmp_path: Path) -> None:

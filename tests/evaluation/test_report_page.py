@@ -1,5 +1,6 @@
 """The page of a report, and what only it shows: segments, intervals of every model, calibration, examples, settings and data."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -125,7 +126,20 @@ def test_an_opponent_is_drawn_in_the_colour_of_the_verdict():
     assert {row["name"]: row["verdict"] for row in rows} == {"x": "even", "y": "above"}
     assert all(row["verdict"] == verdict(task, row["name"]) for row in rows)
     assert all(row["low"] < row["x"] < row["high"] for row in rows)
+    assert [row["name"] for row in rows] == ["x", "y"]  # the strongest first, as in the bars beside it
+    assert (rows[1]["low"], rows[1]["x"], rows[1]["high"]) == (
+        75.0,
+        87.5,
+        100.0,
+    )  # .2, .3, .4 of a reach of .4; 0 is at 50
     assert {row["verdict"] for row in forest(task | {"underpowered": True})["rows"]} == {"underpowered"}
+
+
+def test_the_page_can_be_read_in_the_dark_and_by_keyboard(report):
+    page = report_page(report.to_json())
+    assert "prefers-color-scheme: dark" in page
+    assert "<th>" not in page  # every heading says what it heads
+    assert all('tabindex="0"' in box for box in re.findall(r'<(?:div|section) class="wide[^>]*>', page))
 
 
 def test_models_that_none_beats_on_both_axes_are_marked_and_the_legend_has_all():
@@ -149,7 +163,7 @@ def test_the_curve_starts_at_zero_and_bins_say_their_numbers():
 def test_parts_of_a_query_include_phrases_never_trained_on(report):
     """The toy's unseen phrase has one target; the other tasks, and older reports, have no such column."""
     page = report_page(report.to_json())
-    assert page.count("<th>unseen phrase<small>1</small></th>") == 1
+    assert page.count('<th scope="col">unseen phrase<small>1</small></th>') == 1
     assert "asked for by a phrase that sigma never trained on" in page
     old = report.to_json()
     query = old["tasks"]["query"]

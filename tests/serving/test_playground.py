@@ -163,3 +163,37 @@ def test_it_works_by_keyboard_and_fits_a_phone(page: Any) -> None:
     page.wait_for_selector("#tasks [aria-checked=true][data-task=query]")
     page.set_viewport_size({"width": 390, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.ui
+def test_no_list_stands_under_a_wish_it_does_not_answer(page: Any) -> None:
+    page.fill("#words", "")
+    page.click("text=Search")
+    page.wait_for_selector("#status:has-text('Type what')")
+    assert page.locator("#items li").count() == 0
+    assert page.inner_text("#served") == ""
+    page.fill("#words", "soda")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#items li")
+    assert page.locator("#items .tag.up, #items .tag.down").count() == 0, (
+        "there is no list before of this wish"
+    )
+    assert "items, first" in page.text_content("#heard"), "what a screen reader hears"
+
+
+@pytest.mark.ui
+def test_a_server_that_stopped_is_said_to_have_stopped(page: Any) -> None:
+    page.context.set_offline(True)
+    page.click("#tasks >> text=For you")
+    page.wait_for_selector("#status.error:has-text('sigma serve')")
+    assert page.locator("#items li").count() == 0
+
+
+@pytest.mark.ui
+def test_tabs_follow_the_arrow_keys_and_fields_show_where_the_focus_is(page: Any) -> None:
+    page.focus("#tab-recent")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.id") == "tab-favorites"
+    assert page.get_attribute("#tab-favorites", "aria-selected") == "true"
+    page.focus("#user")
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"

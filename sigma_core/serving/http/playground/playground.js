@@ -18,7 +18,8 @@ const IDEAS = [
   ["", "Halloween is coming, what could we need?"], ["", "something for taco night"], ["", "surprise me with something new"],
   ["query", "ice cream"], ["query", "quick breakfast"], ["category", "coffee"],
 ];
-const state = { task: "", user: "", cold: false, tab: "recent", card: null, about: null, answer: null, last: [], shelf: 0 };
+const state = { task: "", user: "", cold: false, tab: "recent", card: null, about: null, answer: null, last: [], asked: "", shelf: 0 };
+const TABS = ["recent", "favorites"];
 let running = null, timer = 0;
 
 // ------------------------------------------------------------------------------------------ helpers
@@ -53,9 +54,12 @@ async function call(path, body, signal) {
   const headers = { "content-type": "application/json" };
   const key = sessionStorage.getItem("sigma-key");
   if (key) headers["x-api-key"] = key;
-  const reply = await fetch(path, body ? { method: "POST", headers, body: JSON.stringify(body), signal } : { headers, signal });
+  const reply = await fetch(path, body ? { method: "POST", headers, body: JSON.stringify(body), signal } : { headers, signal }).catch((error) => {
+    if (error.name === "AbortError") throw error;
+    throw new Error("No answer from the server. Look whether sigma serve still runs, then ask again.");
+  });
   if (reply.status === 401 && (await askKey())) return call(path, body, signal);
-  const content = await reply.json();
+  const content = await reply.json().catch(() => ({ message: `The server answered ${reply.status}, and not in JSON.` }));
   if (!reply.ok) throw Object.assign(new Error(content.message), { id: content.request_id });
   return content;
 }
@@ -81,7 +85,11 @@ async function showUser() {
   showHistory();
 }
 function showHistory() {
-  for (const name of ["recent", "favorites"]) $(`tab-${name}`).setAttribute("aria-selected", String(state.tab === name));
+  for (const name of TABS) {
+    $(`tab-${name}`).setAttribute("aria-selected", String(state.tab === name));
+    $(`tab-${name}`).tabIndex = state.tab === name ? 0 : -1;
+  }
+  $("purchases").setAttribute("aria-labelledby", `tab-${state.tab}`);
   const events = state.card ? state.card[state.tab] : [];
   const cards = events.map((event) => {
     const line = el("li"), [name, detail] = parts(event.title), text = el("div");
@@ -116,6 +124,7 @@ function showControls() {
   $("k-out").textContent = $("k").value;
   $("m-out").textContent = $("m").value;
   $("t-out").textContent = `× ${t < 1 ? t.toFixed(2) : t.toFixed(1)}`;
+  $("t").setAttribute("aria-valuetext", `times ${t.toFixed(2)}`);
   const task = TASKS.find(([name]) => name === state.task);
   $("words").placeholder = task[2];
   $("words").setAttribute("list", state.task === "category" ? "categories" : "");
@@ -141,27 +150,35 @@ async function ask() {
   running?.abort();
   const mine = running = new AbortController();
   if ((state.task === "query" || state.task === "category") && !$("words").value.trim()) {
-    document.body.classList.remove("busy");
+    setBusy(false);
+    clear(); // what stands there answers another wish
     return say(state.task === "query" ? "Type what they are looking for." : "Name a category, for example coffee.");
   }
-  document.body.classList.add("busy");
-  const since = performance.now();
+  setBusy(true);
+  const asked = wish(), same = JSON.stringify({ ...asked, filters: 0, steps: 0 }); // who asks, and for what
   try {
-    const answer = await call("/v1/recommend", wish(), mine.signal);
-    state.last = state.answer ? state.answer.items.map((item) => item.item_id) : [];
-    state.answer = answer;
-    state.shelf = 0;
-    show(performance.now() - since);
+    const answer = await call("/v1/recommend", asked, mine.signal);
+    state.last = state.answer && state.asked === same ? state.answer.items.map((item) => item.item_id) : [];
+    Object.assign(state, { answer, asked: same, shelf: 0 });
+    show();
   } catch (error) {
     if (error.name === "AbortError") return;
-    state.answer = null;
-    $("items").replaceChildren();
-    $("served").textContent = $("said").textContent = "";
-    $("taken").hidden = true;
-    drawSteps();
+    clear();
     say(error.message + (error.id ? ` (request ${error.id.slice(0, 8)})` : ""), true);
   }
-  if (mine === running) document.body.classList.remove("busy");
+  if (mine === running) setBusy(false);
+}
+function setBusy(busy) {
+  document.body.classList.toggle("busy", busy);
+  $("items").setAttribute("aria-busy", String(busy));
+}
+function clear() {
+  state.answer = null;
+  $("items").replaceChildren();
+  $("served").textContent = $("said").textContent = $("heard").textContent = "";
+  $("taken").hidden = true;
+  drawSteps();
+  drawPinned(null);
 }
 function say(text, isError = false) {
   $("status").textContent = text;
@@ -177,6 +194,7 @@ function show() {
   $("served").classList.toggle("fallback", answer.served_by !== "model");
   $("said").textContent = [answer.instruction ? `“${answer.instruction}”` : "", ...answer.understood].filter(Boolean).join(" · ");
   showTaken(answer);
+  $("heard").textContent = `${answer.items.length} items, first ${answer.items[0]?.title || "none"}. ${$("taken").hidden ? "" : $("taken").textContent}`;
   say(answer.items.length ? answer.note : "Nothing passes these filters. Loosen one of them.");
   const best = Math.max(...answer.items.map((item) => item.score), 1e-12);
   $("items").replaceChildren(...answer.items.map((item) => {
@@ -185,7 +203,8 @@ function show() {
     if (item.owned) head.append(el("span", "tag", "bought before"));
     if (item.is_new) head.append(el("span", "tag fresh", "new"));
     const before = last.indexOf(item.item_id) + 1;
-    if (before && before !== item.rank) head.append(el("span", `tag ${before > item.rank ? "up" : "down"}`, `${before > item.rank ? "▲" : "▼"} ${Math.abs(before - item.rank)}`));
+    if (before && before !== item.rank) head.append(moved(before - item.rank));
+    score.title = "Probability of this item: P(c) × P(item | c)";
     text.append(head, el("div", "detail", [item.category, detail].filter(Boolean).join(" · ")));
     bar.style.width = `${(100 * item.score) / best}%`;
     track.append(bar);
@@ -202,10 +221,19 @@ function show() {
     line.dataset.item = item.item_id;
     line.addEventListener("mouseenter", () => { light(item.item_id); pick(shelfOf(item)); });
     line.addEventListener("mouseleave", () => light(null));
+    line.addEventListener("focusin", () => { light(item.item_id); pick(shelfOf(item)); });
+    line.addEventListener("focusout", () => light(null));
     return line;
   }));
   drawSteps();
   drawPinned(answer);
+}
+function moved(places) { // since the list before, for the same wish of the same household
+  const made = el("span", `tag ${places > 0 ? "up" : "down"}`, `${places > 0 ? "▲" : "▼"} ${Math.abs(places)}`);
+  made.title = `${Math.abs(places)} places ${places > 0 ? "up" : "down"} since the list before`;
+  made.setAttribute("role", "img");
+  made.setAttribute("aria-label", made.title);
+  return made;
 }
 function label(task) { return (TASKS.find(([name]) => name === task) || [task, task])[1]; }
 function showTaken({ task, taken_for: taken }) { // which task free words were taken for, and how surely
@@ -269,10 +297,13 @@ function drawSteps() {
     bar.style.width = `${(100 * shelf.probability) / most}%`;
     bar.style.display = "block";
     rail.append(bar);
-    button.append(el("span", "label", shelf.label || `prefix ${shelf.prefix.join("-")}`), rail, el("span", "value", percent(shelf.probability)));
+    const name = el("span", "label"); // several prefixes may be of one category: its codes tell them apart
+    name.append(el("span", "", shelf.label || "prefix"), " ", el("span", "muted", shelf.prefix.join("-")));
+    button.append(name, " ", rail, el("span", "value", percent(shelf.probability)));
     button.addEventListener("click", () => pick(index));
     return button;
   }));
+  $("beams").scrollTop = 0;
   pick(state.shelf);
   drawMosaic(why);
 }
@@ -282,11 +313,13 @@ function pick(index) {
   state.shelf = index;
   [...$("beams").children].forEach((button, n) => button.setAttribute("aria-pressed", String(n === index)));
   const shelf = why.prefixes[index], most = Math.max(...shelf.items.map((item) => item.item_probability), 1e-9);
-  $("inside-of").textContent = shelf.label;
+  $("inside-of").textContent = `${shelf.label} ${shelf.prefix.join("-")}`;
   $("inside").replaceChildren(...shelf.items.slice(0, 6).map((item) => {
     const line = toned(el("div"), shelf.label);
     line.style.setProperty("--w", `${(88 * item.item_probability) / most}%`);
-    line.append(el("span", "label", parts(item.title)[0]), el("span", "value", percent(item.item_probability)));
+    const [name, detail] = parts(item.title), text = el("span", "label", name);
+    if (detail) text.append(" ", el("span", "muted", detail));
+    line.append(text, el("span", "value", percent(item.item_probability)));
     line.title = item.title;
     return line;
   }));
@@ -321,7 +354,7 @@ function drawMosaic(why) {
       box.addEventListener("mouseenter", () => { light(item.item_id); pick(index); });
       box.addEventListener("mouseleave", () => light(null));
       svg.append(box);
-      if (place && width > 12 && height > 12) {
+      if (place && width > 20 && height > 18) {
         const text = document.createElementNS(space, "text");
         text.setAttribute("x", x + width / 2);
         text.setAttribute("y", y + height / 2);
@@ -362,7 +395,13 @@ function listen(users) {
   $("user").addEventListener("change", () => become($("user").value.trim(), !$("user").value.trim()));
   $("random").addEventListener("click", () => become(users[Math.floor(Math.random() * users.length)]));
   $("nobody").addEventListener("click", () => become(state.user || users[0], !state.cold));
-  for (const name of ["recent", "favorites"]) $(`tab-${name}`).addEventListener("click", () => { state.tab = name; showHistory(); });
+  for (const name of TABS) $(`tab-${name}`).addEventListener("click", () => { state.tab = name; showHistory(); });
+  document.querySelector('[role="tablist"]').addEventListener("keydown", (event) => {
+    if (!["ArrowRight", "ArrowLeft"].includes(event.key)) return;
+    state.tab = TABS[1 - TABS.indexOf(state.tab)];
+    showHistory();
+    $(`tab-${state.tab}`).focus();
+  });
   $("form").addEventListener("submit", (event) => { event.preventDefault(); showControls(); ask(); });
   for (const id of ["departments", "brands", "price_bands", "owned", "only_new"]) $(id).addEventListener("change", () => soon(0));
   for (const id of ["k", "m", "t"]) $(id).addEventListener("input", () => soon());
@@ -413,4 +452,4 @@ async function start() {
   $("words").value = asked.get("words") || "";
   await become(asked.get("user") || users[0] || "", !users.length);
 }
-start().catch((error) => say(`The server did not answer: ${error.message}`, true));
+start().catch((error) => say(error.message, true));
