@@ -122,7 +122,7 @@ def _strip(axes: "Axes", vector: np.ndarray | None, title: str) -> None:
 
 def _gates(axes: "Axes", gates: list[float]) -> None:
     bars: Any = axes.barh(STREAMS, gates, color=("#2471a3", "#1e8449", "#b9770e"))
-    axes.bar_label(bars, [f"{gate:.2f}" for gate in gates], fontsize=7)
+    axes.bar_label(bars, [f"{gate:.2f}" for gate in gates], fontsize=7, padding=2)
     axes.invert_yaxis()
     axes.set_xlim(0, 1.25)
     axes.set_xticks([])
