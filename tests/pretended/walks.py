@@ -1,7 +1,8 @@
 """What trains and answers, walked on a device that is pretended: nothing lies on the wrong side, and answers are the CPU's.
 
 A tensor that stayed on the CPU, a numpy conversion without `.cpu()`, and what CUDA refuses while trainings shall repeat bit by bit
-fail here by name (`pretend_device`). Errors about a device that is not there stand in `test_devices`.
+fail here by name (`device`). Errors about a device that is not there stand in `tests/test_devices.py`. Run by
+`test_pretended_device.py` in a process of its own: a device of torch stays for as long as its process lives.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,7 +37,7 @@ from tests.grounding.tiny_bert import write_tiny_bert
 from tests.instruction.small_world import small_catalog
 from tests.model.tiny_llm import save_tiny_llm
 from tests.model_world import TinyWorld, tiny_user, tiny_world
-from tests.pretend_device import NAME, CrossingError, PretendTensor, on_device
+from tests.pretended.device import NAME, CrossingError, PretendTensor, on_device
 from tests.serving.live_world import live_day
 from tests.serving.test_beam_memory import ITEMS, USERS, lists
 from tests.training.small_training import HashEncoder, small_features, small_shards, training_config
