@@ -245,7 +245,8 @@ def root_rows(root: Path = Path("var")) -> list[Row]:
         answered = f"{len(days)} days with lists" + (f", the latest {days[-1]}" if days else "")
         found = f"{root}: {binding.source}, {config.profile}, data of {binding.start} to {binding.end}; {answered}"
         rows.append(Row("root", ROOT_FILE, "ok", found))
-        if reason := missing_device(config.runtime.device):
+        torch_here = find_spec("torch") is not None  # else it has its own row
+        if torch_here and (reason := missing_device(config.runtime.device)):
             rows.append(
                 Row(
                     "root",

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from sigma_core.artifacts import read_json
+from sigma_core.artifacts import ArtifactError, read_object
 from sigma_core.config import SigmaConfig
+from sigma_core.grounding.text_backbone import is_kept_whole
 from sigma_core.pretrained import PretrainedError, find_pretrained
 
 TRAINED_ON: Final = {
@@ -34,6 +35,8 @@ def weight_parts(config: SigmaConfig, old: Mapping[str, str]) -> dict[str, str]:
         except PretrainedError:
             out |= {k: old[k] for k in (key, f"{key}/stamp") if k in old}
             continue
+        if section == "grounding" and is_kept_whole(found):
+            continue
         stamp = found.stamp()
         is_same = key in old and old.get(f"{key}/stamp") == stamp
         out |= {key: old[key] if is_same else found.digest(), f"{key}/stamp": stamp}
@@ -41,8 +44,14 @@ def weight_parts(config: SigmaConfig, old: Mapping[str, str]) -> dict[str, str]:
 
 
 def weights_changed(parts: Mapping[str, str], asset: str, folder: Path) -> bool:
-    """Whether the artifact in `folder` was trained on other weights than those that `parts` (of a binding) tell."""
+    """Whether the artifact in `folder` was trained on other weights than those that `parts` (of a binding) tell.
+
+    One whose meta.json cannot be read is left to who reads it, who says what to do.
+    """
     known = parts.get(f"backbone/{TRAINED_ON.get(asset)}")
     if known is None:
         return False
-    return read_json(folder / "meta.json").get("backbone_digest", known) != known
+    try:
+        return bool(read_object(folder / "meta.json", []).get("backbone_digest", known) != known)
+    except ArtifactError:
+        return False

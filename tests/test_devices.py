@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,18 @@ def test_a_root_that_moved_to_a_machine_without_its_device_is_told_before_any_st
     (row,) = [row for row in root_rows(root) if row.name == "runtime.device"]
     assert row.status == "warn"
     assert "runtime.device=cpu" in row.remedy
+
+
+def test_the_doctor_reads_a_root_of_a_gpu_without_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "root"
+    bind(root, Request(source="tabular", path=write_tabular(toy_source(), tmp_path / "data"), profile="toy"))
+    bound = json.loads((root / "root.json").read_text())
+    write_json(root / "root.json", bound | {"settings": ["runtime.device=cuda"]})
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setattr("sigma_assets.doctor.find_spec", lambda name: None)
+    assert [row.status for row in root_rows(root)] == ["ok", "ok"]
 
 
 def test_the_doctor_says_when_torch_cannot_use_the_gpu_that_is_there() -> None:

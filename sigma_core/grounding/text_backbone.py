@@ -63,10 +63,15 @@ def open_backbone(name: str) -> OpenBackbone:
     """
     found = find_pretrained(name)
     pooling = trained_pooling(found.folder)
-    if found.gguf is None and json.loads((found.folder / CONFIG).read_text()).get("model_type") == "bert":
+    if is_kept_whole(found):
         return OpenBackbone(load_model(found.folder), read_tokenizer_files(found.folder), None, pooling)
     files = {TOKENIZER: found.tokenizer().to_str()}
     return OpenBackbone(found.load(attn_implementation=found.attention()), files, found, pooling)
+
+
+def is_kept_whole(found: Pretrained) -> bool:
+    """Whether an encoder holds the model's weights itself (a BERT), rather than refer to its files."""
+    return found.gguf is None and json.loads((found.folder / CONFIG).read_text()).get("model_type") == "bert"
 
 
 def trained_pooling(directory: Path) -> str | None:

@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
@@ -6,7 +7,7 @@ import polars as pl
 import pytest
 
 from sigma_assets.binding import Request, RootError, bind, read_binding, save
-from sigma_assets.pretrained_weights import weights_changed
+from sigma_assets.pretrained_weights import weight_parts, weights_changed
 from sigma_assets.stages import STAGES
 from sigma_assets.world import World, options_digest
 from sigma_core import columns as c
@@ -83,6 +84,18 @@ def test_changed_weights_of_a_pretrained_model_make_what_was_trained_on_them_sta
     llm.rename(tmp_path / "away")  # what is not there now stays as it was known
     assert bind(world.root, Request())[0] == now
     assert bind(world.root, Request(settings=("model.backbone=mini",)))[0].parts == world.binding.parts
+
+
+def test_a_bert_is_inside_its_encoder_and_no_part_of_the_root(tmp_path: Path) -> None:
+    bert = shutil.copytree(find_pretrained("minilm").folder, tmp_path / "bert")
+    assert weight_parts(load_config("toy", None, (f"grounding.backbone={bert}",)), {}) == {}
+
+
+def test_an_artifact_without_its_meta_file_is_left_to_its_reader(tmp_path: Path) -> None:
+    parts = {"backbone/model": "known"}
+    assert not weights_changed(parts, "sigma_base", tmp_path)
+    (tmp_path / "meta.json").write_text("[]")
+    assert not weights_changed(parts, "sigma_base", tmp_path)
 
 
 def test_a_backbone_that_does_not_fit_is_refused_before_a_root_is_made(tmp_path: Path) -> None:

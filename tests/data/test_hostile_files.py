@@ -39,6 +39,16 @@ def test_a_column_that_is_there_twice_is_an_error(tmp_path: Path) -> None:
         tabular(tmp_path, b"user_id,item_id,event_time,item_id\nu,a,2024-01-01,b\n").events()
 
 
+def test_columns_that_nothing_reads_may_lack_a_name_or_come_twice(tmp_path: Path) -> None:
+    """pandas writes its row numbers as a column without a name, spreadsheets empty columns at the end."""
+    rows = b",user_id,item_id,event_time,note,note,,\n0,u,a,2024-01-01,x,y,,\n"
+    found = tabular(tmp_path, rows, b",item_id,title\n0,a,A\n")
+    assert found.events()["item_id"].to_list() == found.products()["item_id"].to_list() == ["a"]
+    (tmp_path / "users.csv").write_bytes(b"user_id,pet,pet\nu,cat,dog\n")
+    with pytest.raises(SourceError, match=r"users.csv: column pet is there twice"):
+        Tabular(tmp_path).users()
+
+
 def test_text_of_another_encoding_is_told(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"items.csv .* its text is UTF-16; save it as UTF-8"):
         tabular(tmp_path, items=ITEMS.decode().encode("utf-16")).products()

@@ -35,7 +35,7 @@ MAX_GAP_DAYS: Final = 365
 """More days in a row without any event, and the rows before them are taken for mistyped."""
 
 Vectors = tuple[list[str], np.ndarray]
-_UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
+_OURS: Final = frozenset(value for value in vars(c).values() if isinstance(value, str))
 _A_DAY: Final = {"d": 1, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
 _SHOWN_COLUMNS: Final = 30
 _SHOWN_CHARACTERS: Final = 200
@@ -186,7 +186,7 @@ def read_table(path: Path) -> pl.DataFrame:
 
     Raises:
         SourceError: it is not there, of another kind, not readable (as a CSV in another encoding than UTF-8 or with other
-            separators than commas is), or a CSV that names a column twice; the message says which.
+            separators than commas is), or a CSV that names one of the project's columns twice; the message says which.
     """
     if not path.is_file():
         raise SourceError(f"{path} does not exist, or is no file; needed a .parquet or .csv file.")
@@ -205,10 +205,19 @@ def read_table(path: Path) -> pl.DataFrame:
     is_odd = frame.width == 1 or "\x00" in frame.columns[0]
     if is_odd and (hint := _csv_hint(path)):
         raise SourceError(f"{path} is not a readable csv table: {hint}")
-    there = set(frame.columns)
-    if twice := [name for name in map(_first_of, frame.columns) if name in there]:
-        raise SourceError(f"{path}: column {twice[0]} is there twice; which one counts? Keep one of them.")
+    need_once(frame, path, _OURS)
     return frame
+
+
+def need_once(frame: pl.DataFrame, file: Path, names: Iterable[str]) -> None:
+    """Refuse a CSV that has one of the columns `names` twice; others, such as the unnamed ones of spreadsheets, may be.
+
+    Raises:
+        SourceError: one is there twice; the message names it.
+    """
+    there = set(frame.columns).intersection(names)
+    if twice := [name for name in map(_first_of, frame.columns) if name and name in there]:
+        raise SourceError(f"{file}: column {twice[0]} is there twice; which one counts? Keep one of them.")
 
 
 def _csv_hint(path: Path) -> str:

@@ -27,6 +27,7 @@ from sigma_core.data.sources.base import (
     in_calendar,
     need_folder,
     need_no_gap,
+    need_once,
     need_plain,
     product_master,
     raw_events,
@@ -111,6 +112,7 @@ class Tabular:
             return pl.DataFrame(schema={c.USER_ID: pl.String})
         frame = read_table(self._users_file)
         _need_columns(frame, self._users_file, (c.USER_ID,))
+        need_once(frame, self._users_file, frame.columns)  # here every column says something
         need_plain(frame, self._users_file, frame.columns)
         users = frame.select(
             _ids(frame, c.USER_ID, self._users_file),
