@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 def append(path: Path, entry: dict[str, Any]) -> None:
     """Put an entry at the end, on disk when this returns and not there at all when it fails. Hold the root's lock."""
-    with path.open("a+b") as file:
+    with path.open("a+b", buffering=0) as file:  # a buffer would write its rest when the file is closed
         end, line = file.seek(0, os.SEEK_END), json.dumps(entry, sort_keys=True).encode() + b"\n"
         file.seek(max(end - 1, 0))
         if (
@@ -21,8 +21,8 @@ def append(path: Path, entry: dict[str, Any]) -> None:
         ):  # an editor left it out: this entry would become part of the one before
             line = b"\n" + line
         try:
-            file.write(line)
-            file.flush()
+            while line:
+                line = line[file.write(line) :]
             os.fsync(file.fileno())
         except OSError as error:
             os.ftruncate(file.fileno(), end)

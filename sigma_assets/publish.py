@@ -94,9 +94,9 @@ def links_of(folder: Path, files: Mapping[str, str]) -> dict[str, Any]:
 
 
 def legible(figure: bool | int | float | str) -> bool | int | float | str:
-    """A figure for people: six digits of a number with a fraction, "none" for an empty text. The artifact keeps all digits."""
+    """A figure for people: a fraction to six digits of the number, "none" for an empty text. The artifact keeps all digits."""
     if isinstance(figure, float) and math.isfinite(figure):
-        return float(f"{figure:.6g}")
+        return float(f"{figure:.6g}") if abs(figure) < 1e6 else float(round(figure))
     return "none" if figure == "" else figure
 
 

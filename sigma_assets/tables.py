@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from sigma_assets.planner import Step
 from sigma_assets.world import World
@@ -47,7 +48,9 @@ def print_update(update: "CatalogUpdate", stream: TextIO) -> None:
         return
     table = _table("change", "items", "examples")
     for kind, ids in update.diff.items.items():
-        table.add_row(kind, f"{len(ids):,}", "; ".join(update.diff.examples[kind][:2]))
+        table.add_row(
+            kind, f"{len(ids):,}", Text("; ".join(update.diff.examples[kind][:2]))
+        )  # no markup: [new] is part of a name
     table.add_row("unchanged", f"{update.diff.num_same:,}", "")
     console.print(table)
     console.print(f"{update.texts_encoded:,} texts encoded; semantic IDs of items that were there stay")

@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -19,8 +20,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar, runtim
 
 import polars as pl
 from pydantic import TypeAdapter, ValidationError
-from safetensors import SafetensorError
 
+from sigma_core.damage import UNREADABLE, is_damage
 from sigma_core.digests import digest_arrays as digest_arrays
 from sigma_core.digests import digest_bytes as digest_bytes
 from sigma_core.digests import digest_frame as digest_frame
@@ -31,6 +32,7 @@ SCHEMA_VERSION = 1
 _MANIFEST_KEYS = ("artifact", "digest", "lineage", "summary")
 _PUBLISH_TRIES = 100
 _READ_TRIES = 5
+_GAP_SECONDS = 0.05
 TABLE = "table.parquet"
 
 if TYPE_CHECKING:
@@ -38,17 +40,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound="Artifact")
 D = TypeVar("D", bound="DataclassInstance")
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    LookupError,
-    TypeError,
-    RuntimeError,
-    AttributeError,
-    pl.exceptions.PolarsError,
-    SafetensorError,
-)
-"""What a `load` raises over files that are not what `save` wrote, in the words of many libraries."""
 
 
 class ArtifactError(RuntimeError):
@@ -107,6 +98,8 @@ def read_json(path: Path, remedy: str | None = None) -> Any:
     except PermissionError as error:
         raise ArtifactError(f"{path} may not be read by this user; give the right to read it.") from error
     except OSError as error:  # a folder in its place, a disk that fails
+        if not is_damage(error):  # open files ran out: nobody may make it again for that
+            raise ArtifactError(f"{path} cannot be read now ({error.strerror}).") from error
         raise DamagedError(f"{path} cannot be read ({error.strerror}); {remedy or _remedy(path)}.") from error
     except (ValueError, RecursionError) as error:  # no JSON, no UTF-8
         raise DamagedError(f"{path} is not valid JSON ({error}); {remedy or _remedy(path)}.") from error
@@ -237,6 +230,33 @@ def _version(directory: Path) -> tuple[int, int] | None:
     return found.st_ino, found.st_mtime_ns
 
 
+def _settled(directory: Path) -> tuple[int, int] | None:
+    """Its version; between the two renames of `publish` there is none, so that it is looked for once more."""
+    found = _version(directory)
+    if found is None and any(directory.parent.glob(f".{directory.name}.*.old")):
+        time.sleep(_GAP_SECONDS)
+        return _version(directory)
+    return found
+
+
+def _loaded(cls: type[T], directory: Path) -> T:
+    """See `ArtifactStore.read`; errors that say what to do themselves stay as they are."""
+    kind = read_manifest(directory)["artifact"]
+    if kind != cls.__name__:
+        raise ArtifactError(f"{directory} holds a {kind}, a {cls.__name__} was needed.")
+    try:
+        return cls.load(directory)
+    except UNREADABLE as error:
+        if type(error).__module__.startswith("sigma_"):
+            raise
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        if not is_damage(error):
+            raise ArtifactError(
+                f"{directory} could not be read ({reason}) and may be whole: look at memory, open files, rights."
+            ) from error
+        raise DamagedError(f"{directory} is damaged ({reason}); delete it and materialize again.") from error
+
+
 def read_manifest(directory: Path) -> dict[str, Any]:
     """The manifest of a complete artifact.
 
@@ -336,30 +356,22 @@ class ArtifactStore:
         """Load a complete artifact as `cls`; one that is replaced meanwhile is read again, so that no value mixes two versions.
 
         Raises:
-            ArtifactError: it is not there, or it holds another kind of artifact.
+            ArtifactError: it is not there, holds another kind of artifact, or memory, open files or rights do not suffice.
             DamagedError: its files are not what was written.
         """
         directory = self.path(asset, partition)
         for _ in range(_READ_TRIES):
-            version = _version(directory)
-            kind = read_manifest(directory)["artifact"]
-            if kind != cls.__name__:
-                raise ArtifactError(f"{directory} holds a {kind}, a {cls.__name__} was needed.")
+            version = _settled(directory)
             failed: Exception | None = None
             try:
-                value = cls.load(directory)
-            except _UNREADABLE as error:
+                value = _loaded(cls, directory)
+            except UNREADABLE as error:
                 failed = error
-            if version is None or _version(directory) != version:
+            if _version(directory) != version:
                 continue  # replaced meanwhile: some files may be of the former version, some of the new one
-            if failed is None:
-                return value
-            if type(failed).__module__.startswith("sigma_"):  # says what to do itself
+            if failed is not None:
                 raise failed
-            reason = (str(failed).splitlines() or [""])[0] or type(failed).__name__
-            raise DamagedError(
-                f"{directory} is damaged ({reason}); delete it and materialize again."
-            ) from failed
+            return value
         raise ArtifactError(f"{directory} is being replaced without end by another process; let it finish.")
 
     def remove(self, asset: str, partition: str) -> None:

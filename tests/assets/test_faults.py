@@ -14,7 +14,7 @@ from typing import ClassVar
 import polars as pl
 import pytest
 
-from sigma_assets import io_manager, masters
+from sigma_assets import io_manager, ledger, masters
 from sigma_assets.alerts import AlertLog
 from sigma_assets.binding import RootError
 from sigma_assets.instance import open_instance, reconcile
@@ -22,12 +22,14 @@ from sigma_assets.planner import Step
 from sigma_assets.runner import Runner, StepError
 from sigma_assets.stages import STAGES
 from sigma_assets.world import World
+from sigma_core import artifacts
 from sigma_core import columns as c
 from sigma_core.artifacts import (
     MANIFEST,
     ArtifactError,
     ArtifactStore,
     DamagedError,
+    read_manifest,
     write_artifact,
     write_json,
 )
@@ -170,6 +172,48 @@ def test_a_table_cut_short_is_named_with_the_remedy(tmp_path: Path, how: str) ->
     table.unlink() if how == "gone" else table.write_bytes(table.read_bytes()[:50])
     with pytest.raises(DamagedError, match=r"is damaged .* delete it and materialize again"):
         store.read(InteractionEvents, "interaction_events", DAYS[0])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EMFILE, "Too many open files"),
+        pl.exceptions.ComputeError("Too many open files (os error 24)"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+)
+def test_what_the_machine_lacks_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Nobody is told to delete a whole artifact, and no partition is made again for it."""
+
+    def lacking(*_: object) -> None:
+        raise error
+
+    store = ArtifactStore(tmp_path)
+    store.write("interaction_events", DAYS[0], InteractionEvents(toy_events()))
+    monkeypatch.setattr(InteractionEvents, "load", lacking)
+    with pytest.raises(ArtifactError, match="may be whole") as told:
+        store.read(InteractionEvents, "interaction_events", DAYS[0])
+    assert not isinstance(told.value, DamagedError)
+    if isinstance(error, OSError):
+        monkeypatch.setattr(Path, "read_text", lacking)
+        with pytest.raises(ArtifactError, match="Too many open files") as told:
+            read_manifest(store.path("interaction_events", DAYS[0]))
+        assert not isinstance(told.value, DamagedError)
+
+
+def test_a_reader_between_the_two_renames_of_a_writer_waits_for_the_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ArtifactStore(tmp_path)
+    store.write("interaction_events", DAYS[0], InteractionEvents(toy_events()))
+    folder = store.path("interaction_events", DAYS[0])
+    aside = folder.with_name(f".{folder.name}.0a0a0a0a.old")
+    folder.rename(aside)
+    monkeypatch.setattr(artifacts.time, "sleep", lambda _: aside.rename(folder))
+    value = store.read(InteractionEvents, "interaction_events", DAYS[0])
+    assert value.frame.height == toy_events().height
 
 
 # --------------------------------------------------------------------------------- two writers at once
@@ -332,6 +376,22 @@ def test_an_error_of_writing_names_the_file(tmp_path: Path, monkeypatch: pytest.
         write_json(tmp_path / "a.json", {})
     with pytest.raises(OSError, match=r"No space left on device: .*events"):
         write_artifact(InteractionEvents(toy_events()), tmp_path / "events")
+
+
+def test_an_entry_that_the_disk_takes_half_of_is_not_in_the_ledger(tmp_path: Path) -> None:
+    """A real limit: the file of the child may grow by 10 bytes; closing it must not write the rest of a buffer."""
+    path = tmp_path / "orders.jsonl"
+    ledger.append(path, {"a": 1})
+    code = (
+        "import resource, signal, sys; from pathlib import Path; from sigma_assets.ledger import append\n"
+        "path = Path(sys.argv[1]); most = path.stat().st_size + 10\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))\n"
+        "append(path, {'b': 'x' * 60})\n"
+    )
+    child = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
+    assert "File too large" in child.stderr
+    assert path.read_bytes() == b'{"a": 1}\n'
 
 
 def test_a_damaged_product_master_is_named_and_one_that_is_named_is_whole(

@@ -1,10 +1,12 @@
 import io
 import re
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from sigma_assets.progress import Reporter, progress_callback, show_on
-from sigma_assets.tables import print_report
+from sigma_assets.tables import print_report, print_update
 
 
 class Terminal(io.StringIO):
@@ -79,3 +81,10 @@ def test_on_a_narrow_terminal_a_report_loses_columns_and_no_letters(monkeypatch:
         assert "…" not in shown[columns]
     assert max(map(len, re.sub(r"\x1b\[\d*m", "", shown["80"]).splitlines())) <= 80
     assert ("just_for_you*" in shown["80"], "ceiling" in shown["160"].splitlines()[0]) == (True, True)
+
+
+def test_brackets_in_a_products_name_are_shown_as_they_are() -> None:
+    diff = SimpleNamespace(items={"added": ["i1"]}, examples={"added": ["[new] cookies [/b]"]}, num_same=2)
+    out = io.StringIO()
+    print_update(cast(Any, SimpleNamespace(diff=diff, texts_encoded=1)), out)
+    assert "[new] cookies [/b]" in out.getvalue()

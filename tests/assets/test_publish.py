@@ -170,4 +170,5 @@ def test_figures_are_shown_with_six_digits_and_an_empty_text_says_so() -> None:
     assert [legible(x) for x in (5.756534361839295, 0.0019909890161620247, 12345678, True, "", "a")] == [
         5.75653, 0.00199099, 12345678, True, "none", "a",
     ]  # fmt: skip
+    assert legible(12345678.9) == 12345679.0, "digits before the point stay"
     assert legible(float("inf")) == float("inf")

@@ -197,3 +197,11 @@ def test_tabs_follow_the_arrow_keys_and_fields_show_where_the_focus_is(page: Any
     assert page.get_attribute("#tab-favorites", "aria-selected") == "true"
     page.focus("#user")
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+def test_an_answer_that_a_newer_wish_overtakes_is_dropped() -> None:
+    """Reading its body ends with an AbortError, which must stay one; other bodies that are no JSON are errors, not answers."""
+    script = text("playground.js")
+    assert script.count('if (error.name === "AbortError") throw error;') == 2
+    assert "if (mine !== running) return;" in script
+    assert "if (mine !== known) return;" in script

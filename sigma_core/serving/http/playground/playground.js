@@ -20,7 +20,7 @@ const IDEAS = [
 ];
 const state = { task: "", user: "", cold: false, tab: "recent", card: null, about: null, answer: null, last: [], asked: "", shelf: 0 };
 const TABS = ["recent", "favorites"];
-let running = null, timer = 0;
+let running = null, known = null, timer = 0;
 
 // ------------------------------------------------------------------------------------------ helpers
 function el(tag, className = "", text = "") {
@@ -59,7 +59,10 @@ async function call(path, body, signal) {
     throw new Error("No answer from the server. Look whether sigma serve still runs, then ask again.");
   });
   if (reply.status === 401 && (await askKey())) return call(path, body, signal);
-  const content = await reply.json().catch(() => ({ message: `The server answered ${reply.status}, and not in JSON.` }));
+  const content = await reply.json().catch((error) => {
+    if (error.name === "AbortError") throw error; // a newer wish, while this answer was read
+    throw new Error(`The server answered ${reply.status}, and not in JSON.`);
+  });
   if (!reply.ok) throw Object.assign(new Error(content.message), { id: content.request_id });
   return content;
 }
@@ -75,10 +78,13 @@ function askKey() {
 
 // ---------------------------------------------------------------------------------------------- who
 async function showUser() {
-  state.card = null;
+  const mine = known = {};
+  let card = null;
   if (!state.cold && state.user) {
-    try { state.card = await call(`/v1/users/${encodeURIComponent(state.user)}`); } catch { state.card = null; }
+    try { card = await call(`/v1/users/${encodeURIComponent(state.user)}`); } catch { card = null; }
   }
+  if (mine !== known) return; // somebody else was chosen meanwhile
+  state.card = card;
   $("nobody").setAttribute("aria-pressed", String(state.cold));
   const profile = state.cold ? ["nobody we know"] : state.card ? (state.card.profile || "profile unknown").split(", ") : ["never seen here"];
   $("profile").replaceChildren(...profile.map((word) => el("span", "chip", word)));
@@ -158,6 +164,7 @@ async function ask() {
   const asked = wish(), same = JSON.stringify({ ...asked, filters: 0, steps: 0 }); // who asks, and for what
   try {
     const answer = await call("/v1/recommend", asked, mine.signal);
+    if (mine !== running) return;
     state.last = state.answer && state.asked === same ? state.answer.items.map((item) => item.item_id) : [];
     Object.assign(state, { answer, asked: same, shelf: 0 });
     show();
