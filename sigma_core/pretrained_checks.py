@@ -38,17 +38,12 @@ def check_text_model(config: "GroundingConfig") -> None:
             "ModernBERT) or a decoder (Qwen3, Llama)."
         )
     check_tokenizer(found)
-    if config.text_dim > shape.hidden_size:
-        raise ValueError(
-            f"grounding.text_dim is {config.text_dim}, the backbone's width only {shape.hidden_size}."
-        )
+    check_width(config.text_dim, shape.hidden_size)
     network = found.skeleton()
     check_length(network, config)
     layers = layers_of(network)
-    if layers and config.lora_layers > len(layers):
-        raise ValueError(
-            f"grounding.lora_layers is {config.lora_layers}, the backbone has {len(layers)} layers."
-        )
+    if layers:
+        check_depth(config.lora_layers, len(layers))
     check_targets(layers[-config.lora_layers :] or [network], config.lora_targets)
 
 
@@ -63,13 +58,22 @@ def check_backbone(config: "ModelConfig") -> None:
     network = found.skeleton()
     if "past_key_values" not in inspect.signature(network.forward).parameters:
         raise PretrainedError(tree_refusal(config.backbone, "it keeps no keys and values between calls"))
-    names = {name.rsplit(".", 1)[-1] for name, _ in network.named_modules()}
+    check_takes_lora(config.backbone, network)
+    check_tokenizer(found)
+
+
+def check_takes_lora(name: str, network: "Module") -> None:
+    """Nothing happens where the backbone has all layers that LoRA goes to.
+
+    Raises:
+        PretrainedError: it lacks some.
+    """
+    names = {module.rsplit(".", 1)[-1] for module, _ in network.named_modules()}
     if missing := sorted(set(LORA_TARGETS) - names):
         raise PretrainedError(
-            f"model.backbone={config.backbone!r} has no layers named {missing}; LoRA goes to {list(LORA_TARGETS)}, the names of "
-            "Llama, SmolLM2, Qwen2, Qwen3, Mistral and Gemma. Choose a backbone of these families."
+            f"model.backbone={name!r} has no layers named {missing}; LoRA goes to {list(LORA_TARGETS)}, the names of Llama, "
+            "SmolLM2, Qwen2, Qwen3, Mistral and Gemma. Choose a backbone of these families."
         )
-    check_tokenizer(found)
 
 
 def check_reads_trees(name: str, shape: Any) -> None:
@@ -119,6 +123,26 @@ def check_tokenizer(found: Pretrained) -> None:
             f"the tokenizer of {found.name!r} in {found.folder} gives token {most}, the model has embeddings of {rows}: it is "
             "another model's. Put the model's own tokenizer.json there."
         )
+
+
+def check_width(text_dim: int, width: int) -> None:
+    """Nothing happens where `text_dim` is at most `width`.
+
+    Raises:
+        ValueError: it is above.
+    """
+    if text_dim > width:
+        raise ValueError(f"grounding.text_dim is {text_dim}, the backbone's width only {width}.")
+
+
+def check_depth(lora_layers: int, depth: int) -> None:
+    """Nothing happens where LoRA goes to at most as many layers as there are.
+
+    Raises:
+        ValueError: to more.
+    """
+    if lora_layers > depth:
+        raise ValueError(f"grounding.lora_layers is {lora_layers}, the backbone has {depth} layers.")
 
 
 def check_length(network: Any, config: "GroundingConfig") -> None:

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 import torch
 
 from sigma_core.config import GenerationConfig, ModelConfig
-from sigma_core.generation.recommender import ItemTable, Recommender
-from sigma_core.instruction.collate import Collator, UserContext
+from sigma_core.generation.recommender import Ask, ItemTable, Recommender
+from sigma_core.instruction.collate import Collator, Request, UserContext
 from sigma_core.model.heads import ItemTensors, activity_tensors
 from sigma_core.model.sigma import ModelShape, SigmaModel
 
@@ -96,3 +97,17 @@ def tiny_user(name: str, seed: int, recents: int = 2, favorites: int = 3, num_it
         rows[recents : recents + favorites],
         stats(favorites),
     )
+
+
+def assert_batch_is_as_each_alone(world: TinyWorld, users: list[UserContext], texts: list[list[str]]) -> None:
+    """The lists of all users' requests asked at once are those of each asked alone."""
+    asks = [[Ask(Request(text)) for text in mine] for mine in texts]
+    together = world.recommender.rank(users, asks, world.focus, 9)
+    alone = [
+        world.recommender.rank([user], [[one]], world.focus, 9)[0]
+        for user, mine in zip(users, asks, strict=True)
+        for one in mine
+    ]
+    for batched, single in zip(together, alone, strict=True):
+        assert [r.row for r in batched] == [r.row for r in single]
+        assert [r.score for r in batched] == pytest.approx([r.score for r in single], rel=1e-3)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sigma_core.pretrained_checks import check_width
+
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Linear
@@ -34,16 +36,6 @@ def principal_projection(vectors: "Tensor", text_dim: int) -> "Linear":
         )  # an eigenvector's sign is arbitrary: fix it
         head.bias.zero_()
     return head
-
-
-def check_width(text_dim: int, width: int) -> None:
-    """Nothing happens where `text_dim` is at most `width`.
-
-    Raises:
-        ValueError: it is above.
-    """
-    if text_dim > width:
-        raise ValueError(f"grounding.text_dim is {text_dim}, the backbone's width only {width}.")
 
 
 def project(head: "Linear", pooled: "Tensor") -> np.ndarray:

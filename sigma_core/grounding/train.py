@@ -17,12 +17,12 @@ from sigma_core.grounding.encoder import Adapter, GroundedEncoder
 from sigma_core.grounding.id_embeddings import ItemIdEmbeddings
 from sigma_core.grounding.lexical import LexicalHash
 from sigma_core.grounding.pair_plan import PairPlan, plan_pairs
-from sigma_core.grounding.projection import check_width, principal_projection, project
+from sigma_core.grounding.projection import principal_projection, project
 from sigma_core.grounding.relevance_pairs import RelevancePairs
 from sigma_core.grounding.retrieval import OTHER_CUTOFFS, held_out_recall
 from sigma_core.grounding.text_network import TextNetwork, network_of
 from sigma_core.grounding.text_pool import pooled_states, run_frozen_layers
-from sigma_core.pretrained_checks import check_length, check_targets
+from sigma_core.pretrained_checks import check_depth, check_length, check_targets, check_width
 from sigma_core.tracking import NullTracker, Progress, Tracker, no_progress
 
 if TYPE_CHECKING:
@@ -145,10 +145,7 @@ def _network(opened: tb.OpenBackbone, config: GroundingConfig) -> tuple[TextNetw
 def _num_top(network: TextNetwork, config: GroundingConfig) -> int:
     if network.layers_pattern is None:
         return 1  # run whole
-    if config.lora_layers > len(network.layers):
-        raise ValueError(
-            f"grounding.lora_layers is {config.lora_layers}, the backbone has {len(network.layers)} layers."
-        )
+    check_depth(config.lora_layers, len(network.layers))
     return config.lora_layers
 
 

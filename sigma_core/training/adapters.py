@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sigma_core.model.backbone import backbone_digest, is_mini
-from sigma_core.pretrained_checks import LORA_TARGETS
+from sigma_core.pretrained_checks import LORA_TARGETS, check_takes_lora
 from sigma_core.training.checkpoint import is_own_tensor
 
 if TYPE_CHECKING:
@@ -23,16 +23,11 @@ def attach_adapter(model: "SigmaModel", config: "SigmaConfig") -> None:
     """Wraps the model's backbone in a fresh LoRA adapter; its own weights take no gradient from here on.
 
     Raises:
-        ValueError: the backbone has none of the layers that LoRA goes to.
+        PretrainedError: the backbone lacks layers that LoRA goes to.
     """
     from peft import LoraConfig, get_peft_model
 
-    names = {name.rsplit(".", 1)[-1] for name, _ in model.backbone.named_modules()}
-    if missing := sorted(set(LORA_TARGETS) - names):
-        raise ValueError(
-            f"model.backbone={config.model.backbone!r} has no layers named {missing}; LoRA goes to {list(LORA_TARGETS)}, the "
-            "names of Llama, SmolLM2 and Qwen3. Choose a backbone of these families."
-        )
+    check_takes_lora(config.model.backbone, model.backbone)
     settings = config.training
     model.backbone = get_peft_model(
         model.backbone,

@@ -10,17 +10,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sigma_core.config import GroundingConfig, ModelConfig
-from sigma_core.generation.recommender import Ask
 from sigma_core.grounding import text_backbone as tb
 from sigma_core.grounding.text_network import network_of
 from sigma_core.grounding.train import untrained_encoder
-from sigma_core.instruction.collate import Request
 from sigma_core.model.backbone import build_backbone
 from sigma_core.model.words import words_of
 from sigma_core.pretrained import PretrainedError, find_pretrained
 from sigma_core.pretrained_checks import check_backbone, check_text_model
 from tests.model.tiny_llm import save_tiny_llm, save_tiny_model
-from tests.model_world import tiny_user, tiny_world
+from tests.model_world import assert_batch_is_as_each_alone, tiny_user, tiny_world
 
 FULL = {"layer_types": ["full_attention"] * 2}
 TREE_READERS: dict[str, dict[str, Any]] = {
@@ -62,15 +60,7 @@ def test_a_decoder_reads_its_own_words_and_answers_a_batch_as_each_alone(tmp_pat
         told = backbone(inputs_embeds=words_of(world.model).vectors()[ids]).last_hidden_state
         torch.testing.assert_close(told, backbone(input_ids=ids).last_hidden_state)
     users = [tiny_user("a", 1, 1, 1), tiny_user("b", 2, 3, 6)]
-    asks = [[Ask(Request("x y")), Ask(Request("soda"))], [Ask(Request("tea"))]]
-    together = world.recommender.rank(users, asks, world.focus, 5)
-    alone = [
-        world.recommender.rank([user], [[ask]], world.focus, 5)[0]
-        for user, mine in zip(users, asks, strict=True)
-        for ask in mine
-    ]
-    for batched, single in zip(together, alone, strict=True):
-        assert [item.row for item in batched] == [item.row for item in single]
+    assert_batch_is_as_each_alone(world, users, [["x y", "soda"], ["tea"]])
 
 
 @pytest.mark.parametrize("name", sorted(TEXT_READERS))

@@ -8,14 +8,12 @@ import torch
 from tokenizers import Tokenizer
 
 from sigma_core.config import ConfigError, ModelConfig, profile_config
-from sigma_core.generation.recommender import Ask
-from sigma_core.instruction.collate import Request
 from sigma_core.model.backbone import build_backbone, fit_to_words
 from sigma_core.model.sigma import tree_mask
 from sigma_core.model.words import default_words, words_of
 from sigma_core.pretrained import PretrainedError, find_pretrained
 from tests.model.tiny_llm import FAMILIES, WORDS, save_tiny_llm
-from tests.model_world import TinyWorld, tiny_user, tiny_world
+from tests.model_world import TinyWorld, assert_batch_is_as_each_alone, tiny_user, tiny_world
 
 
 @pytest.fixture(params=["mini", *FAMILIES])
@@ -27,19 +25,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> TinyWorld:
 def test_a_batch_of_requests_is_answered_as_each_alone(world: TinyWorld) -> None:
     """Branches of one tree, beams of one cache, rows of one batch: none of it changes an answer."""
     users = [tiny_user("a", 1, 1, 1), tiny_user("b", 2, 3, 6), tiny_user("c", 3, 0, 0)]
-    asks = [
-        [Ask(Request(text)) for text in texts]
-        for texts in (["x y", "soda please now"], ["tea"], ["q", "r s"])
-    ]
-    together = world.recommender.rank(users, asks, world.focus, 9)
-    alone = [
-        world.recommender.rank([user], [[one]], world.focus, 9)[0]
-        for user, mine in zip(users, asks, strict=True)
-        for one in mine
-    ]
-    for batched, single in zip(together, alone, strict=True):
-        assert [r.row for r in batched] == [r.row for r in single]
-        assert [r.score for r in batched] == pytest.approx([r.score for r in single], rel=1e-3)
+    assert_batch_is_as_each_alone(world, users, [["x y", "soda please now"], ["tea"], ["q", "r s"]])
 
 
 def test_a_cached_step_of_all_leaves_equals_one_pass_over_the_tree(world: TinyWorld) -> None:

@@ -150,7 +150,7 @@ def test_a_decoder_without_the_layers_of_lora_is_refused(tmp_path: Path) -> None
     )
     (folder / "model.safetensors").unlink()
     GPTNeoXModel(shape).save_pretrained(folder)
-    with pytest.raises(ValueError, match="has no layers named"):
+    with pytest.raises(PretrainedError, match="has no layers named"):
         trained(str(folder), base_steps=1, lora_steps=1)
 
 
